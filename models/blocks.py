@@ -1,0 +1,60 @@
+"""Layers that several networks share."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+
+def autocast_is_on(like: Tensor) -> bool:
+    """Whether autocast acts on operations with `like`."""
+    device = like.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """A region without autocast on the device of `like`; nothing at all where autocast is off."""
+    return torch.autocast(like.device.type, enabled=False) if autocast_is_on(like) else nullcontext()
+
+
+def compute_dtype(like: Tensor) -> torch.dtype:
+    """What matrix products on `like` run in: the autocast type where autocast is on, else its own."""
+    return torch.get_autocast_dtype(like.device.type) if autocast_is_on(like) else like.dtype
+
+
+class LayerNorm2d(nn.Module):
+    """Every pixel normalised over its channels, then scaled and shifted per channel.
+
+    (N, C, H, W) to the same shape. Statistics are taken in float32 at least; under autocast the
+    result has the autocast type, because convolutions follow.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = compute_dtype(x)
+        with full_precision(x):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            centred = wide - wide.mean(1, keepdim=True)
+            scale = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
+            normal = centred * scale * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+            return normal.to(result)
+
+
+class SimpleGate(nn.Module):
+    """The product of the two halves of the channels (NAFNet, arXiv 2204.04676 section 3.3)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = x.chunk(2, dim=1)
+        return left * right
+
+
+class GlobalMean(nn.Module):
+    """The mean of each channel over the image, (N, C, 1, 1), summed in float32 at least."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(torch.promote_types(x.dtype, torch.float32)).mean((2, 3), keepdim=True)

@@ -1,0 +1,24 @@
+"""What a model costs: parameters and multiplications."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_parameters(model: nn.Module) -> int:
+    """All trainable numbers of `model`."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def count_macs(model: nn.Module, channels: int, height: int, width: int) -> int:
+    """Multiply-accumulates of matrix products and convolutions for one image of that size.
+
+    Includes the products of kernel basis attention, as its definition needs them, whichever way
+    they are computed; published tables of KBNet leave them out. Nothing is computed.
+    """
+    hollow = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        hollow(torch.empty(1, channels, height, width, device="meta"))
+    return int(counter.get_total_flops()) // 2

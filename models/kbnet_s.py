@@ -1,0 +1,171 @@
+"""KBNet_s: a U-shaped restorer whose blocks filter every pixel with its own kernel (arXiv 2303.02881)."""
+
+import math
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from models.blocks import GlobalMean, LayerNorm2d, SimpleGate, full_precision
+from models.kernel_basis import kernel_basis_attention
+from models.padding import crop_like, pad_to_multiple
+
+GROUP_SIZE = 4  # channels that one basis kernel sees
+NUM_BASES = 32
+KERNEL_SIZE = 3
+
+Blocks = Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1, max_length=5)]
+
+
+class KBNetSConfig(BaseModel):
+    """Settings of KBNet_s. The published colour denoiser is width 64 with all defaults below it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["kbnet_s"] = "kbnet_s"
+    channels: Literal[1, 3] = Field(3, description="image channels: 1 (gray) or 3 (colour)")
+    width: int = Field(32, ge=4, le=256, description="feature channels at full resolution; doubled per level")
+    encoder_blocks: Blocks = Field((2, 2, 4, 8), description="blocks per level on the way down, finest first")
+    middle_blocks: int = Field(12, ge=1, le=64, description="blocks at the coarsest resolution")
+    decoder_blocks: Blocks = Field((2, 2, 2, 2), description="blocks per level on the way up, coarsest first")
+    lightweight: bool = Field(False, description="depthwise 3x3 instead of grouped 5x5 in the gate branch")
+    ffn_scale: float = Field(
+        2.0, ge=0.5, le=4, description="channels of the second half of a block, per width"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_built(self) -> Self:
+        levels = len(self.encoder_blocks)
+        if len(self.decoder_blocks) != levels:
+            raise ValueError(
+                f"decoder_blocks has {len(self.decoder_blocks)} levels, encoder_blocks {levels}; "
+                "they must be equal"
+            )
+        if not _divides(self.width, levels):
+            allowed = [str(width) for width in range(4, 257, 4) if _divides(width, levels)]
+            raise ValueError(
+                f"width {self.width} does not work with {levels} levels; allowed: {', '.join(allowed)}"
+            )
+        hidden = self.ffn_scale * self.width
+        if hidden != int(hidden) or int(hidden) % 2:
+            raise ValueError(
+                f"ffn_scale {self.ffn_scale} times width {self.width} must be an even number; "
+                f"allowed: multiples of {2 / self.width:g}"
+            )
+        return self
+
+    def build(self) -> "KBNetS":
+        return KBNetS(self)
+
+
+def _divides(width: int, levels: int) -> bool:
+    """Whether every level's channels split into the groups that a block needs."""
+    sizes = [width * 2**level for level in range(levels + 1)]
+    return all(size % GROUP_SIZE == 0 and size % min(size, NUM_BASES) == 0 for size in sizes)
+
+
+class KernelBasisBlock(nn.Module):
+    """Kernel basis attention gated by a convolution branch, then a gated pair of 1x1; both residual."""
+
+    def __init__(self, channels: int, hidden: int, lightweight: bool) -> None:
+        super().__init__()
+        self.groups = channels // GROUP_SIZE
+        self.w = nn.Parameter(torch.empty(1, NUM_BASES, channels * GROUP_SIZE * KERNEL_SIZE**2))
+        self.b = nn.Parameter(torch.empty(1, NUM_BASES, channels))
+        bound = 1 / math.sqrt(self.w[0].numel())
+        nn.init.uniform_(self.w, -bound, bound)
+        nn.init.uniform_(self.b, -bound, bound)
+
+        self.norm1 = LayerNorm2d(channels)
+        self.norm2 = LayerNorm2d(channels)
+        self.sca = nn.Sequential(GlobalMean(), nn.Conv2d(channels, channels, 1))
+        if lightweight:
+            local = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        else:
+            local = nn.Conv2d(channels, channels, 5, padding=2, groups=channels // 4)
+        self.conv11 = nn.Sequential(nn.Conv2d(channels, channels, 1), local)
+        self.conv1 = nn.Conv2d(channels, channels, 1)
+        self.conv21 = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        inner = min(channels, NUM_BASES)
+        self.conv2 = nn.Sequential(
+            nn.Conv2d(channels, inner, 3, padding=1, groups=inner),
+            SimpleGate(),
+            nn.Conv2d(inner // 2, NUM_BASES, 1),
+        )
+        self.conv211 = nn.Conv2d(channels, NUM_BASES, 1)
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.conv4 = nn.Conv2d(channels, hidden, 1)
+        self.conv5 = nn.Conv2d(hidden // 2, channels, 1)
+        self.gate = SimpleGate()
+        # Small, so that a fresh block is close to the identity.
+        self.ga1 = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
+        self.attgamma = nn.Parameter(torch.full((1, NUM_BASES, 1, 1), 1e-2))
+        self.beta = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
+        self.gamma = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.norm1(features)
+        attention = self.conv2(x) * self.attgamma + self.conv211(x)
+        plain = self.conv21(self.conv1(x))
+        mixed = kernel_basis_attention(plain, attention, self.w, self.b, KERNEL_SIZE, self.groups)
+        gated = (mixed * self.ga1 + plain) * self.conv11(x) * self.sca(x)
+        y = features + self.conv3(gated) * self.beta
+        refined = self.conv5(self.gate(self.conv4(self.norm2(y))))
+        return y + refined * self.gamma  # type: ignore[no-any-return]
+
+
+class KBNetS(nn.Module):
+    """The network; parameter names are the published ones, so checkpoints load both ways."""
+
+    def __init__(self, config: KBNetSConfig) -> None:
+        super().__init__()
+
+        def stage(count: int, width: int) -> nn.Sequential:
+            hidden = round(width * config.ffn_scale)
+            return nn.Sequential(*(KernelBasisBlock(width, hidden, config.lightweight) for _ in range(count)))
+
+        width = config.width
+        self.intro = nn.Conv2d(config.channels, width, 3, padding=1)
+        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
+        for count in config.encoder_blocks:
+            self.encoders.append(stage(count, width))
+            self.downs.append(nn.Conv2d(width, 2 * width, 2, stride=2))
+            width *= 2
+        self.middle_blks = stage(config.middle_blocks, width)
+        self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
+        for count in config.decoder_blocks:
+            self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
+            width //= 2
+            self.decoders.append(stage(count, width))
+        self.ending = nn.Conv2d(width, config.channels, 3, padding=1)
+        self.size_multiple = 2 ** len(config.encoder_blocks)
+
+    def forward(self, degraded: Tensor) -> Tensor:
+        """Restored images (N, C, H, W), float32, for degraded ones in [0, 1]; any H, W >= 1."""
+        return crop_like(self.body(pad_to_multiple(degraded, self.size_multiple)), degraded)
+
+    def body(self, degraded: Tensor) -> Tensor:
+        """The same for sides that are multiples of `size_multiple`: nothing padded, nothing cropped."""
+        x = self.intro(degraded)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = down(x)
+        x = self.middle_blks(x)
+        for up, decoder, skip in zip(self.ups, self.decoders, reversed(skips), strict=True):
+            x = decoder(up(x) + skip)
+        # The last step stays in the type of the image: bfloat16 would round it to 61 dB.
+        with full_precision(degraded):
+            return self.ending(x.to(degraded.dtype)) + degraded  # type: ignore[no-any-return]
+
+    def prunable(self) -> list[tuple[str, nn.Parameter]]:
+        """What pruning may mask: kernels and kernel bases, not the first and last layer, not `sca`."""
+        dense = ("intro.", "ending.")
+        return [
+            (name, parameter)
+            for name, parameter in self.named_parameters()
+            if name.endswith((".w", ".weight")) and parameter.ndim >= 3
+            if not name.startswith(dense) and ".sca." not in name
+        ]
