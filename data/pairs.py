@@ -1,0 +1,146 @@
+"""Pairs of degraded and clean images from two folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from data import folders, store
+from data.crops import Crop, cut, dihedral
+from data.images import DataError, Header, Pair, Pixels, to_unit
+from data.split import Split, cache_folder, held_out, place_key
+
+
+class PairsConfig(BaseModel):
+    """DIR/{train,val}/{scan,clean} or DIR/{scan,clean}; the two files of a pair share their stem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["pairs"] = "pairs"
+    dir: Path = Field(description="folder of the pairs")
+    scan_dir: str | None = Field(
+        None, description="name of the folder of degraded images; none: scan, noisy, lq, input, ..."
+    )
+    clean_dir: str | None = Field(
+        None, description="name of the folder of clean images; none: clean, gt, hq, target, ..."
+    )
+    val_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the images held out for validation where DIR has no train/ and val/",
+    )
+    channels: Literal["auto", 1, 3] = Field(
+        "auto", description="1 gray, 3 colour; auto: colour if any image is"
+    )
+
+    @field_validator("scan_dir", "clean_dir")
+    @classmethod
+    def _inside(cls, name: str | None) -> str | None:
+        if name is not None and (not name or Path(name).is_absolute()):
+            raise ValueError(
+                f"{name!r} must be the name of a folder inside DIR (or inside its train/ and val/)"
+            )
+        return name
+
+    def open(self, *, seed: int, cache: Path) -> Split:
+        """Decodes all pairs. `seed` only matters where there is no train/ and val/ and no earlier split.
+
+        Raises DataError for everything that is wrong with the files.
+        """
+        files = {
+            part: folders.matched(*folders.sides(folder, self.scan_dir, self.clean_dir))
+            for part, folder in folders.parts(self.dir).items()
+        }
+        how = "split as found"
+        if "all" in files:
+            everything = files.pop("all")
+            record = self._record(cache)
+            val = held_out(list(everything), self.val_fraction, seed, record, self.dir)
+            how = f"split by image, written to {record}"
+            for part in ("train", "val"):
+                files[part] = {
+                    name: pair for name, pair in everything.items() if (name in val) == (part == "val")
+                }
+        return open_files(files["train"], files["val"], self.channels, how, cache)
+
+    def _record(self, cache: Path) -> Path:
+        place = self.dir.resolve()
+        key = place_key(place, self.scan_dir, self.clean_dir, self.val_fraction)
+        return cache_folder(cache) / f"split-{place.name}-{key}.json"
+
+
+class FolderPairs:
+    """Pairs whose pixels are decoded: a `PairSet`."""
+
+    def __init__(self, names: Sequence[str], degraded: Sequence[Pixels], clean: Sequence[Pixels]) -> None:
+        """Images are (C, H, W), all of one pixel type; the two sides of a pair have one shape."""
+        assert len(names) == len(degraded) == len(clean)
+        self._names, self._degraded, self._clean = list(names), list(degraded), list(clean)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        _, height, width = self._clean[index].shape
+        return height, width
+
+    def whole(self, index: int) -> Pair:
+        return Pair(to_unit(self._degraded[index]), to_unit(self._clean[index]))
+
+    def crops(self, crops: Sequence[Crop], patch: int, key: tuple[int, ...]) -> Pair:
+        return Pair(*(to_unit(collate(side, crops, patch)) for side in (self._degraded, self._clean)))
+
+
+def collate(images: Sequence[Pixels], crops: Sequence[Crop], patch: int) -> Pixels:
+    """The crops, cut and turned, as one (B, C, patch, patch) array of the images' own pixel type."""
+    batch = np.empty((len(crops), images[0].shape[0], patch, patch), images[0].dtype)
+    for place, (image, top, left, element) in zip(batch, crops, strict=True):
+        place[...] = dihedral(cut(images[image], top, left, patch), element)
+    return batch
+
+
+class _Side(NamedTuple):
+    paths: list[Path]
+    headers: list[Header]
+
+
+def open_files(
+    train: dict[str, tuple[Path, Path]],
+    val: dict[str, tuple[Path, Path]],
+    channels: Literal["auto", 1, 3],
+    how: str,
+    cache: Path,
+) -> Split:
+    """Decodes (degraded, clean) files by name into a Split; `how` ends its note."""
+    paths = [path for files in (train, val) for pair in files.values() for path in pair]
+    headers = store.read_headers(paths)
+    _check_sizes(paths, headers)
+    number = max(header.channels for header in headers) if channels == "auto" else channels
+    pixels, digest = store.load(paths, headers, number, cache)
+    cutoff = 2 * len(train)
+    depth = 16 if pixels[0].dtype == np.uint16 else 8
+    kind = f"{'gray' if number == 1 else 'colour'} {depth} bit"
+    return Split(
+        train=FolderPairs(list(train), pixels[:cutoff:2], pixels[1:cutoff:2]),
+        val=FolderPairs(list(val), pixels[cutoff::2], pixels[cutoff + 1 :: 2]),
+        channels=number,
+        fingerprint=place_key(digest, *train, "", *val),
+        note=f"{len(train)} train / {len(val)} val pairs, {kind}, {how}",
+    )
+
+
+def _check_sizes(paths: Sequence[Path], headers: Sequence[Header]) -> None:
+    wrong = [
+        f"{scan} is {a.width}x{a.height}, {clean.name} beside it is {b.width}x{b.height}"
+        for scan, clean, a, b in zip(paths[::2], paths[1::2], headers[::2], headers[1::2], strict=True)
+        if (a.height, a.width) != (b.height, b.width)
+    ]
+    if wrong:
+        more = f" ({len(wrong)} pairs differ)" if len(wrong) > 1 else ""
+        raise DataError(f"{wrong[0]}; both sides of a pair must have one size{more}")

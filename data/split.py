@@ -1,0 +1,123 @@
+"""What a data source hands over: a training and a validation set of pairs, and who is in which."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from data.crops import Crop
+from data.images import DataError, Pair
+
+
+class PairSet(Protocol):
+    """Pairs of images of one channel count, in a fixed order, held so that crops of them are cheap."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """The file stem: unique in the set."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    def whole(self, index: int) -> Pair:
+        """The whole pair (C, H, W), unaugmented and the same at every call."""
+
+    def crops(self, crops: Sequence[Crop], patch: int, key: tuple[int, ...]) -> Pair:
+        """These crops as one contiguous batch (B, C, patch, patch).
+
+        Both sides are cut and turned alike. `key` seeds whatever chance the set itself adds (noise).
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """An opened data source."""
+
+    train: PairSet
+    val: PairSet
+    channels: int
+    """1 (gray) or 3 (RGB), for all images of both sets."""
+    fingerprint: str
+    """16 hex digits that change with any pixel, name or side of the split, but not with the place on disk."""
+    note: str
+    """One line for people: how many pairs, of what kind, and where the split comes from."""
+
+
+def held_out(names: Sequence[str], fraction: float, seed: int, record: Path, source: Path) -> frozenset[str]:
+    """The names that belong to validation, drawn by `seed` once and then read back from `record`.
+
+    Names that the record knows keep their side; new ones are dealt out so that the share of validation comes
+    as near to `fraction` as it can (at least one image on each side). `source` is only written down
+    and named in errors. Raises DataError if there are fewer than two names or the record is damaged.
+    """
+    if len(names) < 2:
+        raise DataError(
+            f"{source}: {len(names)} pair, too few to split; at least 2 are needed (1 train, 1 val)"
+        )
+    sides = _read_record(record)
+    known = {side: [name for name in names if sides.get(name) == side] for side in ("train", "val")}
+    fresh = [name for name in sorted(names) if name not in sides]
+    wanted = min(max(round(fraction * len(names)), 1), len(names) - 1) - len(known["val"])
+    order = np.random.default_rng(seed).permutation(len(fresh))
+    chosen = {fresh[place] for place in order[: max(wanted, 0)]}
+    if not fresh and all(known.values()):
+        return frozenset(known["val"])
+    dealt = {name: "val" if name in chosen else "train" for name in fresh}
+    result = frozenset(name for name in names if {**sides, **dealt}[name] == "val")
+    if not 0 < len(result) < len(names):
+        # Images were removed until one side ran dry: nothing of the old split is left to respect.
+        record.unlink(missing_ok=True)
+        return held_out(names, fraction, seed, record, source)
+    write_whole(
+        record,
+        json.dumps(
+            {"source": str(source), "seed": seed, "val_fraction": fraction, "sides": {**sides, **dealt}},
+            indent=1,
+        ),
+    )
+    return result
+
+
+def _read_record(record: Path) -> dict[str, str]:
+    if not record.exists():
+        return {}
+    try:
+        sides = json.loads(record.read_text("utf-8"))["sides"]
+        if not isinstance(sides, dict) or not set(sides.values()) <= {"train", "val"}:
+            raise ValueError("sides must map names to train or val")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{record}: damaged split record ({error}); delete it to split anew") from error
+    return sides
+
+
+def place_key(*parts: object) -> str:
+    """16 hex digits for the name of a cache file that belongs to these things."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+def cache_folder(cache: Path) -> Path:
+    """`cache`/data, made if need be. Raises DataError if it cannot be."""
+    folder = cache / "data"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be made ({error.strerror}); choose another folder with --out"
+        ) from error
+    return folder
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file so that no reader ever sees half of it. Raises DataError if that is not possible."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
