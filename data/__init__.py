@@ -3,8 +3,25 @@
 Each config opens to a `Split`, whose two `PairSet`s hold decoded pairs of degraded and clean images.
 """
 
+from typing import Annotated
+
+from pydantic import Field
+
+from data.demo import DemoConfig
 from data.images import DataError, Pair
 from data.pairs import PairsConfig
 from data.split import PairSet, Split
+from data.synthetic import SyntheticConfig
 
-__all__ = ["DataError", "Pair", "PairSet", "PairsConfig", "Split"]
+DataConfig = Annotated[PairsConfig | SyntheticConfig | DemoConfig, Field(discriminator="kind")]
+
+__all__ = [
+    "DataConfig",
+    "DataError",
+    "DemoConfig",
+    "Pair",
+    "PairSet",
+    "PairsConfig",
+    "Split",
+    "SyntheticConfig",
+]

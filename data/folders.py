@@ -35,6 +35,14 @@ def sides(folder: Path, scan_dir: str | None, clean_dir: str | None) -> tuple[Pa
     return scan, clean
 
 
+def originals(folder: Path, clean_dir: str | None) -> Path:
+    """Where images without a degraded side lie: the folder named, else `folder` itself, else its clean/."""
+    holds_images = any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir() if path.is_file())
+    return (
+        folder if clean_dir is None and holds_images else _side(folder, clean_dir, CLEAN_NAMES, "--clean-dir")
+    )
+
+
 def images(folder: Path) -> dict[str, Path]:
     """The image files of a folder by stem, sorted. Hidden and other files are ignored.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from data import folders, store
 from data.crops import Crop, cut, dihedral
 from data.images import DataError, Header, Pair, Pixels, to_unit
-from data.split import Split, cache_folder, held_out, place_key
+from data.split import Split, divided, place_key
 
 
 class PairsConfig(BaseModel):
@@ -54,22 +54,10 @@ class PairsConfig(BaseModel):
             part: folders.matched(*folders.sides(folder, self.scan_dir, self.clean_dir))
             for part, folder in folders.parts(self.dir).items()
         }
-        how = "split as found"
-        if "all" in files:
-            everything = files.pop("all")
-            record = self._record(cache)
-            val = held_out(list(everything), self.val_fraction, seed, record, self.dir)
-            how = f"split by image, written to {record}"
-            for part in ("train", "val"):
-                files[part] = {
-                    name: pair for name, pair in everything.items() if (name in val) == (part == "val")
-                }
-        return open_files(files["train"], files["val"], self.channels, how, cache)
-
-    def _record(self, cache: Path) -> Path:
-        place = self.dir.resolve()
-        key = place_key(place, self.scan_dir, self.clean_dir, self.val_fraction)
-        return cache_folder(cache) / f"split-{place.name}-{key}.json"
+        train, val, how = divided(
+            files, self.val_fraction, seed, self.dir, cache, (self.scan_dir, self.clean_dir)
+        )
+        return open_files(train, val, self.channels, how, cache)
 
 
 class FolderPairs:
@@ -105,11 +93,6 @@ def collate(images: Sequence[Pixels], crops: Sequence[Crop], patch: int) -> Pixe
     return batch
 
 
-class _Side(NamedTuple):
-    paths: list[Path]
-    headers: list[Header]
-
-
 def open_files(
     train: dict[str, tuple[Path, Path]],
     val: dict[str, tuple[Path, Path]],
@@ -121,18 +104,21 @@ def open_files(
     paths = [path for files in (train, val) for pair in files.values() for path in pair]
     headers = store.read_headers(paths)
     _check_sizes(paths, headers)
-    number = max(header.channels for header in headers) if channels == "auto" else channels
+    number = channel_count(headers, channels)
     pixels, digest = store.load(paths, headers, number, cache)
     cutoff = 2 * len(train)
-    depth = 16 if pixels[0].dtype == np.uint16 else 8
-    kind = f"{'gray' if number == 1 else 'colour'} {depth} bit"
     return Split(
         train=FolderPairs(list(train), pixels[:cutoff:2], pixels[1:cutoff:2]),
         val=FolderPairs(list(val), pixels[cutoff::2], pixels[cutoff + 1 :: 2]),
         channels=number,
         fingerprint=place_key(digest, *train, "", *val),
-        note=f"{len(train)} train / {len(val)} val pairs, {kind}, {how}",
+        note=f"{len(train)} train / {len(val)} val pairs, {store.kind(pixels)}, {how}",
     )
+
+
+def channel_count(headers: Sequence[Header], wanted: Literal["auto", 1, 3]) -> int:
+    """1 or 3: what is wanted, or enough for every file."""
+    return max(header.channels for header in headers) if wanted == "auto" else wanted
 
 
 def _check_sizes(paths: Sequence[Path], headers: Sequence[Header]) -> None:

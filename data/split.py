@@ -3,15 +3,17 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from data.crops import Crop
 from data.images import DataError, Pair
+
+T = TypeVar("T")
 
 
 class PairSet(Protocol):
@@ -47,6 +49,32 @@ class Split:
     """16 hex digits that change with any pixel, name or side of the split, but not with the place on disk."""
     note: str
     """One line for people: how many pairs, of what kind, and where the split comes from."""
+
+
+def divided(
+    files: Mapping[str, Mapping[str, T]],
+    fraction: float,
+    seed: int,
+    source: Path,
+    cache: Path,
+    settings: tuple[object, ...] = (),
+) -> tuple[dict[str, T], dict[str, T], str]:
+    """The train and the val part of `files` by name, and how they came about, in a few words.
+
+    `files` has them already ("train" and "val") or has one part ("all"), which is then split by `seed`.
+    The split is kept in `cache`/data for this source with these settings.
+    """
+    if "all" not in files:
+        return dict(files["train"]), dict(files["val"]), "split as found"
+    everything = files["all"]
+    place = source.resolve()
+    record = cache_folder(cache) / f"split-{place.name}-{place_key(place, fraction, *settings)}.json"
+    val = held_out(list(everything), fraction, seed, record, source)
+    return (
+        {name: file for name, file in everything.items() if name not in val},
+        {name: file for name, file in everything.items() if name in val},
+        f"split by image, kept in {record}",
+    )
 
 
 def held_out(names: Sequence[str], fraction: float, seed: int, record: Path, source: Path) -> frozenset[str]:

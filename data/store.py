@@ -80,6 +80,11 @@ def load(
     return views(block), digest
 
 
+def kind(pixels: Sequence[Pixels]) -> str:
+    """What `load` returned, for people: "gray 8 bit"."""
+    return f"{'gray' if pixels[0].shape[0] == 1 else 'colour'} {8 * pixels[0].itemsize} bit"
+
+
 def _mapped(
     paths: Sequence[Path],
     channels: int,
