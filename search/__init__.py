@@ -1,0 +1,1 @@
+"""The study side: search, storage, export and the command line."""

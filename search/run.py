@@ -1,0 +1,371 @@
+"""Run a study: sample, train, record; what a failed trial means; then the finale."""
+
+import json
+import platform
+import signal
+import statistics
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import optuna
+import torch
+from optuna.trial import TrialState
+from torch import Tensor
+
+from data import Split
+from models.cost import count_macs, count_parameters
+from search import pictures, space, storage
+from search.errors import UserError
+from search.progress import Progress, clock
+from search.study import StudySpec, close
+from search.trial import checkpoint
+from search.trial.config import TrialConfig
+from search.trial.evaluate import Score, mean_score, score_image
+from search.trial.train import Diverged, Stopped, TrialResult, memory_mb, train
+
+FINALE = "finale_teramacs"  # trial attribute: the training length of a finale
+LABEL = "label"  # trial attribute: name of a known recipe, or "finale"
+SAME_BUG_LIMIT = 3
+# The finale is planned for this share of the time left: its speed is known only from short trials.
+FINALE_SAFETY = 0.9
+COST_SIDE = 256  # multiply-adds are stated for an image of this side, as in the field's tables
+
+
+@dataclass(frozen=True)
+class Options:
+    """How one `run` is carried out; none of it changes what a trial computes."""
+
+    storage: str
+    out: Path
+    device: torch.device
+    quiet: bool = False
+    continue_with_changes: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How `run` ended: the best trial so far, and whether someone asked it to stop."""
+
+    best_number: int | None
+    best_psnr_db: float
+    input_psnr_db: float
+    stopped: bool
+
+
+def run(spec: StudySpec, options: Options) -> Outcome:
+    """Work on a study until its trials or its time are used up, or Ctrl-C.
+
+    Calling it again goes on: with the interrupted trial first, then with new ones.
+    """
+    storage.make_writable(options.out)
+    started = time.monotonic()
+    split = open_data(spec, options.out)
+    study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
+    resumed = storage.reclaim(study)
+    if not study.trials:
+        for known in spec.first:
+            study.enqueue_trial(dict(known.values), user_attrs={LABEL: known.name})
+    input_psnr_db = unchanged(split).psnr_db
+    with (
+        _StopSignals() as stop,
+        Progress(spec.name, input_psnr_db, spec.trials, time.time() + spec.timeout, options.quiet) as progress,
+    ):
+        search = _Search(spec, options, study, split, stop, progress, started)
+        progress.say(f"{spec.name}: {split.note}; input {input_psnr_db:.2f} dB; {_device_name(options.device)}")
+        if resumed:
+            progress.say(f"going on with trial {', '.join(map(str, resumed))}, left behind by a run that died")
+        search.go()
+    best = storage.best_trial(study)
+    return Outcome(
+        best_number=best.number if best else None,
+        best_psnr_db=best.value if best and best.value is not None else float("nan"),
+        input_psnr_db=input_psnr_db,
+        stopped=stop.requested,
+    )
+
+
+def open_data(spec: StudySpec, out: Path) -> Split:
+    """The pairs that a study works on. The split never depends on the study's seed."""
+    tree = space.fill(spec.recipe, space.RandomSuggester(0))
+    split = close(tree).data.open(seed=0, cache=out)
+    fixed = spec.recipe.get("model", {}).get("channels", split.channels)
+    if fixed != split.channels:
+        raise UserError(
+            f"recipe.model.channels is {fixed}, but the images have {split.channels}: "
+            f"leave it out, or set recipe.data.channels = {fixed}"
+        )
+    return split
+
+
+def unchanged(split: Split) -> Score:
+    """What the validation images score as they are."""
+    pairs = (split.val.whole(index) for index in range(len(split.val)))
+    return mean_score([score_image(pair.degraded, pair.clean) for pair in pairs], step=0, seconds=0.0)
+
+
+def config_of(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialConfig:
+    """Let the trial fill the open leaves. What the recipe does not fix follows from the study and the data."""
+    tree = space.fill(spec.recipe, trial)
+    tree["model"] = {"channels": channels, **tree["model"]}
+    tree.setdefault("seed", (spec.seed * 1_000_003 + trial.number) % 2**32)
+    if FINALE in trial.user_attrs:
+        tree["steps"] = {"teramacs": trial.user_attrs[FINALE]}
+    return close(tree)
+
+
+class _Search:
+    """One sitting of a study."""
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        options: Options,
+        study: optuna.Study,
+        split: Split,
+        stop: "_StopSignals",
+        progress: Progress,
+        started: float,
+    ) -> None:
+        self.spec, self.options, self.study, self.split = spec, options, study, split
+        self.stop, self.progress, self.started = stop, progress, started
+        self.durations: list[float] = []
+        self.bugs: list[str] = []
+        self.spent_teramacs = 0.0
+        for trial in study.get_trials(deepcopy=False):
+            self._show(trial.state, trial.value, trial.number)
+
+    def go(self) -> None:
+        while self._search_goes_on():
+            self.one_trial()
+        if not self.stop.requested and self.spec.finale > 0:
+            self._finale()
+
+    def one_trial(self) -> None:
+        """Ask, train, record. The trial ends as complete, pruned or failed, or goes back into the queue."""
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = storage.sampler(self.spec, number)
+        self.study.pruner = storage.pruner()
+        trial = self.study.ask()
+        storage.claim(trial)
+        started = time.monotonic()
+        try:
+            config = config_of(self.spec, trial, self.split.channels)
+            self._train(trial, config)
+        except KeyboardInterrupt:
+            storage.hand_back(self.study, trial._trial_id)
+            raise
+        self.durations.append(time.monotonic() - started)
+
+    def _train(self, trial: optuna.Trial, config: TrialConfig) -> None:
+        folder = self.options.out / self.spec.name / f"trial-{trial.number:04d}"
+        label = trial.user_attrs.get(LABEL)
+        name = f"trial {trial.number}" + (f" ({label})" if label else "")
+        watch = _Watch(trial, config, self.progress, self.stop)
+        storage.record(trial, self._circumstances(config))
+        self.progress.start(name, 0, config.total_steps)
+        state, why = TrialState.COMPLETE, "finished"
+        value: float | None = None
+        try:
+            result = train(config, self.split, self.options.device, folder, watch)
+            value = result.score.psnr_db
+            storage.record(trial, _facts(result))
+        except Stopped as stopped:
+            storage.hand_back(self.study, trial._trial_id)
+            self.progress.say(f"{name}: stopped {stopped}, kept to go on")
+            return
+        except optuna.TrialPruned as pruned:
+            state, why = TrialState.PRUNED, str(pruned)
+        except Diverged as diverged:
+            state, why = TrialState.PRUNED, str(diverged)
+        except torch.OutOfMemoryError as error:
+            state, why = TrialState.PRUNED, f"out of memory: {str(error).splitlines()[0]}"
+        except Exception as error:
+            state, why = TrialState.FAIL, f"{type(error).__name__}: {error}"
+            storage.record(trial, {"traceback": traceback.format_exc()})
+            self.bugs.append(why)
+        else:
+            self.bugs.clear()
+        self._record_end(trial, config, folder, watch, why)
+        self.study.tell(trial, value, state=state)
+        self._show(state, value, trial.number)
+        score = f"{value:.2f} dB" if value is not None else why
+        took = clock(watch.seconds())
+        self.progress.say(f"{name}: {score}  ({took}, {config.total_steps} steps){_short(trial.params)}")
+        if self.bugs[-SAME_BUG_LIMIT:] == [why] * SAME_BUG_LIMIT:
+            raise UserError(
+                f"study {self.spec.name!r}: {SAME_BUG_LIMIT} trials in a row failed the same way: {why}\n"
+                f"The traceback is with trial {trial.number} in the dashboard."
+            )
+
+    def _record_end(
+        self, trial: optuna.Trial, config: TrialConfig, folder: Path, watch: "_Watch", why: str
+    ) -> None:
+        self.spent_teramacs += config.teramacs_per_step * watch.step
+        facts = {
+            "ended": why,
+            "rungs": json.dumps([asdict(score) for score in watch.rungs]),
+            "steps_done": watch.step,
+            "seconds": watch.seconds(),
+            "peak_memory_mb": memory_mb(self.options.device),
+        }
+        storage.record(trial, facts)
+        checkpoint.drop_state(folder)
+        weights = folder / checkpoint.BEST
+        if weights.exists():
+            strip = folder / "sample.png"
+            pictures.save_strip(strip, config.model, weights, self.split.val, self.options.device)
+            storage.add_picture(trial, strip, self.options.out / "artifacts")
+
+    def _circumstances(self, config: TrialConfig) -> dict[str, Any]:
+        """What a trial depended on, known before it starts."""
+        model = config.model.build()
+        return {
+            "config": config.model_dump_json(),
+            "parameters": count_parameters(model),
+            "gmacs_at_256": count_macs(model, config.model.channels, COST_SIDE, COST_SIDE) / 1e9,
+            "steps": config.total_steps,
+            "seed": config.seed,
+            "data": self.split.fingerprint,
+            "device": _device_name(self.options.device),
+            "versions": json.dumps(
+                {"python": platform.python_version(), "torch": torch.__version__, "optuna": optuna.__version__}
+            ),
+        }
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _search_goes_on(self) -> bool:
+        if self.stop.requested:
+            return False
+        trials = self.study.get_trials(deepcopy=False)
+        if any(trial.state == TrialState.WAITING and trial.datetime_start for trial in trials):
+            return True
+        if sum(FINALE not in trial.user_attrs for trial in trials if trial.state.is_finished()) >= self.spec.trials:
+            return False
+        expected = statistics.median(self.durations) if self.durations else 0.0
+        return self._elapsed() + expected <= self.spec.timeout * (1 - self.spec.finale)
+
+    def _finale(self) -> None:
+        """Train the best recipe from scratch for as long as its share of the time allows."""
+        best = storage.best_trial(self.study)
+        if best is None:
+            return
+        config = TrialConfig.model_validate_json(best.user_attrs["config"])
+        spent = config.teramacs_per_step * best.user_attrs["steps_done"]
+        share = self.spec.finale / (1 - self.spec.finale)
+        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY
+        teramacs = min(share * self.spent_teramacs, spent / best.user_attrs["seconds"] * left)
+        if teramacs <= spent:
+            self.progress.say("no finale: the time left would not train the best recipe any longer")
+            return
+        self.study.enqueue_trial(best.params, user_attrs={LABEL: "finale", FINALE: teramacs})
+        self.one_trial()
+
+    def _show(self, state: TrialState, value: float | None, number: int) -> None:
+        kinds: Mapping[TrialState, Literal["done", "pruned", "failed"]] = {
+            TrialState.COMPLETE: "done",
+            TrialState.PRUNED: "pruned",
+            TrialState.FAIL: "failed",
+        }
+        if state in kinds:
+            self.progress.count(kinds[state])
+        if value is not None:
+            self.progress.offer(value, f"trial {number}")
+
+
+class _Watch:
+    """Passes a training run's reports on to Optuna and to the display."""
+
+    def __init__(
+        self, trial: optuna.Trial, config: TrialConfig, progress: Progress, stop: "_StopSignals"
+    ) -> None:
+        self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
+        self.rungs: list[Score] = []
+        self.reported = storage.reported_steps(trial)
+        self.step = 0
+        self.started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Time of the trial; earlier sittings count up to their last rung."""
+        return time.monotonic() - self.started
+
+    def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
+        self.step, self.rungs = step, list(rungs)
+        self.started -= seconds
+        self.progress.start(self.progress.label, step, self.config.total_steps)
+
+    def stepped(self, step: int, steps: int, loss: Tensor) -> None:
+        self.step = step
+        self.progress.stepped(step, steps, loss)
+
+    def scored(self, score: Score, settled: bool) -> None:
+        """Report to Optuna at the share of the budget, in percent, so that trials of unlike steps compare.
+
+        Scores under a mask are kept but not reported: they would prune the trial for its dip, and
+        other trials by comparison with it. The last rung is not pruned: the work is done. A finale runs on the clock of the
+        trial it prolongs, and is never pruned.
+        """
+        self.rungs.append(score)
+        self.progress.scored(score.psnr_db)
+        if not settled or FINALE in self.trial.user_attrs:
+            return
+        percent = round(100 * score.step / self.config.total_steps)
+        if percent not in self.reported:
+            self.trial.report(score.psnr_db, percent)
+        if score.step < self.config.total_steps and self.trial.should_prune():
+            raise optuna.TrialPruned(f"pruned at {percent} %: {score.psnr_db:.2f} dB")
+
+    def stop_requested(self) -> bool:
+        return self.stop.requested
+
+
+class _StopSignals:
+    """Ctrl-C and SIGTERM ask once for an orderly stop; the second time they interrupt at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "_StopSignals":
+        # Signal handlers can only be set in the main thread.
+        with suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def _facts(result: TrialResult) -> dict[str, Any]:
+    """What a complete trial achieved, as trial attributes."""
+    return {
+        "psnr_db": result.score.psnr_db,
+        "ssim": result.score.ssim,
+        "mae": result.score.mae,
+    }
+
+
+def _short(params: Mapping[str, Any]) -> str:
+    """The settings of a trial in one line."""
+    shown = (f"{name.split('.')[-1]}={value:.2g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}" for name, value in params.items())
+    return "  " + " ".join(shown)
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)"

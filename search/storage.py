@@ -1,0 +1,249 @@
+"""The only door to Optuna and the database: open, refuse what does not fit, record trials."""
+
+import json
+import os
+import socket
+import sqlite3
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import sqlalchemy
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from search import space
+from search.errors import UserError, closest
+from search.study import StudySpec
+
+BUSY_TIMEOUT_S = 60
+RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
+OWNER = "owner"  # trial attribute: the process that works on it
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def default_url(out: Path) -> str:
+    """The database of a runs folder: the one that optuna-dashboard is pointed at."""
+    return f"sqlite:///{(out / 'search.db').as_posix()}"
+
+
+def make_writable(folder: Path) -> None:
+    """Create `folder`, or say in one line why nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot write here: {error.strerror}; --out names another folder") from None
+
+
+def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
+    """The database behind `url`; SQLite is put into WAL mode, with a busy timeout of a minute.
+
+    Raises `UserError` for a file that is no database, one of another program, one that cannot be
+    written, a server that does not answer, and, unless `create`, one that is not there.
+    """
+    engine: dict[str, Any] = {}
+    if path := _sqlite_path(url):
+        _prepare_sqlite(path, create)
+        engine = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    try:
+        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{url}: this kind of database needs a driver: pip install {error.name}") from None
+    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ImportError) as error:
+        raise UserError(f"{_without_password(url)}: cannot be opened: {_first_line(error)}") from None
+
+
+def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> optuna.Study:
+    """The Optuna study of `spec`, made if it is new. Refuses a changed recipe under an old name."""
+    database = open_database(url, create=True)
+    study = optuna.create_study(
+        study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
+    )
+    stored = study.user_attrs.get(RECIPE)
+    if stored is None:
+        if study.trials:
+            raise UserError(f"{url}: study {spec.name!r} was not made by this program; choose another --name")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["PSNR (dB)"])
+    elif changes := _differences(json.loads(stored), spec.recipe):
+        if not continue_with_changes:
+            raise UserError(
+                f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"
+                f"Either start a new study (--name {spec.name}-2), or go on in the old one with --continue-with-changes "
+                "(scores are then only comparable where the data are the same)"
+            )
+        _check_choices(study, spec)
+    study.set_user_attr(RECIPE, json.dumps(spec.recipe))
+    return study
+
+
+def load_study(name: str, url: str) -> optuna.Study:
+    """A study that exists. `UserError` names the ones there are."""
+    database = open_database(url, create=False)
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
+    if name not in names:
+        known = ", ".join(names) or "none yet"
+        raise UserError(f"{url}: no study {name!r}{closest(name, names)} (there: {known})")
+    return optuna.load_study(study_name=name, storage=database)
+
+
+def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler for trial `number`. A seed per trial: a continued study draws what an unbroken one would.
+
+    TPE with `multivariate` and `group` models the settings of one branch of a conditional space
+    jointly; without `group` it would silently draw every conditional setting independently.
+    """
+    seed = (spec.seed * 1_000_003 + number) % 2**32
+    if spec.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)
+
+
+def pruner() -> optuna.pruners.BasePruner:
+    """Ends a trial whose best rung so far is not among the top 30 % of the finished trials at that rung.
+
+    Few trials fit into an evening on a small machine, so it is stricter than the median rule; rungs
+    are equal shares of equal compute, so ranks are comparable. The first four trials always
+    finish: these are the recipes tried by hand, which everything else is measured against.
+    """
+    return optuna.pruners.PercentilePruner(30.0, n_startup_trials=4, n_warmup_steps=0)
+
+
+def claim(trial: Trial) -> None:
+    """Note which process works on a trial, so that another can tell a dead one from a busy one."""
+    process = psutil.Process()
+    owner = {"host": socket.gethostname(), "pid": process.pid, "since": process.create_time()}
+    trial.set_user_attr(OWNER, owner)
+
+
+def hand_back(study: optuna.Study, trial_id: int) -> None:
+    """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state."""
+    study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+
+
+def reclaim(study: optuna.Study) -> list[int]:
+    """Hand back the trials of processes that died on this machine; their numbers."""
+    reclaimed = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if not _is_alive(trial.user_attrs.get(OWNER)):
+            hand_back(study, trial._trial_id)
+            reclaimed.append(trial.number)
+    return reclaimed
+
+
+def record(trial: Trial, facts: Mapping[str, Any]) -> None:
+    """Store facts about a trial that is not finished yet; values must be plain JSON."""
+    for key, value in facts.items():
+        trial.set_user_attr(key, value)
+
+
+def add_picture(trial: Trial, path: Path, artifacts: Path) -> None:
+    """Show the PNG at `path` with the trial in the dashboard."""
+    artifacts.mkdir(parents=True, exist_ok=True)
+    store = FileSystemArtifactStore(str(artifacts))
+    upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, mimetype="image/png")
+
+
+def reported_steps(trial: Trial) -> set[int]:
+    """Where a trial that goes on has reported scores already."""
+    return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The completed trial with the highest score."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(done, key=lambda trial: trial.value or float("-inf"), default=None)
+
+
+def _is_alive(owner: Mapping[str, Any] | None) -> bool:
+    if owner is None:
+        return False
+    if owner["host"] != socket.gethostname():
+        return True
+    try:
+        return abs(psutil.Process(owner["pid"]).create_time() - owner["since"]) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _sqlite_path(url: str) -> Path | None:
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise UserError(f"--storage {url}: not a database URL; write sqlite:///FILE or postgresql://...") from None
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if not parsed.database or parsed.database == ":memory:":
+        raise UserError(f"--storage {url}: results must outlive this process; write sqlite:///FILE")
+    return Path(parsed.database)
+
+
+def _prepare_sqlite(path: Path, create: bool) -> None:
+    if not path.exists():
+        if not create:
+            raise UserError(f"{path}: no such database; `python -m search run` makes it")
+        make_writable(path.parent)
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+        tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
+        if tables and not {"studies", "version_info"} <= tables:
+            shown = ", ".join(sorted(tables)[:3])
+            raise UserError(f"{path}: a database of another program (tables {shown}); --storage names another")
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("begin immediate")
+        connection.rollback()
+    except sqlite3.DatabaseError as error:
+        raise UserError(f"{path}: cannot be used as a database: {error}") from None
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
+    """Where two recipes differ, in words, at most three places."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted(old.keys() | new.keys()):
+            missing = object()
+            before, after = old.get(key, missing), new.get(key, missing)
+            if before is missing:
+                found.append(f"{name}.{key} is new")
+            elif after is missing:
+                found.append(f"{name}.{key} is gone")
+            else:
+                found += _differences(before, after, f"{name}.{key}")
+        return found[:3]
+    old, new = json.loads(json.dumps([old, new]))
+    return [] if old == new else [f"{name} was {json.dumps(old)}, now {json.dumps(new)}"]
+
+
+def _check_choices(study: optuna.Study, spec: StudySpec) -> None:
+    """Optuna cannot change the choices of a name that trials already use."""
+    now = {name: leaf.names for name, leaf in space.open_choices(spec.recipe)}
+    for trial in study.get_trials(deepcopy=False):
+        for name, distribution in trial.distributions.items():
+            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+                if name in now and list(distribution.choices) != now[name]:
+                    raise UserError(
+                        f"study {spec.name!r}: the choices of {name} were {list(distribution.choices)}, now {now[name]}; "
+                        f"Optuna cannot mix them, start a new study (--name {spec.name}-2)"
+                    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+def _without_password(url: str) -> str:
+    return sqlalchemy.make_url(url).render_as_string(hide_password=True)

@@ -1,0 +1,209 @@
+"""studies/<name>.toml -> StudySpec, or what is wrong with it."""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+import studies
+from search import space
+from search.errors import UserError, closest
+from search.trial.config import TrialConfig
+
+SHIPPED = Path(studies.__file__).parent
+RANDOM_DRAWS = 200
+MOST_COMBINATIONS = 3000
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: object) -> object:
+    """Seconds from "90s", "20m", "1h30m" or a bare number of seconds. ValueError for anything else."""
+    if not isinstance(text, str):
+        return text
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f'"{text}" is not a duration; write 90s, 20m, 1h30m or 2d')
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
+
+
+class KnownRecipe(BaseModel):
+    """A recipe known from elsewhere: a name, and values for open leaves by dotted path."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field(min_length=1)
+
+    @property
+    def values(self) -> dict[str, space.Plain]:
+        return dict(self.model_extra or {})
+
+
+class StudySpec(BaseModel):
+    """What a study searches, and how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under runs/")
+    description: str = Field("", description="one line for `python -m search studies`")
+    trials: int = Field(1000, ge=1, description="trials in the study, the finale not counted")
+    timeout: Duration = Field(600.0, description="time of one `run`, finale included: 90s, 20m, 1h30m")
+    finale: float = Field(
+        0.5, ge=0, lt=1, description="share of the time in which the best recipe is trained at length"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of every trial")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="how recipes are drawn")
+    recipe: dict[str, Any] = Field(description="a trial config with open leaves")
+    first: tuple[KnownRecipe, ...] = Field((), description="recipes tried before anything is sampled")
+
+    def with_changes(self, **changes: Any) -> Self:
+        """A copy with other values, validated anew."""
+        return type(self).model_validate({**self.model_dump(), **changes})
+
+    def with_data(self, directory: Path, scan_dir: str | None, clean_dir: str | None) -> Self:
+        """The same search on the pairs in `directory`."""
+        data: dict[str, Any] = {"kind": "pairs", "dir": str(directory.resolve())}
+        if scan_dir:
+            data["scan_dir"] = scan_dir
+        if clean_dir:
+            data["clean_dir"] = clean_dir
+        return self.with_changes(recipe={**self.recipe, "data": data})
+
+
+def load(name: str) -> StudySpec:
+    """The study of that name (shipped, or in ./studies) or in that .toml file, fully checked.
+
+    Raises `UserError` with the file and the dotted path for anything that could go wrong later:
+    unknown or misspelt settings, ranges whose ends cannot be built, known recipes outside the space.
+    """
+    path = find(name)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        spec = StudySpec.model_validate(table)
+        check(spec)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error, table, StudySpec)}") from None
+    except space.SpaceError as error:
+        raise UserError(f"{path}: {error}") from None
+    return spec
+
+
+def with_flags(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
+    """`spec` with values from command-line flags; `UserError` names the flag that does not fit."""
+    try:
+        return spec.with_changes(**changes)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"--{problem['loc'][0]}: {message} (found {problem['input']})") from None
+
+
+def find(name: str) -> Path:
+    """The file of a study given by name or by path. `UserError` lists what there is."""
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise UserError(f"{name}: no such study file")
+        return Path(name)
+    for folder in (Path("studies"), SHIPPED):
+        if (folder / f"{name}.toml").is_file():
+            return folder / f"{name}.toml"
+    known = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    raise UserError(f"unknown study {name!r}{closest(name, known)} (shipped: {', '.join(known)}; or give a .toml file)")
+
+
+def shipped() -> list[StudySpec]:
+    """All studies that come with the program, by name."""
+    return [load(str(path)) for path in sorted(SHIPPED.glob("*.toml"))]
+
+
+def check(spec: StudySpec) -> None:
+    """Build configs from all over the space; `SpaceError` with a dotted path for the first that cannot be."""
+    trees: list[Any] = space.corners(spec.recipe)
+    if "model" in spec.recipe:
+        base = trees[0]
+        models = space.combinations(spec.recipe["model"], "model", MOST_COMBINATIONS)
+        trees += [{**base, "model": model} for model in models]
+    draw = space.RandomSuggester(seed=0)
+    trees += [space.fill(spec.recipe, draw) for _ in range(RANDOM_DRAWS)]
+    for known in spec.first:
+        trees.append(_known_tree(spec, known))
+    for tree in trees:
+        close(tree)
+
+
+def close(tree: Mapping[str, Any]) -> TrialConfig:
+    """A config from a recipe without open leaves. `SpaceError` with the dotted path where it is wrong."""
+    try:
+        return TrialConfig.model_validate(tree)
+    except ValidationError as error:
+        raise space.SpaceError(f"recipe.{_explain(error, tree, TrialConfig)}") from None
+
+
+def _known_tree(spec: StudySpec, known: KnownRecipe) -> Any:
+    where = f'first recipe "{known.name}"'
+    suggester = space.KnownSuggester(known.values)
+    try:
+        tree = space.fill(spec.recipe, suggester)
+    except space.SpaceError as error:
+        raise space.SpaceError(f"{where}: {error}") from None
+    for name in known.values:
+        if name not in suggester.seen:
+            raise space.SpaceError(f"{where}: {name} is not an open leaf here{closest(name, suggester.seen)}")
+    return tree
+
+
+def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str:
+    """Dotted path and reason of the first problem, with the closest known name."""
+    problem = error.errors()[0]
+    path, node = [], tree
+    owner: type[BaseModel] | None = form
+    for item in problem["loc"]:
+        if isinstance(node, Mapping) and item in node:
+            owner = _settings_class(owner, str(item), node) if problem["loc"][-1] != item else owner
+            node = node[item]
+        elif isinstance(node, list | tuple) and isinstance(item, int):
+            node = node[item]
+        elif not (problem["type"] == "missing" and item == problem["loc"][-1]):
+            continue  # the name of a member of a union, not a key of the tree
+        path.append(str(item))
+    where = ".".join(path)
+    if problem["type"] == "extra_forbidden" and owner is not None:
+        known = list(owner.model_fields)
+        return f"{where}: unknown setting{closest(path[-1], known)} (known: {', '.join(known)})"
+    if problem["type"] == "union_tag_invalid":
+        tags = problem["ctx"]["expected_tags"]
+        known = re.findall(r"'([^']+)'", tags)
+        return f"{where}.kind: {problem['ctx']['tag']!r} is not known{closest(problem['ctx']['tag'], known)} (known: {tags})"
+    message = problem["msg"].removeprefix("Value error, ")
+    found = problem["input"]
+    shown = f" (found {found!r})" if isinstance(found, space.Plain) and problem["type"] != "value_error" else ""
+    return f"{where}: {message}{shown}" if where else message
+
+
+def _settings_class(owner: type[BaseModel] | None, key: str, tree: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The class that holds the settings under `owner.key`; picked by its `kind` where there are several."""
+    if owner is None or key not in owner.model_fields:
+        return None
+    classes = list(_model_classes(owner.model_fields[key].annotation))
+    child = tree[key]
+    kind = child.get("kind") if isinstance(child, Mapping) else None
+    for candidate in classes:
+        field = candidate.model_fields.get("kind")
+        if kind is None or field is None or field.default == kind:
+            return candidate
+    return None
+
+
+def _model_classes(annotation: Any) -> Iterable[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _model_classes(argument)

@@ -1,0 +1,59 @@
+"""What a trial leaves on disk: its best weights, and the state from which it can go on."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+STATE = "state.pt"
+BEST = "best.safetensors"
+
+
+def fingerprint(config_json: str) -> str:
+    """A short name for one configuration: a state is only ever resumed by the config that wrote it."""
+    return hashlib.sha256(config_json.encode()).hexdigest()[:16]
+
+
+def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` whole or not at all."""
+    target = folder / STATE
+    partial = target.with_suffix(".partial")
+    torch.save(dict(state), partial)
+    os.replace(partial, target)
+
+
+def load_state(folder: Path, config: str) -> dict[str, Any] | None:
+    """The last saved state of the configuration with fingerprint `config`; None where there is none.
+
+    A truncated or foreign file counts as none: the trial then starts from its first step.
+    """
+    try:
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, RuntimeError, EOFError, ValueError, OSError, KeyError):
+        return None
+    if not isinstance(state, dict) or state.get("config") != config:
+        return None
+    return state
+
+
+def drop_state(folder: Path) -> None:
+    """Forget the resumable state of a finished trial."""
+    (folder / STATE).unlink(missing_ok=True)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """The state dict of `model` as safetensors, float32, whole or not at all."""
+    tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial)
+    os.replace(partial, path)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Fill `model` from a safetensors file; every name and shape must match."""
+    model.load_state_dict(load_file(path))

@@ -1,0 +1,75 @@
+"""TrialConfig: all that one training run depends on."""
+
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data import DataConfig, DemoConfig
+from data.crops import Augmentation
+from models import ModelConfig
+from models.cost import count_macs
+from search.trial.losses import L1Config, LossConfig
+from search.trial.optimizers import AdamWConfig, OptimizerConfig
+from search.trial.precision import PrecisionName
+from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
+from search.trial.sparsity import DenseConfig, SparsityConfig
+
+BACKWARD_COST = 3  # a backward pass costs about two forward passes (gradients of inputs and of weights)
+
+
+class Compute(BaseModel):
+    """A training length by its cost: small and large models get equal work instead of equal steps."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    teramacs: float = Field(gt=0, description="10^12 multiply-adds of forward and backward passes together")
+
+
+class CropsConfig(BaseModel):
+    """What one training step sees."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    batch: int = Field(16, ge=1, le=4096, description="crops per step")
+    patch: int = Field(64, ge=4, le=2048, description="side of a crop in pixels")
+
+
+Steps = Annotated[int, Field(ge=1)] | Compute
+
+
+class TrialConfig(BaseModel):
+    """One training run. Two runs of equal configs on one CPU machine give equal scores, bit for bit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    model: ModelConfig
+    data: DataConfig = DemoConfig()
+    steps: Steps = Field(description="optimizer steps, or { teramacs = ... } for equal compute")
+    crops: CropsConfig = CropsConfig()
+    loss: LossConfig = L1Config()
+    optimizer: OptimizerConfig = AdamWConfig()
+    schedule: ScheduleConfig = ConstantCooldownConfig()
+    sparsity: SparsityConfig = DenseConfig()
+    augmentation: Augmentation = Augmentation()
+    precision: PrecisionName = Field("auto", description="auto, fp32, bf16 or fp16 for forward passes")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="memory of the averaged weights, per step")
+    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient of all weights together")
+    evaluations: int = Field(8, ge=1, le=1000, description="rungs: scores on the way, evenly spaced")
+    rung_megapixels: float = Field(1.0, gt=0, description="validation pixels at each rung; the last score takes all")
+    seed: int = Field(0, ge=0, lt=2**32, description="of weights, crops and augmentation")
+
+    @cached_property
+    def teramacs_per_step(self) -> float:
+        """10^12 multiply-adds of one training step, forward and backward."""
+        forward = count_macs(self.model.build(), self.model.channels, self.crops.patch, self.crops.patch)
+        return BACKWARD_COST * forward * self.crops.batch / 1e12
+
+    @cached_property
+    def total_steps(self) -> int:
+        """The number of optimizer steps of the whole run."""
+        if isinstance(self.steps, Compute):
+            return max(1, round(self.steps.teramacs / self.teramacs_per_step))
+        return self.steps
+
+    def rungs(self) -> list[int]:
+        """The numbers of steps done after which the model is scored; the last is `total_steps`."""
+        total = self.total_steps
+        return sorted({max(1, round(total * n / self.evaluations)) for n in range(1, self.evaluations + 1)})

@@ -1,0 +1,107 @@
+"""Score a model on validation pairs, and restore one image of any size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+
+from data import Pair
+from search.trial import metrics
+from search.trial.precision import Precision
+
+# Above this many pixels an image is restored in tiles, so that memory stays bounded.
+TILE_PIXELS = 3_000_000
+TILE_SIDE = 1024
+TILE_OVERLAP = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """Means over validation images after `step` steps; `seconds` of the trial's time so far."""
+
+    step: int
+    psnr_db: float
+    ssim: float
+    mae: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """How one restored image compares with its clean original (8-bit codes)."""
+
+    psnr_db: float
+    ssim: float
+    mae: float
+
+
+def evaluate(model: nn.Module, pairs: Iterable[Pair], precision: Precision) -> list[ImageScore]:
+    """One score per pair, whole images, no augmentation. `model` is used as it stands (see `Average`)."""
+    return [score_image(restore(model, pair.degraded, precision), pair.clean) for pair in pairs]
+
+
+def score_image(restored: Tensor, clean: Tensor) -> ImageScore:
+    """Compare two (C, H, W) images in [0, 1]."""
+    ours, theirs = metrics.to_codes(restored), metrics.to_codes(clean)
+    return ImageScore(metrics.psnr_db(ours, theirs), metrics.ssim(ours, theirs), metrics.mae(ours, theirs))
+
+
+def mean_score(scores: Sequence[ImageScore], step: int, seconds: float) -> Score:
+    """The mean over images of each metric."""
+    return Score(
+        step=step,
+        psnr_db=fmean(s.psnr_db for s in scores),
+        ssim=fmean(s.ssim for s in scores),
+        mae=fmean(s.mae for s in scores),
+        seconds=seconds,
+    )
+
+
+@torch.inference_mode()
+def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
+    """(C, H, W) float32 in, the same out, on the same device as `degraded` came; large images go in tiles."""
+    image = degraded[None].to(precision.device)
+    with precision.forward():
+        if degraded[0].numel() <= TILE_PIXELS:
+            restored = model(image)
+        else:
+            restored = torch.empty_like(image)
+            for tile, inner, target in _tiles(*degraded.shape[1:]):
+                restored[..., *target] = model(image[..., *tile])[..., *inner]
+    return restored[0].float().to(degraded.device)
+
+
+def rung_subset(pairs: Sequence[Pair], max_pixels: int) -> list[int]:
+    """Evenly spaced positions in `pairs` that together hold at most `max_pixels` (at least one image).
+
+    Validation at every rung on all pages of a large set would cost more than training.
+    """
+    sizes = [pair.clean[0].numel() for pair in pairs]
+    for count in range(len(sizes), 1, -1):
+        picked = [position * len(sizes) // count for position in range(count)]
+        if sum(sizes[position] for position in picked) <= max_pixels:
+            return picked
+    return [0]
+
+
+Window = tuple[slice, slice]
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[Window, Window, Window]]:
+    """Windows to read with their margin, the part of each to keep, and where it goes."""
+    for top, bottom in _spans(height):
+        for left, right in _spans(width):
+            outer_top, outer_left = max(top - TILE_OVERLAP, 0), max(left - TILE_OVERLAP, 0)
+            tile = (slice(outer_top, bottom + TILE_OVERLAP), slice(outer_left, right + TILE_OVERLAP))
+            inner = (
+                slice(top - outer_top, bottom - outer_top),
+                slice(left - outer_left, right - outer_left),
+            )
+            yield tile, inner, (slice(top, bottom), slice(left, right))
+
+
+def _spans(side: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, side, TILE_SIDE):
+        yield start, min(start + TILE_SIDE, side)

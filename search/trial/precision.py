@@ -1,0 +1,55 @@
+"""Where half precision is used, and the one optimizer step in which its order of work matters."""
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from search.trial.sparsity import Mask
+
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Precision:
+    """Autocast for forward passes, and a gradient step that scales losses where fp16 needs it.
+
+    Weights, optimizer state, losses, metrics and the model's last residual add stay in float32
+    whatever the name says. "auto" is bf16 where the device has matrix units for it, else fp32.
+    """
+
+    def __init__(self, name: PrecisionName, device: torch.device) -> None:
+        self.device = device
+        self.name = _fastest(device) if name == "auto" else name
+        self.dtype = _DTYPES[self.name]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
+    def forward(self) -> AbstractContextManager[Any]:
+        """The context in which a model's forward pass runs."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.name != "fp32")
+
+    def step(
+        self, loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, max_norm: float
+    ) -> None:
+        """Backward, then unscale, mask, clip, step and mask again, in this order.
+
+        Clipping comes after unscaling because `max_norm` is meant in units of the true gradient, and
+        after masking because weights held at zero must not use up the norm. The weights are masked
+        again also when an fp16 overflow made the scaler skip the step.
+        """
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(optimizer)
+        mask.zero_gradients()
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        mask.zero_weights()
+
+
+def _fastest(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
