@@ -1,26 +1,67 @@
-"""The embedded default: real photographs made into pairs that look like poor scans, once per runs folder."""
+"""The embedded default: photographs and rendered pages made into poor scans, once per runs folder."""
 
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
+import matplotlib
 import numpy as np
 import skimage
 from pydantic import BaseModel, ConfigDict
 
-from data.images import Pixels, decode, with_channels, write_png
+from data import passages
+from data.images import DataError, Pixels, decode, with_channels, write_png
+from data.pages import page
 from data.pairs import PairsConfig
+from data.scan import PAGE, PHOTO, poor_scan
 from data.split import Split, cache_folder
 
-TRAIN_PHOTOS = ("astronaut.png", "coffee.png", "rocket.jpg", "ihc.png", "motorcycle_left.png")
-VAL_PHOTOS = ("chelsea.png", "hubble_deep_field.jpg")
-_SIDE = 288
+VERSION = 1
+"""Part of the folder's name: count it up when the pairs change, so that old ones are not taken for new."""
+
+
+class _Photo(NamedTuple):
+    """A photograph that an installed package ships: shrunk by `scale`, then cut into tiles side by side."""
+
+    file: str
+    scale: float = 1.0
+
+
+class _Part(NamedTuple):
+    """What one side of the split is made of: no photograph or passage is in two parts."""
+
+    photos: tuple[_Photo, ...]
+    passages: tuple[str, ...]
+    pages: int
+
+
+_PHOTO_SIZE = 240, 256  # height, width
+_PAGE_SIZE = (224, 336), (272, 384)  # heights, widths: lowest and highest for training
+_VAL_PAGE_SIZE = 224, 288
+
+TRAIN = _Part(
+    photos=(
+        _Photo("skimage/astronaut.png"),
+        _Photo("skimage/camera.png"),
+        _Photo("skimage/motorcycle_left.png"),
+        _Photo("skimage/rocket.jpg"),
+        _Photo("skimage/ihc.png"),
+        _Photo("skimage/retina.jpg", 0.38),
+        _Photo("skimage/coins.png"),
+        _Photo("matplotlib/grace_hopper.jpg"),
+    ),
+    passages=passages.TRAIN,
+    pages=30,
+)
+VAL = _Part(
+    photos=(_Photo("skimage/chelsea.png"), _Photo("skimage/coffee.png")), passages=passages.VAL, pages=6
+)
 
 
 class DemoConfig(BaseModel):
-    """Small pairs that need no files of one's own."""
+    """Small colour pairs for trying things out: worn photographs and pages, and how they were when new."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,34 +69,65 @@ class DemoConfig(BaseModel):
 
     def open(self, *, seed: int, cache: Path) -> Split:
         """The pairs, first made as PNG folders in `cache`/data/demo-1 if need be. The same for every seed."""
-        folder = cache_folder(cache) / "demo-1"
+        folder = cache_folder(cache) / f"demo-{VERSION}"
         if not folder.exists():
             temporary = Path(tempfile.mkdtemp(prefix=".demo-", dir=folder.parent))
-            make(temporary)
             try:
+                make(temporary)
+                # Only a whole set ever has the final name.
                 temporary.rename(folder)
-            except OSError:  # another process was faster
-                shutil.rmtree(temporary)
+            except OSError as error:
+                if not folder.exists():  # else another process was faster
+                    raise DataError(f"{folder}: cannot be made ({error.strerror})") from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         return PairsConfig(dir=folder, channels=3).open(seed=seed, cache=cache)
 
 
 def make(folder: Path) -> None:
-    """Writes all pairs as PNG into `folder`/{train,val}/{scan,clean}."""
-    for part, photos in (("train", TRAIN_PHOTOS), ("val", VAL_PHOTOS)):
-        for side in ("scan", "clean"):
-            (folder / part / side).mkdir(parents=True)
-        for photo in photos:
-            whole = with_channels(decode(Path(skimage.__file__).parent / "data" / photo), 3)
-            rng = np.random.default_rng(list(photo.encode()))
-            for number, top in enumerate(range(0, whole.shape[0] - _SIDE + 1, _SIDE // 2)):
-                clean = np.ascontiguousarray(whole[top : top + _SIDE, :_SIDE])
-                name = f"{Path(photo).stem}-{number}.png"
-                write_png(folder / part / "clean" / name, clean)
-                write_png(folder / part / "scan" / name, _scanned(clean, rng))
+    """Writes all pairs as PNG into `folder`/{train,val}/{scan,clean}; the same pixels every time."""
+    for name, part in (("train", TRAIN), ("val", VAL)):
+        scans, cleans = folder / name / "scan", folder / name / "clean"
+        for side in (scans, cleans):
+            side.mkdir(parents=True)
+        for photo in part.photos:
+            for number, tile in enumerate(_tiles(photo)):
+                stem = f"photo-{Path(photo.file).stem}-{number}"
+                write_png(cleans / f"{stem}.png", tile)
+                write_png(scans / f"{stem}.png", poor_scan(tile, PHOTO, _generator(name, stem)))
+        for number in range(part.pages):
+            stem = f"page-{number:02}"
+            rng = _generator(name, stem)
+            height, width = _VAL_PAGE_SIZE if name == "val" else rng.integers(*np.transpose(_PAGE_SIZE))
+            front = page(height, width, part.passages, number, rng)
+            back = page(height, width, part.passages, number + 4, rng) if rng.random() < 0.6 else None
+            write_png(cleans / f"{stem}.png", front)
+            write_png(scans / f"{stem}.png", poor_scan(front, PAGE, rng, back))
 
 
-def _scanned(clean: Pixels, rng: np.random.Generator) -> Pixels:
-    height, width, _ = clean.shape
-    shade = cv2.resize(rng.uniform(0.6, 1.0, (3, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
-    noisy = cv2.GaussianBlur(clean, (0, 0), 0.7) * shade[..., None] + rng.normal(0, 12, clean.shape)
-    return np.asarray(np.rint(noisy.clip(0, 255))).astype(np.uint8)
+def _generator(*words: str) -> np.random.Generator:
+    return np.random.default_rng(list("/".join(words).encode()))
+
+
+def _tiles(photo: _Photo) -> list[Pixels]:
+    package, _, file = photo.file.partition("/")
+    folder = {
+        "skimage": Path(skimage.__file__).parent / "data",
+        "matplotlib": Path(matplotlib.get_data_path()) / "sample_data",
+    }[package]
+    whole = with_channels(decode(folder / file), 3)
+    if photo.scale < 1:
+        whole = np.asarray(
+            cv2.resize(whole, None, fx=photo.scale, fy=photo.scale, interpolation=cv2.INTER_AREA)
+        )
+    height, width = _PHOTO_SIZE
+    tops = _spread(whole.shape[0], height)
+    lefts = _spread(whole.shape[1], width)
+    return [np.ascontiguousarray(whole[y : y + height, x : x + width]) for y in tops for x in lefts]
+
+
+def _spread(length: int, tile: int) -> list[int]:
+    """First pixels of as many tiles as fit, with equal gaps between and around them."""
+    count = length // tile
+    gap = (length - count * tile) / (count + 1)
+    return [round(gap + i * (tile + gap)) for i in range(count)]

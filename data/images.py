@@ -124,6 +124,13 @@ def write_png(path: Path, pixels: Pixels) -> None:
     path.write_bytes(encoded.tobytes())
 
 
+def jpeg_round_trip(pixels: Pixels, quality: int) -> Pixels:
+    """(H, W, 1 or 3) uint8 RGB pixels after one trip through a JPEG file of quality 1 to 100."""
+    order = np.ascontiguousarray(pixels[..., ::-1])
+    encoded = cv2.imencode(".jpg", order, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.atleast_3d(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)))[..., ::-1]
+
+
 def with_channels(pixels: Pixels, channels: int) -> Pixels:
     """(H, W, C) pixels as gray (1; BT.601 luma) or colour (3; gray repeated). Same dtype."""
     if pixels.shape[2] == channels:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from data import folders, store
 from data.crops import Crop
-from data.images import Pair, Pixels, to_unit
+from data.images import Pair, Pixels, jpeg_round_trip, to_unit
 from data.pairs import channel_count, collate
 from data.split import Split, divided, place_key
 
@@ -184,7 +184,5 @@ def _as_8bit(image: NDArray[np.float32]) -> Pixels:
 
 def _jpeg(image: NDArray[np.float32], quality: int) -> NDArray[np.float32]:
     """A (C, H, W) image after one trip through a JPEG file."""
-    bgr = np.ascontiguousarray(_as_8bit(image).transpose(1, 2, 0)[..., ::-1])
-    encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    back = np.atleast_3d(np.asarray(cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)))[..., ::-1]
+    back = jpeg_round_trip(_as_8bit(image).transpose(1, 2, 0), quality)
     return np.ascontiguousarray(back.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)

@@ -54,7 +54,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     flag = _adder(run)
-    flag("--study", "NAME|FILE", "a shipped study (see `python -m search studies`), or a .toml file", required=True)
+    flag(
+        "--study",
+        "NAME|FILE",
+        "a shipped study (see `python -m search studies`), or a .toml file",
+        required=True,
+    )
     flag("--name", "NAME", "name of the study in the database (default: the one in its file)")
     flag(
         "--data",
@@ -64,11 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
     flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
-    flag("--trials", "N", "trials in the whole study, the finale not counted (default: as the study says)", type=int)
+    flag(
+        "--trials",
+        "N",
+        "trials in the whole study, the finale not counted (default: as the study says)",
+        type=int,
+    )
     flag("--timeout", "TIME", "time of this run: 90s, 20m, 1h30m (default: as the study says)")
     flag("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
     run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    run.add_argument("--continue-with-changes", action="store_true", help="go on though the recipe has changed")
+    run.add_argument(
+        "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
+    )
     run.add_argument("--quiet", action="store_true", help="print errors only")
     _add_places(run)
     run.set_defaults(function=_run)
@@ -107,8 +119,12 @@ def _adder(parser: argparse.ArgumentParser) -> Any:
 
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept")
-    _adder(parser)("--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept"
+    )
+    _adder(parser)(
+        "--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -117,7 +133,7 @@ def _run(options: argparse.Namespace) -> int:
 
     given = vars(options)
     spec = study.load(options.study)
-    changes = {key: given[key] for key in ("name", "trials", "timeout", "seed") if key in given}
+    changes: dict[str, object] = {key: given[key] for key in ("name", "trials", "timeout", "seed") if key in given}
     spec = study.with_flags(spec, changes)
     if "data" in given:
         spec = spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))
@@ -176,7 +192,9 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -
         print("no trial has finished yet")
     else:
         gain = outcome.best_psnr_db - outcome.input_psnr_db
-        print(f"best: trial {outcome.best_number}, {outcome.best_psnr_db:.2f} dB ({gain:+.2f} over the input)")
+        print(
+            f"best: trial {outcome.best_number}, {outcome.best_psnr_db:.2f} dB ({gain:+.2f} over the input)"
+        )
     if outcome.stopped:
         print(f"stopped; go on with: python -m search {shlex.join(sys.argv[1:])}")
     elif outcome.best_number is not None:
@@ -184,7 +202,9 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -
         places += f" --storage {shlex.quote(given['storage'])}" if "storage" in given else ""
         url = given.get("storage") or storage.default_url(options.out)
         print(f"next: python -m search export-best --study {name}{places}")
-        print(f"      optuna-dashboard {shlex.quote(url)} --artifact-dir {shlex.quote(str(options.out / 'artifacts'))}")
+        print(
+            f"      optuna-dashboard {shlex.quote(url)} --artifact-dir {shlex.quote(str(options.out / 'artifacts'))}"
+        )
 
 
 def _device(name: str) -> "torch.device":

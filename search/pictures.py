@@ -23,7 +23,9 @@ HEADINGS = ("degraded", "restored", "clean", f"error x{ERROR_GAIN}")
 HEADING_HEIGHT = 22
 
 
-def save_strip(path: Path, model_config: ModelConfig, weights: Path, pairs: PairSet, device: torch.device) -> None:
+def save_strip(
+    path: Path, model_config: ModelConfig, weights: Path, pairs: PairSet, device: torch.device
+) -> None:
     """Write a PNG: one row per crop, columns degraded | restored | clean | error.
 
     Restores whole images (crops would change what global pooling sees), then cuts.
@@ -36,10 +38,14 @@ def save_strip(path: Path, model_config: ModelConfig, weights: Path, pairs: Pair
         pair = pairs.whole(index)
         window = _window(*pair.clean.shape[1:])
         restored = restore(model, pair.degraded, precision)
-        degraded, ours, clean = (to_codes(image[..., *window]) for image in (pair.degraded, restored, pair.clean))
+        degraded, ours, clean = (
+            to_codes(image[..., *window]) for image in (pair.degraded, restored, pair.clean)
+        )
         rows.append(_row(degraded, ours, clean))
     widest = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, GAP), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
+    padded = [
+        np.pad(row, ((0, GAP), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows
+    ]
     write_png(path, np.concatenate([_heading(widest), *padded]))
 
 
@@ -49,7 +55,9 @@ def _window(height: int, width: int) -> tuple[slice, slice]:
     return slice(top, top + CROP_SIDE), slice(left, left + CROP_SIDE)
 
 
-def _row(degraded: NDArray[np.uint8], restored: NDArray[np.uint8], clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _row(
+    degraded: NDArray[np.uint8], restored: NDArray[np.uint8], clean: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
     error = cv2.convertScaleAbs(cv2.absdiff(restored, clean), alpha=ERROR_GAIN).reshape(clean.shape)
     cells = []
     for image in (degraded, restored, clean, error):

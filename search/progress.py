@@ -34,7 +34,10 @@ class Progress:
         self.trial_started = self.last_line = time.monotonic()
         self.first_step = 0
         self.live = Live(
-            get_renderable=self._render, console=self.console, refresh_per_second=REFRESH_PER_S, transient=True
+            get_renderable=self._render,
+            console=self.console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
         )
 
     def __enter__(self) -> "Progress":
@@ -90,7 +93,9 @@ class Progress:
             best = f"best {self.best[0]:.2f} dB ({self.best[0] - self.input_psnr_db:+.2f} over the input, {self.best[1]})"
         counts = " · ".join(f"{number} {kind}" for kind, number in self.counts.items() if number)
         left = max(self.deadline - time.time(), 0)
-        head = Text.assemble((self.study, "bold"), "  ", (best, "green"), "  ", counts, f"  {clock(left)} left")
+        head = Text.assemble(
+            (self.study, "bold"), "  ", (best, "green"), "  ", counts, f"  {clock(left)} left"
+        )
         row = Table.grid(padding=(0, 1))
         row.add_row(ProgressBar(total=self.steps, completed=self.step, width=24), self._trial_text())
         return Group(head, row)

@@ -74,12 +74,18 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     input_psnr_db = unchanged(split).psnr_db
     with (
         _StopSignals() as stop,
-        Progress(spec.name, input_psnr_db, spec.trials, time.time() + spec.timeout, options.quiet) as progress,
+        Progress(
+            spec.name, input_psnr_db, spec.trials, time.time() + spec.timeout, options.quiet
+        ) as progress,
     ):
         search = _Search(spec, options, study, split, stop, progress, started)
-        progress.say(f"{spec.name}: {split.note}; input {input_psnr_db:.2f} dB; {_device_name(options.device)}")
+        progress.say(
+            f"{spec.name}: {split.note}; input {input_psnr_db:.2f} dB; {_device_name(options.device)}"
+        )
         if resumed:
-            progress.say(f"going on with trial {', '.join(map(str, resumed))}, left behind by a run that died")
+            progress.say(
+                f"going on with trial {', '.join(map(str, resumed))}, left behind by a run that died"
+            )
         search.go()
     best = storage.best_trial(study)
     return Outcome(
@@ -234,7 +240,11 @@ class _Search:
             "data": self.split.fingerprint,
             "device": _device_name(self.options.device),
             "versions": json.dumps(
-                {"python": platform.python_version(), "torch": torch.__version__, "optuna": optuna.__version__}
+                {
+                    "python": platform.python_version(),
+                    "torch": torch.__version__,
+                    "optuna": optuna.__version__,
+                }
             ),
         }
 
@@ -247,7 +257,10 @@ class _Search:
         trials = self.study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING and trial.datetime_start for trial in trials):
             return True
-        if sum(FINALE not in trial.user_attrs for trial in trials if trial.state.is_finished()) >= self.spec.trials:
+        if (
+            sum(FINALE not in trial.user_attrs for trial in trials if trial.state.is_finished())
+            >= self.spec.trials
+        ):
             return False
         expected = statistics.median(self.durations) if self.durations else 0.0
         return self._elapsed() + expected <= self.spec.timeout * (1 - self.spec.finale)
@@ -361,7 +374,10 @@ def _facts(result: TrialResult) -> dict[str, Any]:
 
 def _short(params: Mapping[str, Any]) -> str:
     """The settings of a trial in one line."""
-    shown = (f"{name.split('.')[-1]}={value:.2g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}" for name, value in params.items())
+    shown = (
+        f"{name.split('.')[-1]}={value:.2g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
+        for name, value in params.items()
+    )
     return "  " + " ".join(shown)
 
 

@@ -24,9 +24,11 @@ Plain = bool | int | float | str
 class Suggester(Protocol):
     """The slice of an Optuna trial that sampling needs."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None, log: bool
+    ) -> float: ...
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
-    def suggest_categorical(self, name: str, choices: list[Plain]) -> Plain: ...
+    def suggest_categorical(self, name: str, choices: list[Plain]) -> Any: ...
 
 
 class SpaceError(ValueError):
@@ -150,7 +152,9 @@ def corners(node: Any, name: str = "") -> list[Any]:
     if isinstance(node, Mapping):
         columns = {key: corners(child, _join(name, key)) for key, child in node.items()}
         rows = max(map(len, columns.values()), default=1)
-        return [{key: column[min(row, len(column) - 1)] for key, column in columns.items()} for row in range(rows)]
+        return [
+            {key: column[min(row, len(column) - 1)] for key, column in columns.items()} for row in range(rows)
+        ]
     return [node]
 
 
@@ -219,7 +223,9 @@ class KnownSuggester:
             return self.random.suggest_int(name, low, high, step=step, log=log)
         value = self.values[name]
         if isinstance(value, bool) or not isinstance(value, int) or value not in range(low, high + 1, step):
-            raise SpaceError(f"{name}: {value!r} is not a whole number from {low} to {high} in steps of {step}")
+            raise SpaceError(
+                f"{name}: {value!r} is not a whole number from {low} to {high} in steps of {step}"
+            )
         return value
 
     def suggest_categorical(self, name: str, choices: list[Plain]) -> Plain:
@@ -229,7 +235,9 @@ class KnownSuggester:
         value = self.values[name]
         if value not in choices:
             known = ", ".join(map(str, choices))
-            raise SpaceError(f"{name}: {value!r} is not among {known}{closest(str(value), list(map(str, choices)))}")
+            raise SpaceError(
+                f"{name}: {value!r} is not among {known}{closest(str(value), list(map(str, choices)))}"
+            )
         return value
 
 

@@ -39,7 +39,9 @@ def make_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{folder}: cannot write here: {error.strerror}; --out names another folder") from None
+        raise UserError(
+            f"{folder}: cannot write here: {error.strerror}; --out names another folder"
+        ) from None
 
 
 def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
@@ -171,7 +173,7 @@ def _is_alive(owner: Mapping[str, Any] | None) -> bool:
     if owner["host"] != socket.gethostname():
         return True
     try:
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["since"]) < 1
+        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["since"]) < 1)
     except psutil.NoSuchProcess:
         return False
 
@@ -180,7 +182,9 @@ def _sqlite_path(url: str) -> Path | None:
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
-        raise UserError(f"--storage {url}: not a database URL; write sqlite:///FILE or postgresql://...") from None
+        raise UserError(
+            f"--storage {url}: not a database URL; write sqlite:///FILE or postgresql://..."
+        ) from None
     if parsed.get_backend_name() != "sqlite":
         return None
     if not parsed.database or parsed.database == ":memory:":
@@ -199,7 +203,9 @@ def _prepare_sqlite(path: Path, create: bool) -> None:
         tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
         if tables and not {"studies", "version_info"} <= tables:
             shown = ", ".join(sorted(tables)[:3])
-            raise UserError(f"{path}: a database of another program (tables {shown}); --storage names another")
+            raise UserError(
+                f"{path}: a database of another program (tables {shown}); --storage names another"
+            )
         connection.execute("pragma journal_mode = wal")
         connection.execute("begin immediate")
         connection.rollback()

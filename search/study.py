@@ -116,7 +116,9 @@ def find(name: str) -> Path:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
     known = sorted(path.stem for path in SHIPPED.glob("*.toml"))
-    raise UserError(f"unknown study {name!r}{closest(name, known)} (shipped: {', '.join(known)}; or give a .toml file)")
+    raise UserError(
+        f"unknown study {name!r}{closest(name, known)} (shipped: {', '.join(known)}; or give a .toml file)"
+    )
 
 
 def shipped() -> list[StudySpec]:
@@ -184,11 +186,15 @@ def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str
         return f"{where}.kind: {problem['ctx']['tag']!r} is not known{closest(problem['ctx']['tag'], known)} (known: {tags})"
     message = problem["msg"].removeprefix("Value error, ")
     found = problem["input"]
-    shown = f" (found {found!r})" if isinstance(found, space.Plain) and problem["type"] != "value_error" else ""
+    shown = (
+        f" (found {found!r})" if isinstance(found, space.Plain) and problem["type"] != "value_error" else ""
+    )
     return f"{where}: {message}{shown}" if where else message
 
 
-def _settings_class(owner: type[BaseModel] | None, key: str, tree: Mapping[str, Any]) -> type[BaseModel] | None:
+def _settings_class(
+    owner: type[BaseModel] | None, key: str, tree: Mapping[str, Any]
+) -> type[BaseModel] | None:
     """The class that holds the settings under `owner.key`; picked by its `kind` where there are several."""
     if owner is None or key not in owner.model_fields:
         return None

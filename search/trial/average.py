@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average:
@@ -22,7 +22,8 @@ class Average:
     def update(self, model: nn.Module) -> None:
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        ours, theirs = list(self.model.parameters()), list(model.parameters())
+        ours: list[Tensor] = list(self.model.parameters())
+        theirs: list[Tensor] = list(model.parameters())
         torch._foreach_lerp_(ours, theirs, weight)
         for buffer, current in zip(self.model.buffers(), model.buffers(), strict=True):
             buffer.copy_(current)

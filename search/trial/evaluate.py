@@ -64,10 +64,10 @@ def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
     """(C, H, W) float32 in, the same out, on the same device as `degraded` came; large images go in tiles."""
     image = degraded[None].to(precision.device)
     with precision.forward():
+        restored: Tensor = torch.empty_like(image)
         if degraded[0].numel() <= TILE_PIXELS:
             restored = model(image)
         else:
-            restored = torch.empty_like(image)
             for tile, inner, target in _tiles(*degraded.shape[1:]):
                 restored[..., *target] = model(image[..., *tile])[..., *inner]
     return restored[0].float().to(degraded.device)

@@ -33,7 +33,9 @@ class CharbonnierConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["charbonnier"] = "charbonnier"
-    epsilon: float = Field(1e-3, gt=0, le=1, description="width of the rounded tip, in units of image intensity")
+    epsilon: float = Field(
+        1e-3, gt=0, le=1, description="width of the rounded tip, in units of image intensity"
+    )
 
     def build(self) -> nn.Module:
         return Charbonnier(self.epsilon)

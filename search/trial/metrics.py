@@ -14,7 +14,9 @@ IDENTICAL_PSNR_DB = 140.0
 
 def to_codes(image: Tensor) -> NDArray[np.uint8]:
     """(C, H, W) float in [0, 1] to (H, W, C) 8-bit codes, clipped and rounded."""
-    codes: NDArray[np.uint8] = image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    codes: NDArray[np.uint8] = (
+        image.detach().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    )
     return codes
 
 

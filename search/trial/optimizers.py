@@ -21,7 +21,10 @@ class AdamWConfig(BaseModel):
         """One group decays (kernels and matrices), one does not (norms, biases, scales)."""
         kernels = [p for p in model.parameters() if _is_kernel(p)]
         others = [p for p in model.parameters() if not _is_kernel(p)]
-        groups = [{"params": kernels, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": kernels, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         return torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
 
 

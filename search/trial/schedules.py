@@ -10,7 +10,9 @@ class _Curve(BaseModel):
     """A warm-up, then a curve. `factor(step, steps)` is the share of the peak learning rate at `step`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    warmup: float = Field(0.0, ge=0, le=0.5, description="share of the steps in which the rate rises from zero")
+    warmup: float = Field(
+        0.0, ge=0, le=0.5, description="share of the steps in which the rate rises from zero"
+    )
 
     def factor(self, step: int, steps: int) -> float:
         """Share of the peak rate at `step` of `steps`; steps past the end keep the last value."""
@@ -39,7 +41,9 @@ class CosineHoldConfig(_Curve):
     """A cosine that would reach zero at `descent`, held at `hold` from where it meets that value."""
 
     kind: Literal["cosine_hold"] = "cosine_hold"
-    descent: float = Field(0.75, gt=0, le=1, description="share of the steps in which a full cosine would reach zero")
+    descent: float = Field(
+        0.75, gt=0, le=1, description="share of the steps in which a full cosine would reach zero"
+    )
     hold: float = Field(0.2, ge=0, le=1, description="share of the peak rate kept to the end")
 
     def after_warmup(self, progress: float) -> float:

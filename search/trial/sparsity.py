@@ -43,11 +43,17 @@ class DSDConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["dsd"] = "dsd"
-    sparsity: float = Field(0.3, ge=0, lt=1, description="share of each kernel held at zero in the sparse phase")
+    sparsity: float = Field(
+        0.3, ge=0, lt=1, description="share of each kernel held at zero in the sparse phase"
+    )
     dense_share: float = Field(0.6, gt=0, lt=1, description="share of the steps in the first dense phase")
     sparse_share: float = Field(0.15, gt=0, lt=1, description="share of the steps in the sparse phase")
-    sparse_lr: float = Field(0.1, gt=0, le=1, description="share of the peak rate at the start of the sparse phase")
-    redense_lr: float = Field(0.1, gt=0, le=1, description="share of the peak rate at the start of the last phase")
+    sparse_lr: float = Field(
+        0.1, gt=0, le=1, description="share of the peak rate at the start of the sparse phase"
+    )
+    redense_lr: float = Field(
+        0.1, gt=0, le=1, description="share of the peak rate at the start of the last phase"
+    )
 
     @model_validator(mode="after")
     def _leaves_a_last_phase(self) -> Self:
