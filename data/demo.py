@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -72,6 +73,7 @@ class DemoConfig(BaseModel):
         folder = cache_folder(cache) / f"demo-{VERSION}"
         if not folder.exists():
             temporary = Path(tempfile.mkdtemp(prefix=".demo-", dir=folder.parent))
+            temporary.chmod(0o755)
             try:
                 make(temporary)
                 # Only a whole set ever has the final name.
@@ -81,7 +83,8 @@ class DemoConfig(BaseModel):
                     raise DataError(f"{folder}: cannot be made ({error.strerror})") from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        return PairsConfig(dir=folder, channels=3).open(seed=seed, cache=cache)
+        split = PairsConfig(dir=folder, channels=3).open(seed=seed, cache=cache)
+        return replace(split, note=f"{split.note} in {folder}")
 
 
 def make(folder: Path) -> None:
