@@ -1,15 +1,28 @@
 """Kernel basis attention: every pixel is filtered with its own mix of learned kernels.
 
-KBNet, arXiv 2303.02881 section 3.1. For image b and pixel (y, x), output channel o of group g is
+KBNet, arXiv 2303.02881 section 3.1. For image b and pixel p, output channel o of group g is
 
-    sum over n: attention[b, n, y, x] * (bias[n, o] + sum over i, j: weight[n, g, o, i, j] * x[b, g, i, j])
+    sum over n: attention[b, n, p] * (bias[n, g, o] + sum over i, j: weight[n, g, o, i, j] * x[b, g, i, p + j])
 
-where i runs over the channels of the group and j over the kernel_size^2 pixels around (y, x), zeros outside.
+where i runs over the channels of the group and j over the kernel_size^2 pixels around p, zeros outside.
+One call, several ways to compute it: compiled code (CPU), matrix products on bands of rows that stay in
+cache (everywhere), a grouped convolution (exported graphs), and the definition as it stands (tests).
 """
+
+import functools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from models.blocks import autocast_is_on, compute_dtype, full_precision
+from models.kernel_basis_native import NativeKernelBasis
+from models.native import Unavailable, library
+
+# Intermediate numbers of one band; on a GPU the launch of a kernel costs more than a trip to memory.
+BAND_NUMBERS = {"cpu": 2**18, "cuda": 2**24}
 
 
 def kernel_basis_attention(
@@ -18,12 +31,51 @@ def kernel_basis_attention(
     """`x` filtered at every pixel with the mix of `weight` that `attention` asks for there.
 
     Shapes, for C channels in groups of D = C / groups and N bases: x (B, C, H, W), attention (B, N, H, W),
-    weight (1, N, C * D * kernel_size^2), bias (1, N, C), result (B, C, H, W). `kernel_size` is odd.
-    Under autocast the products run in the autocast type and the result has it.
+    weight (1, N, C * D * kernel_size^2), bias (1, N, C), result (B, C, H, W); `kernel_size` is odd.
+    Under autocast the products run in the autocast type, the sums and the result are float32.
     """
-    if x.device.type == "meta":  # nothing to compute; its products are those of the definition
+    if x.device.type == "meta":  # nothing to compute; what counts is the products of the definition
         return kernel_basis_reference(x, attention, weight, bias, kernel_size, groups)
-    return kernel_basis_convolution(x, attention, weight, bias, kernel_size, groups)
+    if torch.compiler.is_compiling():  # an export too: it wants plain operations
+        return kernel_basis_convolution(x, attention, weight, bias, kernel_size, groups)
+    dtype = compute_dtype(x)
+    result_dtype = torch.float32 if autocast_is_on(x) else dtype
+    with full_precision(x):
+        if x.device.type == "cpu" and dtype != torch.float64 and native_kernel_basis_works():
+            half = dtype == torch.bfloat16
+            result = NativeKernelBasis.apply(x, attention, weight, bias, kernel_size, groups, half)  # type: ignore[no-untyped-call]
+        else:
+            inputs = (tensor.to(dtype) for tensor in (x, attention, weight, bias))
+            result = BlockedKernelBasis.apply(*inputs, kernel_size, groups)  # type: ignore[no-untyped-call]
+        return result.to(result_dtype)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def native_kernel_basis_works() -> bool:
+    """Whether the compiled code is there and agrees with the definition on a small example, both ways."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((2, 8, 5, 19), (2, 7, 5, 19), (1, 7, 8 * 4 * 9), (1, 7, 8))
+    try:
+        library("kernel_basis")
+    except Unavailable:
+        return False
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        x, attention, weight, bias = inputs = [
+            torch.randn(size, generator=generator).requires_grad_() for size in sizes
+        ]
+        direction = torch.randn(sizes[0], generator=generator)
+        right = _with_gradients(kernel_basis_reference(x, attention, weight, bias, 3, 2), inputs, direction)
+        for half, tolerance in ((False, 1e-5), (True, 2e-2)):
+            result = NativeKernelBasis.apply(*inputs, 3, 2, half)  # type: ignore[no-untyped-call]
+            found = _with_gradients(result, inputs, direction)
+            for value, expected in zip(found, right, strict=True):
+                if not (value - expected).norm() <= tolerance * expected.norm():
+                    return False
+    return True
+
+
+def _with_gradients(result: Tensor, inputs: list[Tensor], direction: Tensor) -> list[Tensor]:
+    return [result.detach(), *torch.autograd.grad(result, inputs, direction)]
 
 
 def kernel_basis_reference(
@@ -48,9 +100,112 @@ def kernel_basis_convolution(
     Made of plain convolutions and products: the form for exported graphs.
     """
     batch, channels, height, width = x.shape
-    depth = channels // groups
-    bases = weight.shape[1]
-    kernels = weight.view(bases, groups * depth, depth, kernel_size, kernel_size).transpose(0, 1)
+    bases, depth = weight.shape[1], channels // groups
+    kernels = weight.view(bases, channels, depth, kernel_size, kernel_size).transpose(0, 1)
     filtered = F.conv2d(x, kernels.flatten(0, 1), padding=kernel_size // 2, groups=groups)
     mixed = (filtered.view(batch, channels, bases, height, width) * attention.unsqueeze(1)).sum(2)
-    return mixed.to(filtered.dtype) + F.conv2d(attention, bias[0].t()[..., None, None])
+    return mixed + F.conv2d(attention, bias[0].t()[..., None, None])
+
+
+class BlockedKernelBasis(torch.autograd.Function):
+    """By matrix products, a band of rows at a time: all bases applied to the patches, then mixed.
+
+    Any floating type; products in that type, sums over bases in float32 at least. Saves only its
+    inputs and goes through the bands again for the gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, kernel_size: int, groups: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, attention, weight, bias)
+        ctx.sizes = kernel_size, groups
+        bands = _Bands(x, attention, weight, bias, kernel_size, groups)
+        result = torch.empty(x.shape, dtype=bands.wide, device=x.device)
+        for rows in bands.rows():
+            coefficients = attention[:, :, rows].flatten(2)
+            mixed = (bands.filtered(rows) * coefficients[:, None, :, None]).sum(2, dtype=bands.wide)
+            result[:, :, rows] = mixed.view(result[:, :, rows].shape)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
+        x, attention, weight, bias = ctx.saved_tensors
+        bands = _Bands(x, attention, weight, bias, *ctx.sizes)
+        d_padded = torch.zeros(bands.padded.shape, dtype=bands.wide, device=x.device)
+        d_attention = torch.empty_like(attention)
+        d_kernels = torch.zeros(bands.kernels.shape, dtype=bands.wide, device=x.device)
+        for rows in bands.rows():
+            d_out = (
+                d_result[:, :, rows]
+                .to(x.dtype)
+                .reshape(x.shape[0], bands.groups, 1, bands.depth, bands.pixels(rows))
+            )
+            products = (bands.filtered(rows) * d_out).sum((1, 3), dtype=bands.wide)
+            d_attention[:, :, rows] = products.view(d_attention[:, :, rows].shape).to(x.dtype)
+            d_filtered = (attention[:, :, rows].flatten(2)[:, None, :, None] * d_out).flatten(2, 3)
+            patches = bands.patches(rows)
+            d_kernels += (d_filtered @ patches.transpose(-1, -2)).sum(0, dtype=bands.wide)
+            d_patches = bands.kernels.transpose(-1, -2) @ d_filtered
+            bands.add_patches(d_padded, d_patches, rows)
+        pad = bands.kernel_size // 2
+        d_x = d_padded[:, :, pad : d_padded.shape[2] - pad, pad : d_padded.shape[3] - pad].to(x.dtype)
+        d_weight, d_bias = bands.unpack(d_kernels.to(weight.dtype))
+        return d_x, d_attention, d_weight, d_bias, None, None
+
+
+class _Bands:
+    """The patches of an image in bands of rows, and the bases as matrices: (groups, N * D, D * k^2 + 1).
+
+    The last row of a patch is 1, so that the last column of the matrices is the bias.
+    """
+
+    def __init__(
+        self, x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, kernel_size: int, groups: int
+    ) -> None:
+        self.kernel_size, self.groups, self.depth = kernel_size, groups, x.shape[1] // groups
+        self.bases, self.shape = attention.shape[1], x.shape
+        self.wide = torch.promote_types(x.dtype, torch.float32)
+        self.padded = F.pad(x, [kernel_size // 2] * 4)
+        patch = self.depth * kernel_size**2
+        kernels = weight.view(self.bases, groups, self.depth, patch)
+        joined = torch.cat((kernels, bias.view(self.bases, groups, self.depth, 1)), 3)
+        self.kernels = joined.transpose(0, 1).flatten(1, 2)
+
+    def rows(self) -> list[slice]:
+        batch, channels, height, width = self.shape
+        limit = BAND_NUMBERS.get(self.padded.device.type, BAND_NUMBERS["cuda"])
+        count = max(1, limit // max(1, batch * channels * self.bases * width))
+        return [slice(first, min(first + count, height)) for first in range(0, height, count)]
+
+    def pixels(self, rows: slice) -> int:
+        return int(rows.stop - rows.start) * self.shape[-1]
+
+    def patches(self, rows: slice) -> Tensor:
+        """(B, groups, D * k^2 + 1, pixels)"""
+        batch, _, _, width = self.shape
+        count, k = rows.stop - rows.start, self.kernel_size
+        block = self.padded[:, :, rows.start : rows.stop + k - 1]
+        views = [block[:, :, y : y + count, x : x + width] for y in range(k) for x in range(k)]
+        stacked = torch.stack(views, 2).reshape(batch, self.groups, self.depth * k * k, count * width)
+        return torch.cat((stacked, stacked.new_ones(batch, self.groups, 1, count * width)), 2)
+
+    def add_patches(self, to: Tensor, d_patches: Tensor, rows: slice) -> None:
+        """The transpose of `patches`: adds to the padded image `to`."""
+        batch, channels, _, width = self.shape
+        count, k = rows.stop - rows.start, self.kernel_size
+        spread = d_patches[:, :, :-1].reshape(batch, channels, k, k, count, width)
+        for y in range(k):
+            for x in range(k):
+                to[:, :, rows.start + y : rows.stop + y, x : x + width] += spread[:, :, y, x]
+
+    def filtered(self, rows: slice) -> Tensor:
+        """What every basis makes of the band, bias included: (B, groups, N, D, pixels)."""
+        product = self.kernels @ self.patches(rows)
+        return product.view(*product.shape[:2], self.bases, self.depth, product.shape[-1])
+
+    def unpack(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        """`weight` and `bias` from their matrices."""
+        joined = kernels.view(self.groups, self.bases, self.depth, -1).transpose(0, 1)
+        return joined[..., :-1].reshape(1, self.bases, -1), joined[..., -1].reshape(1, self.bases, -1)

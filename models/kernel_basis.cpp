@@ -1,0 +1,521 @@
+// Kernel basis attention on the CPU, forward and backward; see kernel_basis.py for the definition.
+//
+// Rows of an image are handled in bands small enough for the second-level cache. In a band, pixels are
+// numbered along rows that keep their padding, so that every neighbour lies at a fixed distance and 16
+// pixels in a row make one vector, edges included. Nothing per pixel and base is ever stored: the mixed
+// kernel of 64 pixels lives in registers until it has been applied.
+//
+// Every sum has a fixed order for a given number of threads: repeated runs are equal bit for bit.
+// Vectors are those of the compiler (GCC, Clang); only the bfloat16 products name an instruction set.
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#include <immintrin.h>
+#define HAS_BF16 1
+#else
+#define HAS_BF16 0
+#endif
+
+namespace {
+
+constexpr int LANES = 16;
+#ifdef __AVX512F__
+constexpr int WIDE = 4;  // vectors of pixels per tile: with 4 rows, 16 of 32 registers accumulate
+#else
+constexpr int WIDE = 1;
+#endif
+constexpr int ROUND = 32;  // pixels of a band are rounded up to this
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline vec load(const float* from) { return *reinterpret_cast<const loose*>(from); }
+inline void store(float* to, vec value) { *reinterpret_cast<loose*>(to) = value; }
+
+// Words are floats, or pairs of bfloat16 along the summed dimension: the same loops serve both.
+template <bool HALF>
+inline vec madd(vec sum, vec a, vec b) {
+#if HAS_BF16
+    if constexpr (HALF) return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#endif
+    return sum + a * b;
+}
+
+inline vec broadcast(const float* from) {
+    vec value;
+#ifdef __AVX512F__
+    value = (vec)_mm512_set1_ps(*from);
+#else
+    for (int lane = 0; lane < LANES; ++lane) value[lane] = *from;
+#endif
+    return value;
+}
+
+// sum[m][v] += over k of a[k][m] * b[k][v]
+template <bool HALF, int M, int V>
+inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count) {
+    for (long k = 0; k < count; ++k, a += step_a, b += step_b) {
+        vec right[V];
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) right[v] = load(b + v * LANES);
+#pragma GCC unroll 8
+        for (int m = 0; m < M; ++m) {
+            const vec left = broadcast(a + m);
+#pragma GCC unroll 8
+            for (int v = 0; v < V; ++v) sum[m][v] = madd<HALF>(sum[m][v], left, right[v]);
+        }
+    }
+}
+
+// The sums over the lanes of 16 vectors, in the lanes of one.
+#define FOLD(left, right, low, high) (__builtin_shufflevector(left, right, low) + __builtin_shufflevector(left, right, high))
+#define HALVES_0 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define HALVES_1 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define FOURS_0 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define FOURS_1 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#define TWOS_0 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29
+#define TWOS_1 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
+#define ONES_0 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ONES_1 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+inline vec sum_lanes(const vec (&rows)[4][4]) {
+    vec eight[8], four[4], two[2];
+#pragma GCC unroll 8
+    for (int r = 0; r < 8; ++r)
+        eight[r] = FOLD(rows[r / 2][r % 2 * 2], rows[r / 2][r % 2 * 2 + 1], HALVES_0, HALVES_1);
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; ++r) four[r] = FOLD(eight[2 * r], eight[2 * r + 1], FOURS_0, FOURS_1);
+#pragma GCC unroll 2
+    for (int r = 0; r < 2; ++r) two[r] = FOLD(four[2 * r], four[2 * r + 1], TWOS_0, TWOS_1);
+    return FOLD(two[0], two[1], ONES_0, ONES_1);
+}
+
+struct Shape {
+    long batch, channels, height, width, bases, kernel, groups, bands, rows, threads;
+    long depth, taps, pad, stride, pixels, plane;  // derived
+    long patch;                                    // what one output is made of: depth * taps, and 1 for the bias
+    explicit Shape(const int64_t* v)
+        : batch(v[0]), channels(v[1]), height(v[2]), width(v[3]), bases(v[4]), kernel(v[5]), groups(v[6]),
+          bands(v[7]), rows(v[8]), threads(v[9]) {
+        depth = channels / groups;
+        taps = kernel * kernel;
+        pad = kernel / 2;
+        stride = width + 2 * pad;
+        pixels = (rows * stride + ROUND - 1) / ROUND * ROUND;
+        plane = pixels + 2 * pad * (stride + 1);
+        patch = depth * taps + 1;
+    }
+    long offset(long tap) const { return tap / kernel * stride + tap % kernel; }
+    template <bool HALF>
+    long words(long terms) const { return HALF ? (terms + 1) / 2 : terms; }
+    template <bool HALF>
+    long packed() const {  // floats that the packed weights of one group take
+        return depth * (words<HALF>(bases) * patch + words<HALF>(patch) * bases);
+    }
+    long halo() const { return (rows + 2 * pad) * stride; }  // of a band's part of the gradient of x
+};
+
+// Memory of one thread, kept between calls.
+struct Scratch {
+    float* data = nullptr;
+    long size = 0;
+    ~Scratch() { std::free(data); }
+    float* at_least(long floats) {
+        if (floats > size) {
+            std::free(data);
+            size = floats;
+            data = static_cast<float*>(std::aligned_alloc(64, (4 * size + 63) / 64 * 64));
+            if (!data) std::abort();
+        }
+        return data;
+    }
+};
+thread_local Scratch scratch;
+
+// Rows [first, first + count) of an image plane with `pad` zeros to the left and the rest of the stride to
+// the right; rows outside the image are zeros, and so is what remains of `length`.
+void pack_rows(float* to, const float* from, const Shape& s, long first, long count, long pad, long length) {
+    for (long row = 0; row < count; ++row, to += s.stride) {
+        const long y = first + row;
+        if (y < 0 || y >= s.height) {
+            std::memset(to, 0, 4 * s.stride);
+            continue;
+        }
+        std::memset(to, 0, 4 * pad);
+        std::memcpy(to + pad, from + y * s.width, 4 * s.width);
+        std::memset(to + pad + s.width, 0, 4 * (s.stride - pad - s.width));
+    }
+    std::memset(to, 0, 4 * (length - count * s.stride));
+}
+
+void unpack_rows(float* to, const float* from, const Shape& s, long first, long count) {
+    for (long row = 0; row < count; ++row) std::memcpy(to + (first + row) * s.width, from + row * s.stride, 4 * s.width);
+}
+
+// Two vectors as bfloat16: as pairs in words (a in the low halves), and as a row each; null is left out.
+template <bool HALF>
+inline void put(vec a, vec b, float* pairs, uint16_t* row_a, uint16_t* row_b) {
+#if HAS_BF16
+    alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+    _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
+    if (row_a) _mm256_storeu_si256((__m256i*)row_a, _mm512_castsi512_si256(both));
+    if (row_b) _mm256_storeu_si256((__m256i*)row_b, _mm512_extracti64x4_epi64(both, 1));
+#endif
+}
+
+uint32_t bfloat16(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return bits >> 16 | 64;
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+template <int M>
+struct Rows {
+    static constexpr int value = M;
+};
+
+// Calls f(first, Rows<count>) for chunks of at most 4 of `total`.
+template <typename F>
+inline void in_fours(long total, F f) {
+    long first = 0;
+    for (; first + 4 <= total; first += 4) f(first, Rows<4>());
+    if (total - first == 3) f(first, Rows<3>());
+    if (total - first == 2) f(first, Rows<2>());
+    if (total - first == 1) f(first, Rows<1>());
+}
+
+// Calls f(first, Rows<vectors>) for strips of pixels.
+template <typename F>
+inline void in_strips(long pixels, F f) {
+    long first = 0;
+    for (; first + WIDE * LANES <= pixels; first += WIDE * LANES) f(first, Rows<WIDE>());
+    if (first < pixels) f(first, Rows<(WIDE + 1) / 2>());
+}
+
+// Word k of a sum over `total` terms, of which term(index) gives one.
+template <bool HALF, typename F>
+inline float word(long k, long total, F term) {
+    if constexpr (!HALF) return term(k);
+    const uint32_t bits = bfloat16(term(2 * k)) | (2 * k + 1 < total ? bfloat16(term(2 * k + 1)) << 16 : 0);
+    float result;
+    std::memcpy(&result, &bits, 4);
+    return result;
+}
+
+// The bases of one group in the order they are read: `mix`, where the bases are summed over
+// ([output][tap][base][input], then [base][output] of the biases), and `back`, where the patch is
+// ([output][tap, input; last the bias][base]).
+template <bool HALF>
+void pack_weights(float* mix, const Shape& s, long g, const float* weight, const float* bias) {
+    const long inner = s.patch - 1, words = s.words<HALF>(s.bases), patch_words = s.words<HALF>(s.patch);
+    float* back = mix + words * s.depth * s.patch;
+    for (long o = 0; o < s.depth; ++o) {
+        const long channel = g * s.depth + o;
+        auto value = [&](long n, long tap, long i) {
+            return weight[(n * s.channels + channel) * inner + i * s.taps + tap];
+        };
+        for (long tap = 0; tap < s.taps; ++tap)
+            for (long k = 0; k < words; ++k)
+                for (long i = 0; i < s.depth; ++i)
+                    mix[((o * s.taps + tap) * words + k) * s.depth + i] =
+                        word<HALF>(k, s.bases, [&](long n) { return value(n, tap, i); });
+        for (long k = 0; k < words; ++k)
+            mix[(s.depth * s.taps * words + k) * s.depth + o] =
+                word<HALF>(k, s.bases, [&](long n) { return bias[n * s.channels + channel]; });
+        for (long k = 0; k < patch_words; ++k)
+            for (long n = 0; n < s.bases; ++n)
+                back[(o * patch_words + k) * s.bases + n] = word<HALF>(k, s.patch, [&](long j) {
+                    return j == inner ? bias[n * s.channels + channel] : value(n, j / s.depth, j % s.depth);
+                });
+    }
+}
+
+template <bool HALF>
+void pack_all(float* packed, const Shape& s, const float* weight, const float* bias) {
+#pragma omp parallel for num_threads(s.threads)
+    for (long g = 0; g < s.groups; ++g) pack_weights<HALF>(packed + g * s.packed<HALF>(), s, g, weight, bias);
+}
+
+// One band of rows of one image; its channels are handled group by group.
+template <bool HALF>
+struct Band {
+    const Shape& s;
+    const long words, patch, patch_words;  // bases, and what each is multiplied with (last: 1, for the bias)
+    float *attention, *attention_rows, *x, *image, *spread, *products, *product_rows, *d_attention;
+    const float *mix = nullptr, *back = nullptr;  // see pack_weights
+    long first = 0, count = 0;                    // rows of the image
+
+    Band(const Shape& shape, bool training)
+        : s(shape), words(s.words<HALF>(s.bases)), patch(s.patch), patch_words(s.words<HALF>(s.patch)) {
+        const long train = training ? 1 : 0;
+        const long row = HALF ? s.pixels / 2 : s.pixels;
+        struct Need {
+            float*& block;
+            long floats;
+        } needs[] = {
+            {attention, (words + 3) * s.pixels},
+            {x, s.depth * s.plane},
+            {image, (s.depth > 2 ? s.depth : 2) * s.pixels},
+            {attention_rows, HALF ? train * (s.bases + 4) * row : 0},
+            {spread, train * s.depth * s.plane},
+            {products, train * (patch_words + 3) * s.pixels},
+            {product_rows, HALF ? train * (patch + 4) * row : 0},
+            {d_attention, train * s.bases * s.pixels},
+        };
+        long total = 0;
+        for (auto& need : needs) total += (need.floats + LANES - 1) / LANES * LANES;
+        float* next = scratch.at_least(total);
+        for (auto& need : needs) need.block = next, next += (need.floats + LANES - 1) / LANES * LANES;
+        if (!HALF) attention_rows = attention, product_rows = products;
+    }
+
+    long row_words() const { return HALF ? s.pixels / 2 : s.pixels; }
+    uint16_t* row_of(float* rows, long index) const { return reinterpret_cast<uint16_t*>(rows) + index * s.pixels; }
+
+    void start(long band, const float* from, bool training) {
+        first = band * s.rows;
+        count = s.rows < s.height - first ? s.rows : s.height - first;
+        const long size = s.height * s.width;
+        for (long n = 0; n < s.bases; n += HALF ? 2 : 1) {
+            if constexpr (!HALF) {
+                pack_rows(attention + n * s.pixels, from + n * size, s, first, count, 0, s.pixels);
+                continue;
+            }
+            float *even = image, *odd = image + s.pixels;
+            pack_rows(even, from + n * size, s, first, count, 0, s.pixels);
+            if (n + 1 < s.bases) pack_rows(odd, from + (n + 1) * size, s, first, count, 0, s.pixels);
+            else std::memset(odd, 0, 4 * s.pixels);
+            uint16_t* row = training ? row_of(attention_rows, n) : nullptr;
+            for (long p = 0; p < s.pixels; p += LANES)
+                put<HALF>(load(even + p), load(odd + p), attention + n / 2 * s.pixels + p, row ? row + p : nullptr,
+                          row ? row + s.pixels + p : nullptr);
+        }
+        if (training) std::memset(d_attention, 0, 4 * s.bases * s.pixels);
+    }
+
+    void group(long g, const float* from_x, const float* packed) {
+        for (long i = 0; i < s.depth; ++i)
+            pack_rows(x + i * s.plane, from_x + (g * s.depth + i) * s.height * s.width, s, first - s.pad,
+                      count + 2 * s.pad, s.pad, s.plane);
+        mix = packed + g * s.packed<HALF>();
+        back = mix + words * s.depth * patch;
+    }
+
+    void forward(float* out) {
+        in_strips(s.pixels, [&](long p, auto wide) {
+            constexpr int V = wide.value;
+            in_fours(s.depth, [&](long o, auto chunk) {
+                vec sum[chunk.value][V] = {};
+                multiply<HALF>(sum, mix + s.depth * s.taps * words * s.depth + o, s.depth, attention + p, s.pixels, words);
+                for (int m = 0; m < chunk.value; ++m)
+                    for (int v = 0; v < V; ++v) store(image + (o + m) * s.pixels + p + v * LANES, sum[m][v]);
+            });
+            for (long o = 0; o < s.depth; ++o) {
+                vec total[V];
+                for (int v = 0; v < V; ++v) total[v] = load(image + o * s.pixels + p + v * LANES);
+                for (long tap = 0; tap < s.taps; ++tap)
+                    in_fours(s.depth, [&](long i, auto chunk) {
+                        vec sum[chunk.value][V] = {};
+                        multiply<HALF>(sum, mix + (o * s.taps + tap) * words * s.depth + i, s.depth, attention + p,
+                                       s.pixels, words);
+                        for (int m = 0; m < chunk.value; ++m)
+                            for (int v = 0; v < V; ++v)
+                                total[v] += sum[m][v] * load(x + (i + m) * s.plane + s.offset(tap) + p + v * LANES);
+                    });
+                for (int v = 0; v < V; ++v) store(image + o * s.pixels + p + v * LANES, total[v]);
+            }
+        });
+        for (long o = 0; o < s.depth; ++o)
+            unpack_rows(out + o * s.height * s.width, image + o * s.pixels, s, first, count);
+    }
+
+    // Needs start() and group(). Adds to d_weight, d_bias (of this thread) and d_attention, writes d_x's halo.
+    void backward(long g, const float* d_out, float* d_x, float* d_weight, float* d_bias) {
+        for (long o = 0; o < s.depth; ++o)
+            pack_rows(image + o * s.pixels, d_out + o * s.height * s.width, s, first, count, 0, s.pixels);
+        std::memset(spread, 0, 4 * s.depth * s.plane);
+        in_strips(s.pixels, [&](long p, auto wide) {
+            constexpr int V = wide.value;
+            for (long o = 0; o < s.depth; ++o)
+                for (long tap = 0; tap < s.taps; ++tap)
+                    in_fours(s.depth, [&](long i, auto chunk) {
+                        vec sum[chunk.value][V] = {};
+                        multiply<HALF>(sum, mix + (o * s.taps + tap) * words * s.depth + i, s.depth, attention + p,
+                                       s.pixels, words);
+                        for (int m = 0; m < chunk.value; ++m)
+                            for (int v = 0; v < V; ++v) {
+                                float* to = spread + (i + m) * s.plane + s.offset(tap) + p + v * LANES;
+                                store(to, load(to) + sum[m][v] * load(image + o * s.pixels + p + v * LANES));
+                            }
+                    });
+        });
+        for (long i = 0; i < s.depth; ++i)
+            std::memcpy(d_x + i * s.halo(), spread + i * s.plane, 4 * (count + 2 * s.pad) * s.stride);
+        for (long o = 0; o < s.depth; ++o) {
+            multiply_patch(image + o * s.pixels);
+            in_strips(s.pixels, [&](long p, auto wide) {
+                constexpr int V = wide.value;
+                in_fours(s.bases, [&](long n, auto chunk) {
+                    vec sum[chunk.value][V];
+                    float* to = d_attention + n * s.pixels + p;
+                    for (int m = 0; m < chunk.value; ++m)
+                        for (int v = 0; v < V; ++v) sum[m][v] = load(to + m * s.pixels + v * LANES);
+                    multiply<HALF>(sum, back + o * patch_words * s.bases + n, s.bases, products + p, s.pixels, patch_words);
+                    for (int m = 0; m < chunk.value; ++m)
+                        for (int v = 0; v < V; ++v) store(to + m * s.pixels + v * LANES, sum[m][v]);
+                });
+            });
+            correlate(g * s.depth + o, d_weight, d_bias);
+        }
+    }
+
+    // products[j] = d_out * patch[j], and d_out itself as the last
+    void multiply_patch(const float* d_out) {
+        const long inner = patch - 1;
+        auto at = [&](long j) {
+            return j < inner ? x + j % s.depth * s.plane + s.offset(j / s.depth) : nullptr;
+        };
+        for (long j = 0; j < patch; j += HALF ? 2 : 1) {
+            const float *even = at(j), *odd = at(j + 1);
+            const bool pair = j + 1 < patch;
+            float* to = products + (HALF ? j / 2 : j) * s.pixels;
+            uint16_t* row = row_of(product_rows, j);
+            for (long p = 0; p < s.pixels; p += LANES) {
+                const vec d = load(d_out + p);
+                const vec a = even ? d * load(even + p) : d;
+                if constexpr (!HALF) store(to + p, a);
+                else put<HALF>(a, !pair ? vec{} : odd ? d * load(odd + p) : d, to + p, row + p, row + s.pixels + p);
+            }
+        }
+    }
+
+    // d_weight, d_bias of one channel: attention times products, summed over the pixels.
+    void correlate(long channel, float* d_weight, float* d_bias) {
+        const long inner = patch - 1, step = row_words();
+        for (long j = 0; j < patch; j += 4)
+            for (long n = 0; n < s.bases; n += 4) {
+                vec sum[4][4] = {};
+                for (long p = 0; p < step; p += LANES) {
+                    vec right[4];
+#pragma GCC unroll 4
+                    for (int m = 0; m < 4; ++m) right[m] = load(product_rows + (j + m) * step + p);
+#pragma GCC unroll 4
+                    for (int m = 0; m < 4; ++m) {
+                        const vec left = load(attention_rows + (n + m) * step + p);
+#pragma GCC unroll 4
+                        for (int k = 0; k < 4; ++k) sum[m][k] = madd<HALF>(sum[m][k], left, right[k]);
+                    }
+                }
+                const vec result = sum_lanes(sum);
+                for (long m = 0; m < 4 && n + m < s.bases; ++m)
+                    for (long k = 0; k < 4 && j + k < patch; ++k) {
+                        const long row = (n + m) * s.channels + channel, tap = j + k;
+                        float& to = tap == inner ? d_bias[row]
+                                                 : d_weight[row * inner + tap % s.depth * s.taps + tap / s.depth];
+                        to += result[4 * m + k];
+                    }
+            }
+    }
+};
+
+// Calls f(chunk, first task, last task) on every thread; tasks are the bands of all images.
+template <typename F>
+void share(const Shape& s, F f) {
+    const long tasks = s.batch * s.bands;
+#pragma omp parallel for schedule(static, 1) num_threads(s.threads)
+    for (long chunk = 0; chunk < s.threads; ++chunk) f(chunk, tasks * chunk / s.threads, tasks * (chunk + 1) / s.threads);
+}
+
+template <bool HALF>
+void forward(const Shape& s, const float* x, const float* attention, const float* weight, const float* bias, float* out,
+             float* packed) {
+    pack_all<HALF>(packed, s, weight, bias);
+    const long size = s.height * s.width;
+    share(s, [&](long, long begin, long end) {
+        Band<HALF> band(s, false);
+        for (long task = begin; task < end; ++task) {
+            const long image = task / s.bands;
+            band.start(task % s.bands, attention + image * s.bases * size, false);
+            for (long g = 0; g < s.groups; ++g) {
+                band.group(g, x + image * s.channels * size, packed);
+                band.forward(out + (image * s.channels + g * s.depth) * size);
+            }
+        }
+    });
+}
+
+template <bool HALF>
+void backward(const Shape& s, const float* x, const float* attention, const float* weight, const float* bias,
+              const float* d_out, float* d_x, float* d_attention, float* d_weight, float* d_bias, float* halos,
+              float* packed) {
+    pack_all<HALF>(packed, s, weight, bias);
+    const long size = s.height * s.width, weights = s.bases * s.channels * s.depth * s.taps, biases = s.bases * s.channels;
+    share(s, [&](long chunk, long begin, long end) {
+        float *my_weight = d_weight + chunk * weights, *my_bias = d_bias + chunk * biases;
+        std::memset(my_weight, 0, 4 * weights);
+        std::memset(my_bias, 0, 4 * biases);
+        Band<HALF> band(s, true);
+        for (long task = begin; task < end; ++task) {
+            const long image = task / s.bands;
+            band.start(task % s.bands, attention + image * s.bases * size, true);
+            for (long g = 0; g < s.groups; ++g) {
+                const long channel = g * s.depth;
+                band.group(g, x + image * s.channels * size, packed);
+                band.backward(g, d_out + (image * s.channels + channel) * size,
+                              halos + (task * s.channels + channel) * s.halo(), my_weight, my_bias);
+            }
+            for (long n = 0; n < s.bases; ++n)
+                unpack_rows(d_attention + (image * s.bases + n) * size, band.d_attention + n * s.pixels, s, band.first,
+                            band.count);
+        }
+    });
+    for (long chunk = 1; chunk < s.threads; ++chunk) {
+        for (long k = 0; k < weights; ++k) d_weight[k] += d_weight[chunk * weights + k];
+        for (long k = 0; k < biases; ++k) d_bias[k] += d_bias[chunk * biases + k];
+    }
+    // Bands overlap by the reach of the kernel: add them up in their order.
+#pragma omp parallel for num_threads(s.threads)
+    for (long plane = 0; plane < s.batch * s.channels; ++plane) {
+        float* to = d_x + plane * size;
+        std::memset(to, 0, 4 * size);
+        for (long band = 0; band < s.bands; ++band) {
+            const float* from =
+                halos + ((plane / s.channels * s.bands + band) * s.channels + plane % s.channels) * s.halo();
+            for (long row = 0; row < s.rows + 2 * s.pad; ++row) {
+                const long y = band * s.rows + row - s.pad;
+                if (y < 0 || y >= s.height || row >= s.height - band * s.rows + 2 * s.pad) continue;
+                for (long column = 0; column < s.width; ++column)
+                    to[y * s.width + column] += from[row * s.stride + s.pad + column];
+            }
+        }
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+int kernel_basis_has_bfloat16() { return HAS_BF16; }
+
+// All arrays are dense float32. `half`: products of bfloat16, sums of float32. Working memory: `packed` of
+// groups * depth * (bases + 1) * (patch + 1) * 2 with patch = depth * kernel^2 + 1.
+void kernel_basis_forward(const int64_t* shape, int half, const float* x, const float* attention,
+                          const float* weight, const float* bias, float* out, float* packed) {
+    const Shape s(shape);
+    (half && HAS_BF16 ? forward<HAS_BF16> : forward<false>)(s, x, attention, weight, bias, out, packed);
+}
+
+// d_weight and d_bias hold one copy per thread, the first of which is the result. More working memory: `halos`
+// of batch * bands * channels * (rows + 2 pad) * (width + 2 pad).
+void kernel_basis_backward(const int64_t* shape, int half, const float* x, const float* attention,
+                           const float* weight, const float* bias, const float* d_out, float* d_x,
+                           float* d_attention, float* d_weight, float* d_bias, float* halos, float* packed) {
+    const Shape s(shape);
+    (half && HAS_BF16 ? backward<HAS_BF16> : backward<false>)(s, x, attention, weight, bias, d_out, d_x, d_attention,
+                                                              d_weight, d_bias, halos, packed);
+}
+}
