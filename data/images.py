@@ -175,7 +175,8 @@ def _header(image: Image.Image, path: Path) -> Header:
     gray = mode in ("1", "L", "LA", "La") or mode.startswith("I;16") or (palette and _gray_palette(image))
     deep = mode.startswith("I;16")
     if image.format == "PNG":
-        start = path.open("rb").read(26)
+        with path.open("rb") as file:
+            start = file.read(26)
         # IHDR: bit depth and colour type; Pillow shows 16-bit colour as 8-bit, and gray with alpha as RGBA.
         deep, gray = start[24] == 16, gray or start[25] == 4
     elif image.format == "TIFF":
