@@ -19,7 +19,7 @@ class _Curve(BaseModel):
         warmup_steps = self.warmup * steps
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
-        progress = (step - warmup_steps) / max(steps - warmup_steps, 1)
+        progress = (step - warmup_steps) / (steps - warmup_steps)
         return self.after_warmup(min(progress, 1.0))
 
     def after_warmup(self, progress: float) -> float:
