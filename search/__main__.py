@@ -133,7 +133,9 @@ def _run(options: argparse.Namespace) -> int:
 
     given = vars(options)
     spec = study.load(options.study)
-    changes: dict[str, object] = {key: given[key] for key in ("name", "trials", "timeout", "seed") if key in given}
+    changes: dict[str, object] = {
+        key: given[key] for key in ("name", "trials", "timeout", "seed") if key in given
+    }
     spec = study.with_flags(spec, changes)
     if "data" in given:
         spec = spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))

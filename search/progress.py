@@ -90,7 +90,8 @@ class Progress:
     def _render(self) -> RenderableType:
         best = "no score yet"
         if self.best:
-            best = f"best {self.best[0]:.2f} dB ({self.best[0] - self.input_psnr_db:+.2f} over the input, {self.best[1]})"
+            psnr_db, name = self.best
+            best = f"best {psnr_db:.2f} dB ({psnr_db - self.input_psnr_db:+.2f} over the input, {name})"
         counts = " · ".join(f"{number} {kind}" for kind, number in self.counts.items() if number)
         left = max(self.deadline - time.time(), 0)
         head = Text.assemble(

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import optuna
 import torch
-from optuna.trial import TrialState
 from torch import Tensor
 
 from data import Split
@@ -23,14 +22,13 @@ from models.cost import count_macs, count_parameters
 from search import pictures, space, storage
 from search.errors import UserError
 from search.progress import Progress, clock
+from search.storage import FINALE, LABEL, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image
 from search.trial.train import Diverged, Stopped, TrialResult, memory_mb, train
 
-FINALE = "finale_teramacs"  # trial attribute: the training length of a finale
-LABEL = "label"  # trial attribute: name of a known recipe, or "finale"
 SAME_BUG_LIMIT = 3
 # The finale is planned for this share of the time left: its speed is known only from short trials.
 FINALE_SAFETY = 0.9
@@ -322,8 +320,8 @@ class _Watch:
         """Report to Optuna at the share of the budget, in percent, so that trials of unlike steps compare.
 
         Scores under a mask are kept but not reported: they would prune the trial for its dip, and
-        other trials by comparison with it. The last rung is not pruned: the work is done. A finale runs on the clock of the
-        trial it prolongs, and is never pruned.
+        other trials by comparison with it. The last rung is not pruned: the work is done. A finale has
+        another length than the other trials, so its rungs do not compare with theirs.
         """
         self.rungs.append(score)
         self.progress.scored(score.psnr_db)

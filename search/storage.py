@@ -13,7 +13,10 @@ import optuna
 import psutil
 import sqlalchemy
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.study import Study as Study
+from optuna.trial import FrozenTrial as FrozenTrial
+from optuna.trial import Trial
+from optuna.trial import TrialState as TrialState
 
 from search import space
 from search.errors import UserError, closest
@@ -22,6 +25,8 @@ from search.study import StudySpec
 BUSY_TIMEOUT_S = 60
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
 OWNER = "owner"  # trial attribute: the process that works on it
+FINALE = "finale_teramacs"  # trial attribute: the training length of a finale
+LABEL = "label"  # trial attribute: name of a known recipe, or "finale"
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -62,7 +67,7 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         raise UserError(f"{_without_password(url)}: cannot be opened: {_first_line(error)}") from None
 
 
-def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> optuna.Study:
+def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Study:
     """The Optuna study of `spec`, made if it is new. Refuses a changed recipe under an old name."""
     database = open_database(url, create=True)
     study = optuna.create_study(
@@ -79,15 +84,15 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> opt
         if not continue_with_changes:
             raise UserError(
                 f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"
-                f"Either start a new study (--name {spec.name}-2), or go on in the old one with --continue-with-changes "
-                "(scores are then only comparable where the data are the same)"
+                f"Either start a new study (--name {spec.name}-2), or go on in the old one with "
+                "--continue-with-changes (scores are then only comparable where the data are the same)"
             )
         _check_choices(study, spec)
     study.set_user_attr(RECIPE, json.dumps(spec.recipe))
     return study
 
 
-def load_study(name: str, url: str) -> optuna.Study:
+def load_study(name: str, url: str) -> Study:
     """A study that exists. `UserError` names the ones there are."""
     database = open_database(url, create=False)
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
@@ -128,12 +133,12 @@ def claim(trial: Trial) -> None:
     trial.set_user_attr(OWNER, owner)
 
 
-def hand_back(study: optuna.Study, trial_id: int) -> None:
+def hand_back(study: Study, trial_id: int) -> None:
     """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state."""
     study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
 
 
-def reclaim(study: optuna.Study) -> list[int]:
+def reclaim(study: Study) -> list[int]:
     """Hand back the trials of processes that died on this machine; their numbers."""
     reclaimed = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -161,7 +166,7 @@ def reported_steps(trial: Trial) -> set[int]:
     return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
 
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return max(done, key=lambda trial: trial.value or float("-inf"), default=None)
@@ -234,17 +239,17 @@ def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
     return [] if old == new else [f"{name} was {json.dumps(old)}, now {json.dumps(new)}"]
 
 
-def _check_choices(study: optuna.Study, spec: StudySpec) -> None:
+def _check_choices(study: Study, spec: StudySpec) -> None:
     """Optuna cannot change the choices of a name that trials already use."""
     now = {name: leaf.names for name, leaf in space.open_choices(spec.recipe)}
     for trial in study.get_trials(deepcopy=False):
         for name, distribution in trial.distributions.items():
-            if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-                if name in now and list(distribution.choices) != now[name]:
-                    raise UserError(
-                        f"study {spec.name!r}: the choices of {name} were {list(distribution.choices)}, now {now[name]}; "
-                        f"Optuna cannot mix them, start a new study (--name {spec.name}-2)"
-                    )
+            before = list(getattr(distribution, "choices", now.get(name, [])))
+            if name in now and before != now[name]:
+                raise UserError(
+                    f"study {spec.name!r}: the choices of {name} were {before}, now {now[name]}; "
+                    f"Optuna cannot mix them, start a new study (--name {spec.name}-2)"
+                )
 
 
 def _first_line(error: BaseException) -> str:

@@ -181,9 +181,9 @@ def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str
         known = list(owner.model_fields)
         return f"{where}: unknown setting{closest(path[-1], known)} (known: {', '.join(known)})"
     if problem["type"] == "union_tag_invalid":
-        tags = problem["ctx"]["expected_tags"]
+        tag, tags = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
         known = re.findall(r"'([^']+)'", tags)
-        return f"{where}.kind: {problem['ctx']['tag']!r} is not known{closest(problem['ctx']['tag'], known)} (known: {tags})"
+        return f"{where}.kind: {tag!r} is not known{closest(tag, known)} (known: {tags})"
     message = problem["msg"].removeprefix("Value error, ")
     found = problem["input"]
     shown = (

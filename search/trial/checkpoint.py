@@ -1,7 +1,6 @@
 """What a trial leaves on disk: its best weights, and the state from which it can go on."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     target = folder / STATE
     partial = target.with_suffix(".partial")
     torch.save(dict(state), partial)
-    os.replace(partial, target)
+    partial.replace(target)
 
 
 def load_state(folder: Path, config: str) -> dict[str, Any] | None:
@@ -51,7 +50,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
     tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

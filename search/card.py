@@ -1,0 +1,156 @@
+"""The model card beside exported weights: what it is, how good, and how to use it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from data import Split
+from search.storage import FINALE, LABEL, FrozenTrial, Study, TrialState
+from search.trial.config import TrialConfig
+from search.trial.evaluate import ImageScore, mean_score
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+CURVE = "learning_curve.png"
+
+
+def write(
+    path: Path,
+    study: Study,
+    trial: FrozenTrial,
+    config: TrialConfig,
+    split: Split,
+    scores: list[ImageScore],
+    inputs: list[ImageScore],
+    settings: dict[str, Any],
+) -> None:
+    """Write the card and its learning-curve picture into the folder of `path`."""
+    trials = study.get_trials(deepcopy=False)
+    _draw_curves(path.with_name(CURVE), trials, trial)
+    restored, degraded = mean_score(scores, 0, 0.0), mean_score(inputs, 0, 0.0)
+    gains = sorted(ours.psnr_db - theirs.psnr_db for ours, theirs in zip(scores, inputs, strict=True))
+    facts = trial.user_attrs
+    sections = [
+        f"# {study.study_name}: {config.model.kind}, trial {trial.number}",
+        f"Restores {'gray' if config.model.channels == 1 else 'colour'} images. "
+        f"{facts['parameters']:,} parameters, {facts['gmacs_at_256']:.2f} G multiply-adds for 256 x 256 pixels.",
+        "![degraded, restored, clean, error](sample.png)",
+        "## Scores",
+        f"{len(scores)} validation pairs that training never saw (but the choice of this recipe did), "
+        "8-bit, mean over images.",
+        _table(
+            ["", "PSNR (dB)", "SSIM", "MAE (0 to 1)"],
+            [
+                ["degraded input", *_numbers(degraded.psnr_db, degraded.ssim, degraded.mae)],
+                ["restored", *_numbers(restored.psnr_db, restored.ssim, restored.mae)],
+            ],
+        ),
+        f"Gain per image: worst {gains[0]:+.2f} dB, median {gains[len(gains) // 2]:+.2f} dB, best {gains[-1]:+.2f} dB.",
+        "## Against the recipes known beforehand",
+        _known_recipes(trials, trial),
+        "## Training",
+        f"Data: {split.note} (fingerprint {split.fingerprint}). {facts['steps_done']:,} steps in "
+        f"{facts['seconds']:.0f} s on {facts['device']}, seed {facts['seed']}, versions {facts['versions']}. "
+        f"The study holds {len(trials)} trials: {_count(trials, TrialState.COMPLETE)} complete, "
+        f"{_count(trials, TrialState.PRUNED)} pruned, {_count(trials, TrialState.FAIL)} failed.",
+        f"![learning curves]({CURVE})",
+        "Settings that the search chose:",
+        _table(["setting", "value"], [[f"`{name}`", f"`{value}`"] for name, value in trial.params.items()]),
+        "## Use",
+        "From Python, with this program installed:",
+        _code(
+            "import torch",
+            "from data.images import read_image, to_tensor, with_channels, write_png",
+            "from search.export import load_model",
+            "from search.trial.metrics import to_codes",
+            "",
+            'model = load_model("FOLDER OF THIS FILE")',
+            f'degraded = to_tensor(with_channels(read_image("scan.png"), {config.model.channels}))',
+            "with torch.inference_mode():",
+            "    restored = model(degraded[None])[0]",
+            'write_png("restored.png", to_codes(restored))',
+        ),
+        "With onnxruntime alone, for an image as float32 (1, channels, height, width) in [0, 1]:",
+        _code(
+            "import numpy, onnxruntime",
+            "",
+            'session = onnxruntime.InferenceSession("model.onnx")',
+            "height, width = image.shape[2:]",
+            f"multiple = {settings['input']['size_multiple']}",
+            "padding = ((0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple))",
+            '(restored,) = session.run(None, {"degraded": numpy.pad(image, padding)})',
+            "restored = restored[..., :height, :width].clip(0, 1)",
+        ),
+        "`model.safetensors` has the published parameter names of the architecture; `config.json` rebuilds the model.",
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
+    known = [t for t in trials if LABEL in t.user_attrs and FINALE not in t.user_attrs]
+    if not known:
+        return "The study names none."
+    rows = [
+        [
+            t.user_attrs[LABEL],
+            f"{t.value:.2f}" if t.value is not None else t.user_attrs.get("ended", t.state.name.lower()),
+            f"{t.user_attrs.get('steps_done', 0):,}",
+            f"{t.user_attrs.get('seconds', 0.0):.0f}",
+        ]
+        for t in known
+    ]
+    rows.append(
+        [
+            "**this model**",
+            f"**{best.value:.2f}**",
+            *(f"{best.user_attrs[k]:,.0f}" for k in ("steps_done", "seconds")),
+        ]
+    )
+    note = "Each of them had the compute of one trial of the search"
+    note += ", this model that of the finale." if FINALE in best.user_attrs else ", and so had this model."
+    return note + "\n\n" + _table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
+
+
+def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4), dpi=120, layout="constrained")
+    for trial in trials:
+        rungs = json.loads(trial.user_attrs.get("rungs", "[]"))
+        if rungs:
+            ours = trial.number == best.number
+            axes.plot(
+                [rung["seconds"] for rung in rungs],
+                [rung["psnr_db"] for rung in rungs],
+                color="tab:blue" if ours else "0.75",
+                linewidth=2 if ours else 1,
+                marker="o",
+                markersize=3 if ours else 1.5,
+                label=f"trial {trial.number} (exported)" if ours else None,
+                zorder=2 if ours else 1,
+            )
+    axes.set_xlabel("seconds of training")
+    axes.set_ylabel("PSNR at the rungs (dB)")
+    axes.set_title("Learning curves; other trials in gray", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _numbers(psnr_db: float, ssim: float, mae: float) -> list[str]:
+    return [f"{psnr_db:.2f}", f"{ssim:.4f}", f"{mae:.4f}"]
+
+
+def _count(trials: list[FrozenTrial], state: TrialState) -> int:
+    return sum(trial.state == state for trial in trials)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _code(*lines: str) -> str:
+    return "\n".join(["```python", *lines, "```"])
