@@ -33,7 +33,8 @@ def load_state(folder: Path, config: str) -> dict[str, Any] | None:
     """
     try:
         state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, RuntimeError, EOFError, ValueError, OSError, KeyError):
+    # A damaged file makes torch raise nearly anything: UnpicklingError, IndexError, struct.error, ...
+    except Exception:
         return None
     if not isinstance(state, dict) or state.get("config") != config:
         return None
