@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -15,6 +16,17 @@ def autocast_is_on(like: Tensor) -> bool:
 def full_precision(like: Tensor) -> AbstractContextManager[object]:
     """A region without autocast on the device of `like`; nothing at all where autocast is off."""
     return torch.autocast(like.device.type, enabled=False) if autocast_is_on(like) else nullcontext()
+
+
+def fast_layout(images: Tensor) -> Tensor:
+    """`images` in the memory order that convolutions on their device like best.
+
+    On CPUs that is channels last: with 8 to 64 channels, forward and backward of 1x1, grouped and depthwise
+    convolutions take a third to a tenth of the time (tests/benchmarks/kernel_basis.py).
+    """
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        return images.contiguous(memory_format=torch.channels_last)
+    return images
 
 
 def compute_dtype(like: Tensor) -> torch.dtype:
@@ -39,6 +51,13 @@ class LayerNorm2d(nn.Module):
         result = compute_dtype(x)
         with full_precision(x):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            if wide.device.type == "cpu" and not torch.compiler.is_compiling():
+                last = wide.permute(0, 2, 3, 1)
+                return (
+                    F.layer_norm(last, self.weight.shape, self.weight, self.bias, self.eps)
+                    .permute(0, 3, 1, 2)
+                    .to(result)
+                )
             centred = wide - wide.mean(1, keepdim=True)
             scale = (centred.square().mean(1, keepdim=True) + self.eps).rsqrt()
             normal = centred * scale * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)

@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.blocks import full_precision
+from models.blocks import fast_layout, full_precision
 
 
 class DnCNNConfig(BaseModel):
@@ -59,7 +59,7 @@ class DnCNN(nn.Module):
 
     def body(self, degraded: Tensor) -> Tensor:
         """The same; no size needs padding here."""
-        features = self.model[:-1](degraded)
+        features = self.model[:-1](fast_layout(degraded))
         with full_precision(degraded):
             noise: Tensor = self.model[-1](features.to(degraded.dtype))
             return degraded - noise

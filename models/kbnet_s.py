@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import GlobalMean, LayerNorm2d, SimpleGate, full_precision
+from models.blocks import GlobalMean, LayerNorm2d, SimpleGate, fast_layout, full_precision
 from models.kernel_basis import kernel_basis_attention
 from models.padding import crop_like, pad_to_multiple
 
@@ -147,7 +147,7 @@ class KBNetS(nn.Module):
 
     def body(self, degraded: Tensor) -> Tensor:
         """The same for sides that are multiples of `size_multiple`: nothing padded, nothing cropped."""
-        x = self.intro(degraded)
+        x = self.intro(fast_layout(degraded))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)

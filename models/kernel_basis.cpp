@@ -92,12 +92,12 @@ inline vec sum_lanes(const vec (&rows)[4][4]) {
 }
 
 struct Shape {
-    long batch, channels, height, width, bases, kernel, groups, bands, rows, threads;
+    long batch, channels, height, width, bases, kernel, groups, bands, rows, threads, channels_last;
     long depth, taps, pad, stride, pixels, plane;  // derived
     long patch;                                    // what one output is made of: depth * taps, and 1 for the bias
     explicit Shape(const int64_t* v)
         : batch(v[0]), channels(v[1]), height(v[2]), width(v[3]), bases(v[4]), kernel(v[5]), groups(v[6]),
-          bands(v[7]), rows(v[8]), threads(v[9]) {
+          bands(v[7]), rows(v[8]), threads(v[9]), channels_last(v[10]) {
         depth = channels / groups;
         taps = kernel * kernel;
         pad = kernel / 2;
@@ -133,9 +133,19 @@ struct Scratch {
 };
 thread_local Scratch scratch;
 
-// Rows [first, first + count) of an image plane with `pad` zeros to the left and the rest of the stride to
-// the right; rows outside the image are zeros, and so is what remains of `length`.
-void pack_rows(float* to, const float* from, const Shape& s, long first, long count, long pad, long length) {
+// One channel of one image in a tensor of `channels`: dense planes, or pixels that keep their channels together.
+template <typename T>
+struct Plane {
+    T* data;
+    long step;  // from pixel to pixel
+    Plane(T* tensor, const Shape& s, long image, long channels, long channel)
+        : data(tensor + image * channels * s.height * s.width + channel * (s.channels_last ? 1 : s.height * s.width)),
+          step(s.channels_last ? channels : 1) {}
+};
+
+// Rows [first, first + count) of an image with `pad` zeros to the left and the rest of the stride to the
+// right; rows outside the image are zeros, and so is what remains of `length`.
+void pack_rows(float* to, Plane<const float> from, const Shape& s, long first, long count, long pad, long length) {
     for (long row = 0; row < count; ++row, to += s.stride) {
         const long y = first + row;
         if (y < 0 || y >= s.height) {
@@ -143,14 +153,20 @@ void pack_rows(float* to, const float* from, const Shape& s, long first, long co
             continue;
         }
         std::memset(to, 0, 4 * pad);
-        std::memcpy(to + pad, from + y * s.width, 4 * s.width);
+        const float* source = from.data + y * s.width * from.step;
+        if (from.step == 1) std::memcpy(to + pad, source, 4 * s.width);
+        else for (long column = 0; column < s.width; ++column) to[pad + column] = source[column * from.step];
         std::memset(to + pad + s.width, 0, 4 * (s.stride - pad - s.width));
     }
     std::memset(to, 0, 4 * (length - count * s.stride));
 }
 
-void unpack_rows(float* to, const float* from, const Shape& s, long first, long count) {
-    for (long row = 0; row < count; ++row) std::memcpy(to + (first + row) * s.width, from + row * s.stride, 4 * s.width);
+void unpack_rows(Plane<float> to, const float* from, const Shape& s, long first, long count) {
+    for (long row = 0; row < count; ++row, from += s.stride) {
+        float* target = to.data + (first + row) * s.width * to.step;
+        if (to.step == 1) std::memcpy(target, from, 4 * s.width);
+        else for (long column = 0; column < s.width; ++column) target[column * to.step] = from[column];
+    }
 }
 
 // Two vectors as bfloat16: as pairs in words (a in the low halves), and as a row each; null is left out.
@@ -247,7 +263,7 @@ struct Band {
     const long words, patch, patch_words;  // bases, and what each is multiplied with (last: 1, for the bias)
     float *attention, *attention_rows, *x, *image, *spread, *products, *product_rows, *d_attention;
     const float *mix = nullptr, *back = nullptr;  // see pack_weights
-    long first = 0, count = 0;                    // rows of the image
+    long index = 0, first = 0, count = 0;         // the image, and its rows
 
     Band(const Shape& shape, bool training)
         : s(shape), words(s.words<HALF>(s.bases)), patch(s.patch), patch_words(s.words<HALF>(s.patch)) {
@@ -276,18 +292,21 @@ struct Band {
     long row_words() const { return HALF ? s.pixels / 2 : s.pixels; }
     uint16_t* row_of(float* rows, long index) const { return reinterpret_cast<uint16_t*>(rows) + index * s.pixels; }
 
-    void start(long band, const float* from, bool training) {
-        first = band * s.rows;
+    void start(long task, const float* all_attention, bool training) {
+        index = task / s.bands;
+        first = task % s.bands * s.rows;
         count = s.rows < s.height - first ? s.rows : s.height - first;
-        const long size = s.height * s.width;
+        auto pack = [&](float* to, long n) {
+            pack_rows(to, {all_attention, s, index, s.bases, n}, s, first, count, 0, s.pixels);
+        };
         for (long n = 0; n < s.bases; n += HALF ? 2 : 1) {
             if constexpr (!HALF) {
-                pack_rows(attention + n * s.pixels, from + n * size, s, first, count, 0, s.pixels);
+                pack(attention + n * s.pixels, n);
                 continue;
             }
             float *even = image, *odd = image + s.pixels;
-            pack_rows(even, from + n * size, s, first, count, 0, s.pixels);
-            if (n + 1 < s.bases) pack_rows(odd, from + (n + 1) * size, s, first, count, 0, s.pixels);
+            pack(even, n);
+            if (n + 1 < s.bases) pack(odd, n + 1);
             else std::memset(odd, 0, 4 * s.pixels);
             uint16_t* row = training ? row_of(attention_rows, n) : nullptr;
             for (long p = 0; p < s.pixels; p += LANES)
@@ -297,15 +316,15 @@ struct Band {
         if (training) std::memset(d_attention, 0, 4 * s.bases * s.pixels);
     }
 
-    void group(long g, const float* from_x, const float* packed) {
+    void group(long g, const float* all_x, const float* packed) {
         for (long i = 0; i < s.depth; ++i)
-            pack_rows(x + i * s.plane, from_x + (g * s.depth + i) * s.height * s.width, s, first - s.pad,
+            pack_rows(x + i * s.plane, {all_x, s, index, s.channels, g * s.depth + i}, s, first - s.pad,
                       count + 2 * s.pad, s.pad, s.plane);
         mix = packed + g * s.packed<HALF>();
         back = mix + words * s.depth * patch;
     }
 
-    void forward(float* out) {
+    void forward(long g, float* out) {
         in_strips(s.pixels, [&](long p, auto wide) {
             constexpr int V = wide.value;
             in_fours(s.depth, [&](long o, auto chunk) {
@@ -330,13 +349,14 @@ struct Band {
             }
         });
         for (long o = 0; o < s.depth; ++o)
-            unpack_rows(out + o * s.height * s.width, image + o * s.pixels, s, first, count);
+            unpack_rows({out, s, index, s.channels, g * s.depth + o}, image + o * s.pixels, s, first, count);
     }
 
     // Needs start() and group(). Adds to d_weight, d_bias (of this thread) and d_attention, writes d_x's halo.
     void backward(long g, const float* d_out, float* d_x, float* d_weight, float* d_bias) {
         for (long o = 0; o < s.depth; ++o)
-            pack_rows(image + o * s.pixels, d_out + o * s.height * s.width, s, first, count, 0, s.pixels);
+            pack_rows(image + o * s.pixels, {d_out, s, index, s.channels, g * s.depth + o}, s, first, count, 0,
+                      s.pixels);
         std::memset(spread, 0, 4 * s.depth * s.plane);
         in_strips(s.pixels, [&](long p, auto wide) {
             constexpr int V = wide.value;
@@ -434,15 +454,13 @@ template <bool HALF>
 void forward(const Shape& s, const float* x, const float* attention, const float* weight, const float* bias, float* out,
              float* packed) {
     pack_all<HALF>(packed, s, weight, bias);
-    const long size = s.height * s.width;
     share(s, [&](long, long begin, long end) {
         Band<HALF> band(s, false);
         for (long task = begin; task < end; ++task) {
-            const long image = task / s.bands;
-            band.start(task % s.bands, attention + image * s.bases * size, false);
+            band.start(task, attention, false);
             for (long g = 0; g < s.groups; ++g) {
-                band.group(g, x + image * s.channels * size, packed);
-                band.forward(out + (image * s.channels + g * s.depth) * size);
+                band.group(g, x, packed);
+                band.forward(g, out);
             }
         }
     });
@@ -453,23 +471,20 @@ void backward(const Shape& s, const float* x, const float* attention, const floa
               const float* d_out, float* d_x, float* d_attention, float* d_weight, float* d_bias, float* halos,
               float* packed) {
     pack_all<HALF>(packed, s, weight, bias);
-    const long size = s.height * s.width, weights = s.bases * s.channels * s.depth * s.taps, biases = s.bases * s.channels;
+    const long weights = s.bases * s.channels * s.depth * s.taps, biases = s.bases * s.channels;
     share(s, [&](long chunk, long begin, long end) {
         float *my_weight = d_weight + chunk * weights, *my_bias = d_bias + chunk * biases;
         std::memset(my_weight, 0, 4 * weights);
         std::memset(my_bias, 0, 4 * biases);
         Band<HALF> band(s, true);
         for (long task = begin; task < end; ++task) {
-            const long image = task / s.bands;
-            band.start(task % s.bands, attention + image * s.bases * size, true);
+            band.start(task, attention, true);
             for (long g = 0; g < s.groups; ++g) {
-                const long channel = g * s.depth;
-                band.group(g, x + image * s.channels * size, packed);
-                band.backward(g, d_out + (image * s.channels + channel) * size,
-                              halos + (task * s.channels + channel) * s.halo(), my_weight, my_bias);
+                band.group(g, x, packed);
+                band.backward(g, d_out, halos + (task * s.channels + g * s.depth) * s.halo(), my_weight, my_bias);
             }
             for (long n = 0; n < s.bases; ++n)
-                unpack_rows(d_attention + (image * s.bases + n) * size, band.d_attention + n * s.pixels, s, band.first,
+                unpack_rows({d_attention, s, band.index, s.bases, n}, band.d_attention + n * s.pixels, s, band.first,
                             band.count);
         }
     });
@@ -480,16 +495,16 @@ void backward(const Shape& s, const float* x, const float* attention, const floa
     // Bands overlap by the reach of the kernel: add them up in their order.
 #pragma omp parallel for num_threads(s.threads)
     for (long plane = 0; plane < s.batch * s.channels; ++plane) {
-        float* to = d_x + plane * size;
-        std::memset(to, 0, 4 * size);
+        const long image = plane / s.channels, channel = plane % s.channels;
+        const Plane<float> to(d_x, s, image, s.channels, channel);
+        for (long p = 0; p < s.height * s.width; ++p) to.data[p * to.step] = 0;
         for (long band = 0; band < s.bands; ++band) {
-            const float* from =
-                halos + ((plane / s.channels * s.bands + band) * s.channels + plane % s.channels) * s.halo();
-            for (long row = 0; row < s.rows + 2 * s.pad; ++row) {
-                const long y = band * s.rows + row - s.pad;
-                if (y < 0 || y >= s.height || row >= s.height - band * s.rows + 2 * s.pad) continue;
-                for (long column = 0; column < s.width; ++column)
-                    to[y * s.width + column] += from[row * s.stride + s.pad + column];
+            const float* from = halos + ((image * s.bands + band) * s.channels + channel) * s.halo();
+            const long begin = band * s.rows, end = begin + s.rows < s.height ? begin + s.rows : s.height;
+            for (long y = begin - s.pad; y < end + s.pad; ++y, from += s.stride) {
+                if (y < 0 || y >= s.height) continue;
+                float* row = to.data + y * s.width * to.step;
+                for (long column = 0; column < s.width; ++column) row[column * to.step] += from[s.pad + column];
             }
         }
     }
@@ -501,7 +516,7 @@ extern "C" {
 
 int kernel_basis_has_bfloat16() { return HAS_BF16; }
 
-// All arrays are dense float32. `half`: products of bfloat16, sums of float32. Working memory: `packed` of
+// All arrays are float32, images dense or with channels last. `half`: products of bfloat16, sums of float32. Working memory: `packed` of
 // groups * depth * (bases + 1) * (patch + 1) * 2 with patch = depth * kernel^2 + 1.
 void kernel_basis_forward(const int64_t* shape, int half, const float* x, const float* attention,
                           const float* weight, const float* bias, float* out, float* packed) {

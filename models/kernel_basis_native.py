@@ -26,11 +26,12 @@ class NativeKernelBasis(torch.autograd.Function):
         groups: int,
         half: bool,
     ) -> Tensor:
-        tensors = [tensor.float().contiguous() for tensor in (x, attention, weight, bias)]
+        layout = _layout(x)
+        tensors = [_dense(tensor, layout) for tensor in (x, attention, weight, bias)]
         ctx.save_for_backward(x, attention, weight, bias)
         ctx.sizes = kernel_size, groups, half
         shape, _ = _shape(x, attention, kernel_size, groups)
-        result = torch.empty(x.shape)
+        result = torch.empty_like(tensors[0])
         packed = _packed(x, attention, kernel_size, groups)
         library("kernel_basis").kernel_basis_forward(
             shape, half, *map(Address, tensors), Address(result), Address(packed)
@@ -42,7 +43,7 @@ class NativeKernelBasis(torch.autograd.Function):
     def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
         kernel_size, groups, half = ctx.sizes
         saved = ctx.saved_tensors
-        x, attention, weight, bias = tensors = [tensor.float().contiguous() for tensor in saved]
+        x, attention, weight, bias = tensors = [_dense(tensor, _layout(saved[0])) for tensor in saved]
         shape, halo = _shape(x, attention, kernel_size, groups)
         threads = torch.get_num_threads()
         gradients = [
@@ -55,13 +56,22 @@ class NativeKernelBasis(torch.autograd.Function):
             shape,
             half,
             *map(Address, tensors),
-            Address(d_result.float().contiguous()),
+            Address(_dense(d_result, _layout(x))),
             *map(Address, gradients),
             Address(torch.empty(halo)),
             Address(_packed(x, attention, kernel_size, groups)),
         )
         gradients[2:] = gradients[2][0], gradients[3][0]
         return *(g.to(tensor.dtype) for g, tensor in zip(gradients, saved, strict=True)), None, None, None
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    dense = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    return torch.contiguous_format if dense else torch.channels_last
+
+
+def _dense(tensor: Tensor, layout: torch.memory_format) -> Tensor:
+    return tensor.float().contiguous(memory_format=layout if tensor.ndim == 4 else torch.contiguous_format)
 
 
 def _shape(
@@ -75,7 +85,9 @@ def _shape(
     bands = -(-height // rows)
     threads = torch.get_num_threads()
     numbers = (batch, channels, height, width, attention.shape[1], kernel_size, groups, bands, rows, threads)
-    return (ctypes.c_int64 * 10)(*numbers), batch * bands * channels * (rows + kernel_size - 1) * stride
+    return (ctypes.c_int64 * 11)(*numbers, _layout(x) is torch.channels_last), batch * bands * channels * (
+        rows + kernel_size - 1
+    ) * stride
 
 
 def _packed(x: Tensor, attention: Tensor, kernel_size: int, groups: int) -> Tensor:

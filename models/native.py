@@ -87,6 +87,6 @@ class Address(ctypes.c_void_p):
     """A tensor's memory as an argument; keeps the tensor alive until the call is over."""
 
     def __init__(self, tensor: Tensor) -> None:
-        assert tensor.is_contiguous() and tensor.device.type == "cpu"
+        assert tensor.device.type == "cpu" and tensor.dtype == torch.float32
         super().__init__(tensor.data_ptr())
         self.tensor = tensor
