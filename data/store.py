@@ -97,7 +97,8 @@ def _mapped(
     stamps = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     raw = cache_folder(cache) / f"pixels-{place_key(channels, dtype, *stamps)}.raw"
     index = raw.with_suffix(".json")
-    if not index.exists() or not raw.exists():
+    digest = _kept_digest(raw, index, total * dtype.itemsize)
+    if digest is None:
         need, free = total * dtype.itemsize, shutil.disk_usage(raw.parent).free
         # Writing to a map on a full disk kills the process, so the room is checked first.
         if need > free:
@@ -118,7 +119,16 @@ def _mapped(
             temporary.unlink(missing_ok=True)
         # Last, because its presence says that the pixels are whole.
         write_whole(index, json.dumps({"digest": digest, "first": str(paths[0]), "files": len(paths)}))
-    return np.memmap(raw, dtype, "r", shape=(total,)), str(json.loads(index.read_text("utf-8"))["digest"])
+    return np.memmap(raw, dtype, "r", shape=(total,)), digest
+
+
+def _kept_digest(raw: Path, index: Path, size: int) -> str | None:
+    """The digest of a block that is whole, as its index says and its size in bytes confirms; else None."""
+    try:
+        digest = json.loads(index.read_text("utf-8"))["digest"]
+        return str(digest) if raw.stat().st_size == size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _each(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:

@@ -1,0 +1,157 @@
+"""The demo set: the same every time, whole or absent, and honest about its split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage
+from pydantic import TypeAdapter
+
+from data import DataConfig, DemoConfig, demo, passages
+from data.images import Pixels, decode
+from data.pages import LAYOUTS, page
+from data.scan import PAGE, PHOTO, poor_scan
+
+PARTS = {"train": demo.TRAIN, "val": demo.VAL}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("demo")
+    demo.make(made)
+    return made
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A demo set of one page and one photograph on each side."""
+    photo = (demo._Photo("skimage/coins.png"),)
+    for name, part in PARTS.items():
+        monkeypatch.setattr(demo, name.upper(), part._replace(photos=photo, pages=1))
+
+
+def test_demo_is_small_enough_to_validate_often(folder: Path) -> None:
+    sizes = {part: [decode(path).shape for path in (folder / part / "clean").iterdir()] for part in PARTS}
+    assert 40 <= len(sizes["train"]) <= 60
+    assert 8 <= len(sizes["val"]) <= 12
+    assert sum(height * width for height, width, _ in sizes["val"]) <= 600_000
+    assert all(200 <= side <= 400 for shapes in sizes.values() for shape in shapes for side in shape[:2])
+
+
+def test_both_sides_of_every_pair_have_one_name_and_shape(folder: Path) -> None:
+    for part in PARTS:
+        names = {
+            side: sorted(path.name for path in (folder / part / side).iterdir()) for side in ("scan", "clean")
+        }
+        assert names["scan"] == names["clean"]
+        for name in names["scan"]:
+            assert decode(folder / part / "scan" / name).shape == decode(folder / part / "clean" / name).shape
+
+
+def test_scans_are_degraded_but_recognisable(folder: Path) -> None:
+    for part in PARTS:
+        for path in (folder / part / "scan").iterdir():
+            scan, clean = (decode(p).astype(float) for p in (path, folder / part / "clean" / path.name))
+            psnr_db = 10 * np.log10(255**2 / np.square(scan - clean).mean())
+            assert (9 if "page" in path.name else 18) < psnr_db < 30, path.name
+
+
+def test_no_photograph_and_no_passage_is_on_both_sides() -> None:
+    assert not {photo.file for photo in demo.TRAIN.photos} & {photo.file for photo in demo.VAL.photos}
+    assert not set(passages.TRAIN) & set(passages.VAL)
+    words = [
+        {tuple(text.split()[i : i + 4]) for text in texts for i in range(len(text.split()) - 3)}
+        for texts in (passages.TRAIN, passages.VAL)
+    ]
+    assert not words[0] & words[1]
+
+
+def test_tiles_of_a_photograph_do_not_overlap() -> None:
+    for photo in demo.TRAIN.photos + demo.VAL.photos:
+        tiles = demo._tiles(photo)
+        assert tiles
+        assert len({tile.tobytes() for tile in tiles}) == len(tiles)
+    for length in (256, 300, 512, 741):
+        starts = demo._spread(length, 256)
+        assert all(after - before >= 256 for before, after in zip(starts, [*starts[1:], length], strict=True))
+
+
+def test_photographs_are_files_inside_the_installed_package() -> None:
+    folder = Path(skimage.__file__).parent / "data"
+    files = [
+        photo.file.removeprefix("skimage/")
+        for photo in demo.TRAIN.photos + demo.VAL.photos
+        if "skimage" in photo.file
+    ]
+    assert files and all((folder / file).is_file() for file in files)
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_is_the_same_in_every_folder_and_for_every_seed(tmp_path: Path) -> None:
+    one = DemoConfig().open(seed=0, cache=tmp_path / "one")
+    other = DemoConfig().open(seed=1, cache=tmp_path / "two")
+    assert one.fingerprint == other.fingerprint
+    assert (one.channels, len(one.train), len(one.val)) == (3, 2, 2)
+
+
+@pytest.mark.usefixtures("small")
+def test_demo_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = DemoConfig().open(seed=0, cache=tmp_path)
+    monkeypatch.setattr(demo, "make", lambda folder: pytest.fail("made again"))
+    assert DemoConfig().open(seed=0, cache=tmp_path).fingerprint == first.fingerprint
+    assert "demo-1" in first.note
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("blow", [KeyboardInterrupt, OSError])
+def test_interrupted_making_leaves_nothing_that_is_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blow: type[BaseException]
+) -> None:
+    def half(pixels: Pixels, *rest: object) -> Pixels:
+        raise blow
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, ValueError)):
+        patch.setattr(demo, "poor_scan", half)
+        DemoConfig().open(seed=0, cache=tmp_path)
+    assert list((tmp_path / "data").iterdir()) == []
+    assert len(DemoConfig().open(seed=0, cache=tmp_path).train) == 2
+
+
+@pytest.mark.usefixtures("small")
+def test_set_made_by_a_faster_process_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = demo.make
+
+    def overtaken(folder: Path) -> None:
+        make(tmp_path / "data/demo-1")
+        make(folder)
+
+    monkeypatch.setattr(demo, "make", overtaken)
+    assert len(DemoConfig().open(seed=0, cache=tmp_path).train) == 2
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["demo-1"]
+
+
+@pytest.mark.parametrize("layout", range(len(LAYOUTS)))
+@pytest.mark.parametrize("size", [(224, 288), (100, 120)])
+def test_every_layout_prints_dark_on_white(layout: int, size: tuple[int, int]) -> None:
+    image = page(*size, passages.TRAIN, layout, np.random.default_rng(layout))
+    assert image.shape == (*size, 3)
+    assert np.median(image) > 250
+    assert (image.min(-1) < 100).mean() > 0.01
+
+
+@pytest.mark.parametrize("wear", [PAGE, PHOTO])
+def test_scan_of_a_sheet_keeps_its_place(wear: object) -> None:
+    sheet = np.full((120, 130, 3), 255, np.uint8)
+    sheet[40:80, 50:90] = 0
+    scan = poor_scan(sheet, wear, np.random.default_rng(0)).mean(-1)  # type: ignore[arg-type]
+    rows, columns = np.nonzero(scan < (scan[45:75, 55:85].mean() + np.median(scan)) / 2)
+    assert abs(np.median(rows) - 59.5) < 1.5
+    assert abs(np.median(columns) - 69.5) < 1.5
+
+
+def test_every_source_is_told_from_its_kind(tmp_path: Path) -> None:
+    union = TypeAdapter[object](DataConfig)
+    for kind in ("pairs", "synthetic"):
+        config = union.validate_python({"kind": kind, "dir": str(tmp_path)})
+        assert union.validate_json(union.dump_json(config)) == config
+    assert union.validate_python({"kind": "demo"}) == DemoConfig()
