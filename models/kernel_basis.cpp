@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
 #include <immintrin.h>
 #define HAS_BF16 1
@@ -194,22 +195,24 @@ struct Rows {
     static constexpr int value = M;
 };
 
-// Calls f(first, Rows<count>) for chunks of at most 4 of `total`.
-template <typename F>
-inline void in_fours(long total, F f) {
+// Calls f(first, Rows<count>) for chunks of at most 4 (or 8) of `total`.
+template <int MOST = 4, typename F>
+inline void in_chunks(long total, F f) {
     long first = 0;
-    for (; first + 4 <= total; first += 4) f(first, Rows<4>());
+    for (; first + MOST <= total; first += MOST) f(first, Rows<MOST>());
+    if constexpr (MOST == 8)
+        if (first + 4 <= total) f(first, Rows<4>()), first += 4;
     if (total - first == 3) f(first, Rows<3>());
     if (total - first == 2) f(first, Rows<2>());
     if (total - first == 1) f(first, Rows<1>());
 }
 
 // Calls f(first, Rows<vectors>) for strips of pixels.
-template <typename F>
+template <int VECTORS = WIDE, typename F>
 inline void in_strips(long pixels, F f) {
     long first = 0;
-    for (; first + WIDE * LANES <= pixels; first += WIDE * LANES) f(first, Rows<WIDE>());
-    if (first < pixels) f(first, Rows<(WIDE + 1) / 2>());
+    for (; first + VECTORS * LANES <= pixels; first += VECTORS * LANES) f(first, Rows<VECTORS>());
+    if (first < pixels) f(first, Rows<(VECTORS + 1) / 2>());
 }
 
 // Word k of a sum over `total` terms, of which term(index) gives one.
@@ -264,10 +267,12 @@ struct Band {
     float *attention, *attention_rows, *x, *image, *spread, *products, *product_rows, *d_attention;
     const float *mix = nullptr, *back = nullptr;  // see pack_weights
     long index = 0, first = 0, count = 0;         // the image, and its rows
+    std::vector<long> reach;                      // where each term of a patch lies in x, from its pixel
 
     Band(const Shape& shape, bool training)
         : s(shape), words(s.words<HALF>(s.bases)), patch(s.patch), patch_words(s.words<HALF>(s.patch)) {
         const long train = training ? 1 : 0;
+        for (long j = 0; j < patch - 1; ++j) reach.push_back(j % s.depth * s.plane + s.offset(j / s.depth));
         const long row = HALF ? s.pixels / 2 : s.pixels;
         struct Need {
             float*& block;
@@ -276,9 +281,9 @@ struct Band {
             {attention, (words + 3) * s.pixels},
             {x, s.depth * s.plane},
             {image, (s.depth > 2 ? s.depth : 2) * s.pixels},
-            {attention_rows, HALF ? train * (s.bases + 4) * row : 0},
+            {attention_rows, train * (HALF ? (s.bases + 4) * row : padded_bases() * s.pixels)},
             {spread, train * s.depth * s.plane},
-            {products, train * (patch_words + 3) * s.pixels},
+            {products, train * s.depth * patch_words * WIDE * LANES},
             {product_rows, HALF ? train * (patch + 4) * row : 0},
             {d_attention, train * s.bases * s.pixels},
         };
@@ -286,9 +291,9 @@ struct Band {
         for (auto& need : needs) total += (need.floats + LANES - 1) / LANES * LANES;
         float* next = scratch.at_least(total);
         for (auto& need : needs) need.block = next, next += (need.floats + LANES - 1) / LANES * LANES;
-        if (!HALF) attention_rows = attention, product_rows = products;
     }
 
+    long padded_bases() const { return (s.bases + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
     long row_words() const { return HALF ? s.pixels / 2 : s.pixels; }
     uint16_t* row_of(float* rows, long index) const { return reinterpret_cast<uint16_t*>(rows) + index * s.pixels; }
 
@@ -302,6 +307,9 @@ struct Band {
         for (long n = 0; n < s.bases; n += HALF ? 2 : 1) {
             if constexpr (!HALF) {
                 pack(attention + n * s.pixels, n);
+                if (training)
+                    for (long p = 0; p < s.pixels; ++p)
+                        attention_rows[p * padded_bases() + n] = attention[n * s.pixels + p];
                 continue;
             }
             float *even = image, *odd = image + s.pixels;
@@ -327,7 +335,7 @@ struct Band {
     void forward(long g, float* out) {
         in_strips(s.pixels, [&](long p, auto wide) {
             constexpr int V = wide.value;
-            in_fours(s.depth, [&](long o, auto chunk) {
+            in_chunks(s.depth, [&](long o, auto chunk) {
                 vec sum[chunk.value][V] = {};
                 multiply<HALF>(sum, mix + s.depth * s.taps * words * s.depth + o, s.depth, attention + p, s.pixels, words);
                 for (int m = 0; m < chunk.value; ++m)
@@ -337,7 +345,7 @@ struct Band {
                 vec total[V];
                 for (int v = 0; v < V; ++v) total[v] = load(image + o * s.pixels + p + v * LANES);
                 for (long tap = 0; tap < s.taps; ++tap)
-                    in_fours(s.depth, [&](long i, auto chunk) {
+                    in_chunks(s.depth, [&](long i, auto chunk) {
                         vec sum[chunk.value][V] = {};
                         multiply<HALF>(sum, mix + (o * s.taps + tap) * words * s.depth + i, s.depth, attention + p,
                                        s.pixels, words);
@@ -360,62 +368,87 @@ struct Band {
         std::memset(spread, 0, 4 * s.depth * s.plane);
         in_strips(s.pixels, [&](long p, auto wide) {
             constexpr int V = wide.value;
-            for (long o = 0; o < s.depth; ++o)
-                for (long tap = 0; tap < s.taps; ++tap)
-                    in_fours(s.depth, [&](long i, auto chunk) {
+            for (long tap = 0; tap < s.taps; ++tap)
+                in_chunks(s.depth, [&](long i, auto chunk) {
+                    vec total[chunk.value][V] = {};
+                    for (long o = 0; o < s.depth; ++o) {
                         vec sum[chunk.value][V] = {};
                         multiply<HALF>(sum, mix + (o * s.taps + tap) * words * s.depth + i, s.depth, attention + p,
                                        s.pixels, words);
-                        for (int m = 0; m < chunk.value; ++m)
-                            for (int v = 0; v < V; ++v) {
-                                float* to = spread + (i + m) * s.plane + s.offset(tap) + p + v * LANES;
-                                store(to, load(to) + sum[m][v] * load(image + o * s.pixels + p + v * LANES));
-                            }
-                    });
+                        for (int v = 0; v < V; ++v) {
+                            const vec d = load(image + o * s.pixels + p + v * LANES);
+                            for (int m = 0; m < chunk.value; ++m) total[m][v] += sum[m][v] * d;
+                        }
+                    }
+                    for (int m = 0; m < chunk.value; ++m)
+                        for (int v = 0; v < V; ++v) {
+                            float* to = spread + (i + m) * s.plane + s.offset(tap) + p + v * LANES;
+                            store(to, load(to) + total[m][v]);
+                        }
+                });
         });
         for (long i = 0; i < s.depth; ++i)
             std::memcpy(d_x + i * s.halo(), spread + i * s.plane, 4 * (count + 2 * s.pad) * s.stride);
-        for (long o = 0; o < s.depth; ++o) {
-            multiply_patch(image + o * s.pixels);
-            in_strips(s.pixels, [&](long p, auto wide) {
+        // In float32 half the vectors, twice the rows, and the products of all outputs of a strip at once: they
+        // stay in the first-level cache, and the sums in registers.
+        const long together = HALF ? 1 : s.depth;
+        for (long o = 0; o < s.depth; o += together) {
+            in_strips<HALF ? WIDE : (WIDE + 1) / 2>(s.pixels, [&](long p, auto wide) {
                 constexpr int V = wide.value;
-                in_fours(s.bases, [&](long n, auto chunk) {
+                for (long k = 0; k < together; ++k)
+                    multiply_patch<V>(image + (o + k) * s.pixels + p, p, products + k * patch_words * V * LANES);
+                in_chunks<HALF || WIDE == 1 ? 4 : 8>(s.bases, [&](long n, auto chunk) {
                     vec sum[chunk.value][V];
                     float* to = d_attention + n * s.pixels + p;
                     for (int m = 0; m < chunk.value; ++m)
                         for (int v = 0; v < V; ++v) sum[m][v] = load(to + m * s.pixels + v * LANES);
-                    multiply<HALF>(sum, back + o * patch_words * s.bases + n, s.bases, products + p, s.pixels, patch_words);
+                    multiply<HALF>(sum, back + o * patch_words * s.bases + n, s.bases, products, V * LANES,
+                                   together * patch_words);
                     for (int m = 0; m < chunk.value; ++m)
                         for (int v = 0; v < V; ++v) store(to + m * s.pixels + v * LANES, sum[m][v]);
                 });
             });
-            correlate(g * s.depth + o, d_weight, d_bias);
-        }
-    }
-
-    // products[j] = d_out * patch[j], and d_out itself as the last
-    void multiply_patch(const float* d_out) {
-        const long inner = patch - 1;
-        auto at = [&](long j) {
-            return j < inner ? x + j % s.depth * s.plane + s.offset(j / s.depth) : nullptr;
-        };
-        for (long j = 0; j < patch; j += HALF ? 2 : 1) {
-            const float *even = at(j), *odd = at(j + 1);
-            const bool pair = j + 1 < patch;
-            float* to = products + (HALF ? j / 2 : j) * s.pixels;
-            uint16_t* row = row_of(product_rows, j);
-            for (long p = 0; p < s.pixels; p += LANES) {
-                const vec d = load(d_out + p);
-                const vec a = even ? d * load(even + p) : d;
-                if constexpr (!HALF) store(to + p, a);
-                else put<HALF>(a, !pair ? vec{} : odd ? d * load(odd + p) : d, to + p, row + p, row + s.pixels + p);
+            for (long k = o; k < o + together; ++k) {
+                if constexpr (HALF) correlate(g * s.depth + k, d_weight, d_bias);
+                else outer(k, g * s.depth + k, d_weight, d_bias);
             }
         }
     }
 
-    // d_weight, d_bias of one channel: attention times products, summed over the pixels.
+    // For V vectors of pixels from p on, to[j] = d_out * patch[j], and d_out itself as the last; as bfloat16 also
+    // in rows of the whole band.
+    template <int V>
+    void multiply_patch(const float* d_out, long p, float* to) {
+        const long inner = patch - 1;
+        vec d[V];
+        for (int v = 0; v < V; ++v) d[v] = load(d_out + v * LANES);
+        if constexpr (!HALF) {
+            for (long j = 0; j < inner; ++j)
+                for (int v = 0; v < V; ++v, to += LANES) store(to, d[v] * load(x + reach[j] + p + v * LANES));
+            for (int v = 0; v < V; ++v, to += LANES) store(to, d[v]);
+        } else {
+            uint16_t* row = row_of(product_rows, 0) + p;
+            long j = 0;
+            for (; j + 2 <= inner; j += 2, row += 2 * s.pixels)
+                for (int v = 0; v < V; ++v, to += LANES)
+                    put<HALF>(d[v] * load(x + reach[j] + p + v * LANES), d[v] * load(x + reach[j + 1] + p + v * LANES),
+                              to, row + v * LANES, row + s.pixels + v * LANES);
+            for (int v = 0; v < V; ++v, to += LANES) {
+                if (j < inner) put<HALF>(d[v] * load(x + reach[j] + p + v * LANES), d[v], to, row + v * LANES,
+                                         row + s.pixels + v * LANES);
+                else put<HALF>(d[v], vec{}, to, row + v * LANES, nullptr);
+            }
+        }
+    }
+
+    void add(float* d_weight, float* d_bias, long n, long channel, long j, float value) const {
+        const long row = n * s.channels + channel, inner = patch - 1;
+        (j == inner ? d_bias[row] : d_weight[row * inner + j % s.depth * s.taps + j / s.depth]) += value;
+    }
+
+    // d_weight, d_bias of one channel: attention times products, summed over the pixels in their rows.
     void correlate(long channel, float* d_weight, float* d_bias) {
-        const long inner = patch - 1, step = row_words();
+        const long step = row_words();
         for (long j = 0; j < patch; j += 4)
             for (long n = 0; n < s.bases; n += 4) {
                 vec sum[4][4] = {};
@@ -432,13 +465,45 @@ struct Band {
                 }
                 const vec result = sum_lanes(sum);
                 for (long m = 0; m < 4 && n + m < s.bases; ++m)
-                    for (long k = 0; k < 4 && j + k < patch; ++k) {
-                        const long row = (n + m) * s.channels + channel, tap = j + k;
-                        float& to = tap == inner ? d_bias[row]
-                                                 : d_weight[row * inner + tap % s.depth * s.taps + tap / s.depth];
-                        to += result[4 * m + k];
-                    }
+                    for (long k = 0; k < 4 && j + k < patch; ++k)
+                        add(d_weight, d_bias, n + m, channel, j + k, result[4 * m + k]);
             }
+    }
+
+    // The same in float32, with bases in the lanes: at every pixel, d_out times attention, times the patch.
+    void outer(long o, long channel, float* d_weight, float* d_bias) {
+        const long inner = patch - 1;
+        for (long n = 0; n < s.bases; n += 2 * LANES) {
+            long j = 0;
+            for (; j + 12 <= inner; j += 12) outer_tile<12>(n, o, j, channel, d_weight, d_bias);
+            for (; j + 3 <= inner; j += 3) outer_tile<3>(n, o, j, channel, d_weight, d_bias);
+            for (; j < inner; ++j) outer_tile<1>(n, o, j, channel, d_weight, d_bias);
+            outer_tile<0>(n, o, inner, channel, d_weight, d_bias);
+        }
+    }
+
+    // For COUNT terms of the patch; none means the bias.
+    template <int COUNT>
+    void outer_tile(long n, long o, long first_term, long channel, float* d_weight, float* d_bias) {
+        vec sum[COUNT ? COUNT : 1][2] = {};
+        const float *d_out = image + o * s.pixels, *a = attention_rows + n;
+        const float* term[COUNT + 1];
+        for (int k = 0; k < COUNT; ++k) term[k] = x + reach[first_term + k];
+        const long step = padded_bases();
+        for (long p = 0; p < count * s.stride; ++p, a += step) {
+            const vec d = broadcast(d_out + p);
+            const vec left[2] = {load(a) * d, load(a + LANES) * d};
+            if constexpr (COUNT == 0) sum[0][0] += left[0], sum[0][1] += left[1];
+#pragma GCC unroll 12
+            for (int k = 0; k < COUNT; ++k) {
+                const vec right = broadcast(term[k] + p);
+                sum[k][0] += left[0] * right;
+                sum[k][1] += left[1] * right;
+            }
+        }
+        for (int k = 0; k < (COUNT ? COUNT : 1); ++k)
+            for (long lane = 0; lane < 2 * LANES && n + lane < s.bases; ++lane)
+                add(d_weight, d_bias, n + lane, channel, first_term + k, sum[k][lane / LANES][lane % LANES]);
     }
 };
 
