@@ -150,6 +150,8 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         if state := checkpoint.load_state(folder, self.fingerprint):
             self._restore(state)
+        else:  # weights without a state are those of another trial
+            (folder / checkpoint.BEST).unlink(missing_ok=True)
 
     @property
     def seconds(self) -> float:
