@@ -1,0 +1,73 @@
+"""TrialConfig: JSON and back, rungs, and training lengths by compute."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from search.trial.config import TrialConfig
+
+
+def test_config_goes_to_json_and_back_unchanged(config: Callable[..., TrialConfig]) -> None:
+    for changes in (
+        {},
+        {"steps": {"teramacs": 0.5}, "sparsity": {"kind": "dsd"}, "schedule": {"kind": "cosine_hold"}},
+        {"model": {"kind": "kbnet_s"}, "loss": {"kind": "charbonnier", "epsilon": 0.01}},
+    ):
+        made = config(**changes)
+        assert TrialConfig.model_validate_json(made.model_dump_json()) == made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stpes": 3},
+        {"optimizer": {"lrr": 1e-3}},
+        {"steps": 0},
+        {"steps": {"teramacs": 0}},
+        {"optimizer": {"lr": 0}},
+        {"crops": {"patch": 2}},
+        {"precision": "fp8"},
+        {"loss": {"kind": "l3"}},
+        {"ema_decay": 1.0},
+        {"evaluations": 0},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(changes: dict[str, Any], config: Callable[..., TrialConfig]) -> None:
+    with pytest.raises(ValidationError):
+        config(**changes)
+
+
+@pytest.mark.parametrize(("steps", "evaluations"), [(1, 8), (3, 8), (10, 5), (97, 8), (1000, 1)])
+def test_rungs_are_evenly_spaced_and_end_with_the_last_step(
+    steps: int, evaluations: int, config: Callable[..., TrialConfig]
+) -> None:
+    rungs = config(steps=steps, evaluations=evaluations).rungs()
+    assert rungs[-1] == steps
+    assert rungs[0] >= 1
+    assert len(rungs) == min(steps, evaluations)
+    gaps = [later - earlier for earlier, later in pairwise([0, *rungs])]
+    assert max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize(("width", "layers"), [(4, 3), (8, 4), (32, 8)])
+def test_equal_compute_gives_steps_inverse_to_cost(
+    width: int, layers: int, config: Callable[..., TrialConfig]
+) -> None:
+    macs_per_pixel = 9 * (2 * width + (layers - 2) * width**2)
+    per_step = 3 * macs_per_pixel * 5 * 16**2 / 1e12  # forward and backward, 5 crops of 16 x 16
+    trial = config(
+        model={"kind": "dncnn", "channels": 1, "width": width, "layers": layers},
+        crops={"batch": 5, "patch": 16},
+        steps={"teramacs": 0.01},
+    )
+    assert trial.teramacs_per_step == pytest.approx(per_step)
+    assert trial.total_steps == round(0.01 / per_step)
+    assert trial.rungs()[-1] == trial.total_steps
+
+
+def test_compute_below_one_step_is_one_step(config: Callable[..., TrialConfig]) -> None:
+    assert config(steps={"teramacs": 1e-12}).total_steps == 1
