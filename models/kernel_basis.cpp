@@ -21,12 +21,13 @@
 
 namespace {
 
-constexpr int LANES = 16;
 #ifdef __AVX512F__
-constexpr int WIDE = 4;  // vectors of pixels per tile: with 4 rows, 16 of 32 registers accumulate
+constexpr int LANES = 16, REGISTERS = 32;
 #else
-constexpr int WIDE = 1;
+constexpr int LANES = 8, REGISTERS = 16;
 #endif
+constexpr int WIDE = REGISTERS / 8;    // vectors of pixels per tile: with 4 rows, half of the registers accumulate
+constexpr int TERMS = REGISTERS / 4 + REGISTERS / 8;  // rows of a tile with 2 vectors of bases
 constexpr int ROUND = 32;  // pixels of a band are rounded up to this
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -70,6 +71,7 @@ inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float*
     }
 }
 
+#if HAS_BF16
 // The sums over the lanes of 16 vectors, in the lanes of one.
 #define FOLD(left, right, low, high) (__builtin_shufflevector(left, right, low) + __builtin_shufflevector(left, right, high))
 #define HALVES_0 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
@@ -91,6 +93,7 @@ inline vec sum_lanes(const vec (&rows)[4][4]) {
     for (int r = 0; r < 2; ++r) two[r] = FOLD(four[2 * r], four[2 * r + 1], TWOS_0, TWOS_1);
     return FOLD(two[0], two[1], ONES_0, ONES_1);
 }
+#endif
 
 struct Shape {
     long batch, channels, height, width, bases, kernel, groups, bands, rows, threads, channels_last;
@@ -262,6 +265,7 @@ void pack_all(float* packed, const Shape& s, const float* weight, const float* b
 // One band of rows of one image; its channels are handled group by group.
 template <bool HALF>
 struct Band {
+    static constexpr int NARROW = !HALF && WIDE == 4 ? 2 : WIDE;
     const Shape& s;
     const long words, patch, patch_words;  // bases, and what each is multiplied with (last: 1, for the bias)
     float *attention, *attention_rows, *x, *image, *spread, *products, *product_rows, *d_attention;
@@ -389,15 +393,15 @@ struct Band {
         });
         for (long i = 0; i < s.depth; ++i)
             std::memcpy(d_x + i * s.halo(), spread + i * s.plane, 4 * (count + 2 * s.pad) * s.stride);
-        // In float32 half the vectors, twice the rows, and the products of all outputs of a strip at once: they
+        // In float32 (if registers allow) half the vectors, twice the rows, and the products of all outputs of a strip at once: they
         // stay in the first-level cache, and the sums in registers.
         const long together = HALF ? 1 : s.depth;
         for (long o = 0; o < s.depth; o += together) {
-            in_strips<HALF ? WIDE : (WIDE + 1) / 2>(s.pixels, [&](long p, auto wide) {
+            in_strips<NARROW>(s.pixels, [&](long p, auto wide) {
                 constexpr int V = wide.value;
                 for (long k = 0; k < together; ++k)
                     multiply_patch<V>(image + (o + k) * s.pixels + p, p, products + k * patch_words * V * LANES);
-                in_chunks<HALF || WIDE == 1 ? 4 : 8>(s.bases, [&](long n, auto chunk) {
+                in_chunks<NARROW < WIDE ? 8 : 4>(s.bases, [&](long n, auto chunk) {
                     vec sum[chunk.value][V];
                     float* to = d_attention + n * s.pixels + p;
                     for (int m = 0; m < chunk.value; ++m)
@@ -448,6 +452,7 @@ struct Band {
 
     // d_weight, d_bias of one channel: attention times products, summed over the pixels in their rows.
     void correlate(long channel, float* d_weight, float* d_bias) {
+#if HAS_BF16
         const long step = row_words();
         for (long j = 0; j < patch; j += 4)
             for (long n = 0; n < s.bases; n += 4) {
@@ -468,6 +473,7 @@ struct Band {
                     for (long k = 0; k < 4 && j + k < patch; ++k)
                         add(d_weight, d_bias, n + m, channel, j + k, result[4 * m + k]);
             }
+#endif
     }
 
     // The same in float32, with bases in the lanes: at every pixel, d_out times attention, times the patch.
@@ -475,8 +481,7 @@ struct Band {
         const long inner = patch - 1;
         for (long n = 0; n < s.bases; n += 2 * LANES) {
             long j = 0;
-            for (; j + 12 <= inner; j += 12) outer_tile<12>(n, o, j, channel, d_weight, d_bias);
-            for (; j + 3 <= inner; j += 3) outer_tile<3>(n, o, j, channel, d_weight, d_bias);
+            for (; j + TERMS <= inner; j += TERMS) outer_tile<TERMS>(n, o, j, channel, d_weight, d_bias);
             for (; j < inner; ++j) outer_tile<1>(n, o, j, channel, d_weight, d_bias);
             outer_tile<0>(n, o, inner, channel, d_weight, d_bias);
         }
