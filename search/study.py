@@ -116,6 +116,8 @@ def find(name: str) -> Path:
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"
     known = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    if Path(name).name != name:
+        raise UserError(f"{name}: neither a shipped study ({', '.join(known)}) nor a .toml file")
     raise UserError(
         f"unknown study {name!r}{closest(name, known)} (shipped: {', '.join(known)}; or give a .toml file)"
     )
@@ -164,7 +166,9 @@ def _known_tree(spec: StudySpec, known: KnownRecipe) -> Any:
 
 def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str:
     """Dotted path and reason of the first problem, with the closest known name."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    # A misspelt setting also goes missing under its right name, or fits no member of a union.
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path, node = [], tree
     owner: type[BaseModel] | None = form
     for item in problem["loc"]:
@@ -184,11 +188,14 @@ def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str
         tag, tags = problem["ctx"]["tag"], problem["ctx"]["expected_tags"]
         known = re.findall(r"'([^']+)'", tags)
         return f"{where}.kind: {tag!r} is not known{closest(tag, known)} (known: {tags})"
+    found, shown = problem["input"], ""
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}.kind: missing (known: {', '.join(_kinds(owner, path[-1]))})"
     message = problem["msg"].removeprefix("Value error, ")
-    found = problem["input"]
-    shown = (
-        f" (found {found!r})" if isinstance(found, space.Plain) and problem["type"] != "value_error" else ""
-    )
+    if isinstance(found, Mapping) and problem["type"] not in ("missing", "value_error"):
+        shown = f" (found a table with {', '.join(found)}; an open leaf has low and high, or choices)"
+    elif isinstance(found, space.Plain) and problem["type"] != "value_error":
+        shown = f" (found {found!r})"
     return f"{where}: {message}{shown}" if where else message
 
 
@@ -206,6 +213,12 @@ def _settings_class(
         if kind is None or field is None or field.default == kind:
             return candidate
     return None
+
+
+def _kinds(owner: type[BaseModel] | None, key: str) -> list[str]:
+    """What `kind` may be in the table under `owner.key`."""
+    field = owner.model_fields.get(key) if owner else None
+    return [c.model_fields["kind"].default for c in _model_classes(field.annotation)] if field else []
 
 
 def _model_classes(annotation: Any) -> Iterable[type[BaseModel]]:
