@@ -1,5 +1,6 @@
 """Scoring and restoring: tiles change nothing, subsets are spread evenly."""
 
+import math
 from statistics import fmean
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from data import Pair
 from models import DnCNNConfig
 from search.trial import evaluate, metrics
-from search.trial.evaluate import ImageScore, mean_score, restore, rung_subset, score_image
+from search.trial.evaluate import ImageScore, mean_score, restore, score_image, spread
 from search.trial.precision import Precision
 
 FP32 = Precision("fp32", torch.device("cpu"))
@@ -86,18 +87,31 @@ def test_identical_images_have_a_finite_score() -> None:
     assert score_image(image, image.clone()).psnr_db == metrics.IDENTICAL_PSNR_DB
 
 
+class Sizes:
+    """What `spread` needs of a `PairSet`."""
+
+    def __init__(self, *sizes: tuple[int, int]) -> None:
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.sizes[index]
+
+
 def test_subset_holds_as_many_images_as_fit_spread_evenly() -> None:
-    val = pairs(*[(10, 10)] * 12)
-    assert rung_subset(val, 1200) == list(range(12))
-    assert rung_subset(val, 600) == [0, 2, 4, 6, 8, 10]
-    assert rung_subset(val, 499) == [0, 3, 6, 9]
-    assert rung_subset(val, 250) == [0, 6]
+    val = Sizes(*[(10, 10)] * 12)
+    assert spread(val, 1200e-6) == list(range(12))
+    assert spread(val, 600e-6) == [0, 2, 4, 6, 8, 10]
+    assert spread(val, 499e-6) == [0, 3, 6, 9]
+    assert spread(val, 250e-6) == [0, 6]
 
 
 def test_subset_has_at_least_one_image_and_never_exceeds_its_pixels_otherwise() -> None:
-    val = pairs((20, 20), (5, 5), (30, 10), (17, 23), (8, 8))
-    assert rung_subset(val, 1) == [0]
+    val = Sizes((20, 20), (5, 5), (30, 10), (17, 23), (8, 8))
+    assert spread(val, 1e-6) == [0]
     for limit in range(400, 1300, 50):
-        picked = rung_subset(val, limit)
-        assert sum(val[i].clean[0].numel() for i in picked) <= limit
+        picked = spread(val, limit * 1e-6)
+        assert sum(math.prod(val.size(i)) for i in picked) <= limit
         assert len(set(picked)) == len(picked)

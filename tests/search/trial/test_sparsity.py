@@ -38,7 +38,7 @@ class Trained:
             loss = (self.model(pair[0]) - pair[1]).square().mean()
             self.precision.step(loss, self.model, self.optimizer, mask, max_norm=1.0)
             self.average.update(self.model)
-            mask.zero_named(dict(self.average.model.named_parameters()))
+            mask.zero_copy(self.average.model)
 
     def enter(self, phase: Phase) -> Mask:
         return enter_phase(phase, self.model, self.average.model, self.optimizer)
