@@ -24,7 +24,7 @@ from search.errors import UserError
 from search.storage import FrozenTrial
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
-from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image
+from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image, spread
 from search.trial.precision import Precision
 
 WEIGHTS, ONNX, SETTINGS, CARD = "model.safetensors", "model.onnx", "config.json", "README.md"
@@ -61,7 +61,7 @@ def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None
     checkpoint.load_weights(weights, model)
     split = config.data.open(seed=0, cache=out)
     say(f"trial {trial.number}: scoring {len(split.val)} validation pairs again")
-    scores, inputs = _validate(model, split, trial)
+    scores, inputs = _validate(model, split, config, trial)
 
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -108,9 +108,9 @@ def load_model(folder: Path | str) -> nn.Module:
 
 
 def _validate(
-    model: nn.Module, split: Split, trial: FrozenTrial
+    model: nn.Module, split: Split, config: TrialConfig, trial: FrozenTrial
 ) -> tuple[list[ImageScore], list[ImageScore]]:
-    """Scores of the restored and of the degraded validation images; refuses a model that misses its score."""
+    """Scores of all validation images, restored and degraded; refuses a model that misses its stored score."""
     if split.fingerprint != trial.user_attrs["data"]:
         raise UserError(
             f"trial {trial.number} was scored on other images: the files of the study's data have changed since; "
@@ -118,7 +118,8 @@ def _validate(
         )
     pairs = [split.val.whole(index) for index in range(len(split.val))]
     scores = evaluate(model, pairs, Precision("fp32", CPU))
-    again = mean_score(scores, step=0, seconds=0.0).psnr_db
+    judged = [scores[index] for index in spread(split.val, config.val_megapixels)]
+    again = mean_score(judged, step=0, seconds=0.0).psnr_db
     if not abs(again - float(trial.value or 0)) <= SCORE_TOLERANCE_DB:
         raise UserError(
             f"trial {trial.number} scores {again:.3f} dB now and {trial.value:.3f} dB when it was trained; not exported"

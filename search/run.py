@@ -22,7 +22,7 @@ from models.cost import count_macs, count_parameters
 from search import pictures, space, storage
 from search.errors import UserError
 from search.progress import Progress, clock
-from search.storage import FINALE, LABEL, TrialState
+from search.storage import FINALE, LABEL, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
@@ -68,7 +68,9 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     resumed = storage.reclaim(study)
     if not study.trials:
         for known in spec.first:
-            study.enqueue_trial(dict(known.values), user_attrs={LABEL: known.name})
+            study.enqueue_trial(
+                dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
+            )
     input_psnr_db = unchanged(split).psnr_db
     with (
         _StopSignals() as stop,
@@ -108,14 +110,14 @@ def open_data(spec: StudySpec, out: Path) -> Split:
 
 
 def unchanged(split: Split) -> Score:
-    """What the validation images score as they are."""
+    """What the validation images, all of them, score as they are."""
     pairs = (split.val.whole(index) for index in range(len(split.val)))
     return mean_score([score_image(pair.degraded, pair.clean) for pair in pairs], step=0, seconds=0.0)
 
 
 def config_of(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialConfig:
     """Let the trial fill the open leaves. What the recipe does not fix follows from the study and the data."""
-    tree = space.fill(spec.recipe, trial)
+    tree = space.fill(space.replaced(spec.recipe, trial.user_attrs.get(REPLACED, {})), trial)
     tree["model"] = {"channels": channels, **tree["model"]}
     tree.setdefault("seed", (spec.seed * 1_000_003 + trial.number) % 2**32)
     if FINALE in trial.user_attrs:
@@ -152,8 +154,7 @@ class _Search:
 
     def one_trial(self) -> None:
         """Ask, train, record. The trial ends as complete, pruned or failed, or goes back into the queue."""
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = storage.sampler(self.spec, number)
+        self.study.sampler = storage.sampler(self.spec, storage.next_number(self.study))
         self.study.pruner = storage.pruner()
         trial = self.study.ask()
         storage.claim(trial)
@@ -210,7 +211,8 @@ class _Search:
     def _record_end(
         self, trial: optuna.Trial, config: TrialConfig, folder: Path, watch: "_Watch", why: str
     ) -> None:
-        self.spent_teramacs += config.teramacs_per_step * watch.step
+        if FINALE not in trial.user_attrs:
+            self.spent_teramacs += config.teramacs_per_step * watch.step
         facts = {
             "ended": why,
             "rungs": json.dumps([asdict(score) for score in watch.rungs]),
@@ -266,7 +268,7 @@ class _Search:
     def _finale(self) -> None:
         """Train the best recipe from scratch for as long as its share of the time allows."""
         best = storage.best_trial(self.study)
-        if best is None:
+        if best is None or self.spent_teramacs == 0:
             return
         config = TrialConfig.model_validate_json(best.user_attrs["config"])
         spent = config.teramacs_per_step * best.user_attrs["steps_done"]
@@ -276,7 +278,8 @@ class _Search:
         if teramacs <= spent:
             self.progress.say("no finale: the time left would not train the best recipe any longer")
             return
-        self.study.enqueue_trial(best.params, user_attrs={LABEL: "finale", FINALE: teramacs})
+        attributes = {LABEL: "finale", FINALE: teramacs, REPLACED: best.user_attrs.get(REPLACED, {})}
+        self.study.enqueue_trial(best.params, user_attrs=attributes)
         self.one_trial()
 
     def _show(self, state: TrialState, value: float | None, number: int) -> None:

@@ -132,17 +132,32 @@ def fill(node: Any, trial: Suggester, name: str = "") -> Any:
     return node
 
 
-def open_choices(node: Any, name: str = "") -> Iterator[tuple[str, Choices]]:
-    """Every pick in the recipe, with its dotted path."""
+def replaced(node: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """`node` with parts of it replaced: plain tables key by key, open leaves and tables with a `kind` whole."""
+    result = dict(node)
+    for key, value in fixed.items():
+        before = result.get(key)
+        if isinstance(before, Mapping) and isinstance(value, Mapping) and _merge(before, value):
+            value = replaced(before, value)
+        result[key] = value
+    return result
+
+
+def _merge(before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return "kind" not in value and as_open(before, "") is None and as_open(value, "") is None
+
+
+def open_leaves(node: Any, name: str = "") -> Iterator[tuple[str, Range | Choices]]:
+    """Every open leaf of the recipe, those inside named choices included, with its dotted path."""
     leaf = as_open(node, name)
-    if isinstance(leaf, Choices):
+    if leaf:
         yield name, leaf
-        if isinstance(leaf.choices, Mapping):
-            for key, choice in leaf.choices.items():
-                yield from open_choices(choice, f"{name}.{key}")
+    if isinstance(leaf, Choices) and isinstance(leaf.choices, Mapping):
+        for key, choice in leaf.choices.items():
+            yield from open_leaves(choice, f"{name}.{key}")
     elif leaf is None and isinstance(node, Mapping):
         for key, child in node.items():
-            yield from open_choices(child, _join(name, key))
+            yield from open_leaves(child, _join(name, key))
 
 
 def corners(node: Any, name: str = "") -> list[Any]:

@@ -27,6 +27,7 @@ RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
 OWNER = "owner"  # trial attribute: the process that works on it
 FINALE = "finale_teramacs"  # trial attribute: the training length of a finale
 LABEL = "label"  # trial attribute: name of a known recipe, or "finale"
+REPLACED = "replaced"  # trial attribute: parts of the study's recipe that this trial has otherwise
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -161,6 +162,12 @@ def add_picture(trial: Trial, path: Path, artifacts: Path) -> None:
     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, mimetype="image/png")
 
 
+def next_number(study: Study) -> int:
+    """The number of the trial that the next `ask` gives: the first waiting one, or a new one."""
+    trials = study.get_trials(deepcopy=False)
+    return next((trial.number for trial in trials if trial.state == TrialState.WAITING), len(trials))
+
+
 def reported_steps(trial: Trial) -> set[int]:
     """Where a trial that goes on has reported scores already."""
     return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
@@ -241,7 +248,8 @@ def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
 
 def _check_choices(study: Study, spec: StudySpec) -> None:
     """Optuna cannot change the choices of a name that trials already use."""
-    now = {name: leaf.names for name, leaf in space.open_choices(spec.recipe)}
+    leaves = space.open_leaves(spec.recipe)
+    now = {name: leaf.names for name, leaf in leaves if isinstance(leaf, space.Choices)}
     for trial in study.get_trials(deepcopy=False):
         for name, distribution in trial.distributions.items():
             before = list(getattr(distribution, "choices", now.get(name, [])))

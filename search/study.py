@@ -33,10 +33,14 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 class KnownRecipe(BaseModel):
-    """A recipe known from elsewhere: a name, and values for open leaves by dotted path."""
+    """A recipe known from elsewhere: values for open leaves by dotted path, or parts of the recipe replaced.
+
+    A replaced part need not lie in the search space: what was tried by hand is tried as it was.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = Field(min_length=1)
+    recipe: dict[str, Any] = Field({}, description="parts of the recipe to replace, in its own shape")
 
     @property
     def values(self) -> dict[str, space.Plain]:
@@ -130,6 +134,10 @@ def shipped() -> list[StudySpec]:
 
 def check(spec: StudySpec) -> None:
     """Build configs from all over the space; `SpaceError` with a dotted path for the first that cannot be."""
+    if leaves := list(space.open_leaves(spec.recipe.get("data", {}), "data")):
+        raise space.SpaceError(
+            f"recipe.{leaves[0][0]}: cannot be open: all trials are scored on the same pairs"
+        )
     trees: list[Any] = space.corners(spec.recipe)
     if "model" in spec.recipe:
         base = trees[0]
@@ -155,7 +163,7 @@ def _known_tree(spec: StudySpec, known: KnownRecipe) -> Any:
     where = f'first recipe "{known.name}"'
     suggester = space.KnownSuggester(known.values)
     try:
-        tree = space.fill(spec.recipe, suggester)
+        tree = space.fill(space.replaced(spec.recipe, known.recipe), suggester)
     except space.SpaceError as error:
         raise space.SpaceError(f"{where}: {error}") from None
     for name in known.values:

@@ -53,8 +53,9 @@ class TrialConfig(BaseModel):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="memory of the averaged weights, per step")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient of all weights together")
     evaluations: int = Field(8, ge=1, le=1000, description="rungs: scores on the way, evenly spaced")
-    rung_megapixels: float = Field(
-        1.0, gt=0, description="validation pixels at each rung; the last score takes all"
+    rung_megapixels: float = Field(1.0, gt=0, description="most validation pixels scored at a rung, in 10^6")
+    val_megapixels: float = Field(
+        20.0, gt=0, description="most validation pixels scored at the end of a trial, in 10^6"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, crops and augmentation")
 

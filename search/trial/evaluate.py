@@ -1,5 +1,6 @@
 """Score a model on validation pairs, and restore one image of any size."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -7,7 +8,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from data import Pair
+from data import Pair, PairSet
 from search.trial import metrics
 from search.trial.precision import Precision
 
@@ -73,15 +74,15 @@ def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
     return restored[0].float().to(degraded.device)
 
 
-def rung_subset(pairs: Sequence[Pair], max_pixels: int) -> list[int]:
-    """Evenly spaced positions in `pairs` that together hold at most `max_pixels` (at least one image).
+def spread(pairs: PairSet, megapixels: float) -> list[int]:
+    """Evenly spaced positions in `pairs` that together hold at most so many pixels (at least one image).
 
-    Validation at every rung on all pages of a large set would cost more than training.
+    Validation on all pages of a large set, at every rung, would cost more than training.
     """
-    sizes = [pair.clean[0].numel() for pair in pairs]
+    sizes = [math.prod(pairs.size(index)) for index in range(len(pairs))]
     for count in range(len(sizes), 1, -1):
         picked = [position * len(sizes) // count for position in range(count)]
-        if sum(sizes[position] for position in picked) <= max_pixels:
+        if sum(sizes[position] for position in picked) <= megapixels * 1e6:
             return picked
     return [0]
 

@@ -125,10 +125,10 @@ class Mask:
             parameter.mul_(kept)
 
     @torch.no_grad()
-    def zero_named(self, parameters: dict[str, nn.Parameter]) -> None:
-        """Lay the mask on a copy of the model, given as its named parameters."""
+    def zero_copy(self, model: nn.Module) -> None:
+        """Lay the mask on a copy of the model it was made for."""
         for name, (_, kept) in self.kept.items():
-            parameters[name].mul_(kept)
+            model.get_parameter(name).mul_(kept)
 
 
 def enter_phase(
@@ -143,5 +143,5 @@ def enter_phase(
     optimizer.state.clear()
     mask = Mask.by_magnitude(model.prunable(), phase.sparsity)  # type: ignore[operator]
     mask.zero_weights()
-    mask.zero_named(dict(averaged.named_parameters()))
+    mask.zero_copy(averaged)
     return mask

@@ -15,7 +15,7 @@ from data.loaders import TrainLoader
 from search.trial import checkpoint
 from search.trial.average import Average
 from search.trial.config import TrialConfig
-from search.trial.evaluate import ImageScore, Score, evaluate, mean_score, rung_subset
+from search.trial.evaluate import ImageScore, Score, evaluate, mean_score, spread
 from search.trial.optimizers import set_learning_rate
 from search.trial.precision import Precision
 from search.trial.sparsity import Mask, Phase, enter_phase
@@ -52,7 +52,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a finished run achieved. `score` is over all validation pairs in float32, with the best weights."""
+    """What a finished run achieved. `score` is over the validation pairs in float32, with the best weights."""
 
     score: Score
     image_scores: list[ImageScore]
@@ -77,8 +77,8 @@ def train(
         augmentation=config.augmentation,
         seed=config.seed,
     )
-    val_pairs = [split.val.whole(i) for i in range(len(split.val))]
-    rung_pairs = [val_pairs[i] for i in rung_subset(val_pairs, round(config.rung_megapixels * 1e6))]
+    val_pairs = [split.val.whole(i) for i in spread(split.val, config.val_megapixels)]
+    rung_pairs = [split.val.whole(i) for i in spread(split.val, config.rung_megapixels)]
     model = config.model.build().to(device)
     loss_fn = config.loss.build().to(device)
     optimizer = config.optimizer.build(model)
@@ -99,7 +99,7 @@ def train(
             loss = loss_fn(restored.float(), pair.clean)
             precision.step(loss, model, optimizer, run.mask, max_norm=config.clip_norm)
             run.average.update(model)
-            run.mask.zero_named(dict(run.average.model.named_parameters()))
+            run.mask.zero_copy(run.average.model)
             run.step = step + 1
             if device.type == "cpu" or run.step % CHECK_EVERY == 0 or run.step in rungs:
                 _check_health(loss, restored, run.step)
@@ -196,7 +196,7 @@ class _Run:
         self.started -= state["seconds"]
 
     def finish(self, val_pairs: list[Any]) -> TrialResult:
-        """Score the best weights on every validation pair, in float32."""
+        """Score the best weights on the validation pairs, in float32."""
         weights = self.folder / checkpoint.BEST
         best = self.average.model
         checkpoint.load_weights(weights, best)
