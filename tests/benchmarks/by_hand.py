@@ -1,0 +1,95 @@
+"""What the recipes tried by hand reach on a folder of pairs when they share one training time.
+
+    python -m tests.benchmarks.by_hand --data DIR --budget 20m
+
+Each known recipe of the study gets an equal share of the time: its speed is measured first, its
+steps follow. Scores are over all validation pairs, in float32, with averaged weights.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data import Split
+from search import space, study
+from search.run import unchanged
+from search.study import parse_duration
+from search.trial.config import TrialConfig
+from search.trial.evaluate import Score
+from search.trial.train import train
+
+WARM_STEPS, TIMED_STEPS = 2, 3
+
+
+class Silent:
+    """Watches nothing."""
+
+    def begun(self, step: int, rungs: list[Score], seconds: float) -> None: ...
+    def stepped(self, step: int, steps: int, loss: Tensor) -> None: ...
+    def scored(self, score: Score, settled: bool) -> None: ...
+    def stop_requested(self) -> bool:
+        return False
+
+
+class Timer(Silent):
+    """Notes when each step was done."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def stepped(self, step: int, steps: int, loss: Tensor) -> None:
+        self.times.append(time.monotonic())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
+    parser.add_argument("--budget", type=parse_duration, default=1200.0, help="training time of all together")
+    parser.add_argument("--study", default="kbnet", help="whose known recipes")
+    parser.add_argument("--only", type=int, help="train recipe number N alone, for its share of the time")
+    options = parser.parse_args()
+    spec = study.load(options.study).with_data(options.data, None, None)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        split = study.close(space.fill(spec.recipe, space.RandomSuggester(0))).data.open(
+            seed=0, cache=scratch
+        )
+        print(f"{split.note}; input {unchanged(split).psnr_db:.2f} dB")
+        print("| recipe | steps | training (s) | PSNR (dB) | SSIM |\n| --- | --- | --- | --- | --- |")
+        for number, known in enumerate(spec.first):
+            if options.only is None or options.only == number + 1:
+                tree = space.fill(
+                    space.replaced(spec.recipe, known.recipe), space.KnownSuggester(known.values)
+                )
+                tree["model"]["channels"] = split.channels
+                run_one(known.name, tree, split, options.budget / len(spec.first), scratch / str(number))
+
+
+def run_one(name: str, tree: dict[str, object], split: Split, seconds: float, folder: Path) -> None:
+    """Measure the speed of a recipe, train it for about `seconds`, print its row."""
+    common = {"rung_megapixels": 1e-3, "evaluations": 1, "seed": 0}
+    timer = Timer()
+    probe = {**tree, **common, "steps": WARM_STEPS + TIMED_STEPS, "val_megapixels": 1e-3}
+    train(TrialConfig.model_validate(probe), split, torch.device("cpu"), folder / "probe", timer)
+    per_step = (timer.times[-1] - timer.times[WARM_STEPS - 1]) / TIMED_STEPS
+    config = TrialConfig.model_validate(
+        {**tree, **common, "steps": max(1, round(seconds / per_step)), "val_megapixels": 1e6}
+    )
+    timer = Timer()
+    started = time.monotonic()
+    result = train(config, split, torch.device("cpu"), folder / "run", timer)
+    took = timer.times[-1] - started
+    print(
+        f"| {name} | {config.total_steps} | {took:.0f} | {result.score.psnr_db:.2f} | {result.score.ssim:.4f} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

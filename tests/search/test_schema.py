@@ -1,0 +1,44 @@
+"""The schema that editors read."""
+
+import json
+import tomllib
+from typing import Any
+
+import jsonschema
+import pytest
+
+from search.schema import schema
+from search.study import SHIPPED
+
+
+def test_the_shipped_schema_is_the_one_of_the_settings() -> None:
+    shipped = json.loads((SHIPPED / "schema.json").read_text(encoding="utf-8"))
+    assert shipped == schema(), "run: python -m search.schema"
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_studies_satisfy_the_schema(path: Any) -> None:
+    jsonschema.validate(tomllib.loads(path.read_text(encoding="utf-8")), schema())
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"stepps": 3},
+        {"model": {"kind": "kbnet_s", "widht": 8}},
+        {"optimizer": {"lr": {"low": 1e-4, "hihg": 1e-3}}},
+        {"loss": {"kind": "l3"}},
+    ],
+)
+def test_a_misspelt_setting_does_not(recipe: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"name": "x", "recipe": recipe}, schema())
+
+
+def test_any_setting_of_a_recipe_may_be_open() -> None:
+    recipe = {
+        "model": {"kind": "kbnet_s", "width": {"choices": [8, 16]}},
+        "optimizer": {"lr": {"low": 1e-4, "high": 1e-3, "log": True}},
+        "loss": {"choices": {"l1": {"kind": "l1"}, "mse": {"kind": "mse"}}},
+    }
+    jsonschema.validate({"name": "x", "recipe": recipe}, schema())
