@@ -247,17 +247,35 @@ def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
 
 
 def _check_choices(study: Study, spec: StudySpec) -> None:
-    """Optuna cannot change the choices of a name that trials already use."""
-    leaves = space.open_leaves(spec.recipe)
-    now = {name: leaf.names for name, leaf in leaves if isinstance(leaf, space.Choices)}
+    """Optuna cannot change the choices, nor the kind of range, of a name that trials already use."""
+    now = {name: _distribution(leaf) for name, leaf in space.open_leaves(spec.recipe)}
     for trial in study.get_trials(deepcopy=False):
-        for name, distribution in trial.distributions.items():
-            before = list(getattr(distribution, "choices", now.get(name, [])))
-            if name in now and before != now[name]:
+        for name, before in trial.distributions.items():
+            try:
+                optuna.distributions.check_distribution_compatibility(before, now.get(name, before))
+            except ValueError:
                 raise UserError(
-                    f"study {spec.name!r}: the choices of {name} were {before}, now {now[name]}; "
+                    f"study {spec.name!r}: {name} was {_in_words(before)}, now it is {_in_words(now[name])}; "
                     f"Optuna cannot mix them, start a new study (--name {spec.name}-2)"
-                )
+                ) from None
+
+
+def _distribution(leaf: space.Range | space.Choices) -> optuna.distributions.BaseDistribution:
+    if isinstance(leaf, space.Choices):
+        return optuna.distributions.CategoricalDistribution(leaf.names)
+    if leaf.whole:
+        return optuna.distributions.IntDistribution(
+            int(leaf.low), int(leaf.high), log=leaf.log, step=int(leaf.step or 1)
+        )
+    return optuna.distributions.FloatDistribution(leaf.low, leaf.high, log=leaf.log, step=leaf.step)
+
+
+def _in_words(distribution: optuna.distributions.BaseDistribution) -> str:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return f"a choice of {', '.join(map(str, distribution.choices))}"
+    log = "log " if getattr(distribution, "log", False) else ""
+    whole = "whole " if isinstance(distribution, optuna.distributions.IntDistribution) else ""
+    return f"a {log}range of {whole}numbers"
 
 
 def _first_line(error: BaseException) -> str:
