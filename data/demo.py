@@ -1,15 +1,13 @@
 """The embedded default: photographs and rendered pages made into poor scans, once per runs folder."""
 
 import shutil
-import tempfile
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
-import skimage
 from pydantic import BaseModel, ConfigDict
 
 from data import passages
@@ -17,23 +15,24 @@ from data.images import DataError, Pixels, decode, with_channels, write_png
 from data.pages import page
 from data.pairs import PairsConfig
 from data.scan import PAGE, PHOTO, poor_scan
+from data.shipped import shipped
 from data.split import Split, cache_folder
 
 VERSION = 1
 """Part of the folder's name: count it up when the pairs change, so that old ones are not taken for new."""
 
 
-class _Photo(NamedTuple):
+class Photo(NamedTuple):
     """A photograph that an installed package ships: shrunk by `scale`, then cut into tiles side by side."""
 
     file: str
     scale: float = 1.0
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """What one side of the split is made of: no photograph or passage is in two parts."""
 
-    photos: tuple[_Photo, ...]
+    photos: tuple[Photo, ...]
     passages: tuple[str, ...]
     pages: int
 
@@ -42,22 +41,24 @@ _PHOTO_SIZE = 240, 256  # height, width
 _PAGE_SIZE = (224, 336), (272, 384)  # heights, widths: lowest and highest for training
 _VAL_PAGE_SIZE = 224, 288
 
-TRAIN = _Part(
+TRAIN = Part(
     photos=(
-        _Photo("skimage/astronaut.png"),
-        _Photo("skimage/camera.png"),
-        _Photo("skimage/motorcycle_left.png"),
-        _Photo("skimage/rocket.jpg"),
-        _Photo("skimage/ihc.png"),
-        _Photo("skimage/retina.jpg", 0.38),
-        _Photo("skimage/coins.png"),
-        _Photo("matplotlib/grace_hopper.jpg"),
+        Photo("skimage/data/astronaut.png"),
+        Photo("skimage/data/camera.png"),
+        Photo("skimage/data/motorcycle_left.png"),
+        Photo("skimage/data/rocket.jpg"),
+        Photo("skimage/data/ihc.png"),
+        Photo("skimage/data/retina.jpg", 0.38),
+        Photo("skimage/data/coins.png"),
+        Photo("matplotlib/mpl-data/sample_data/grace_hopper.jpg"),
     ),
     passages=passages.TRAIN,
     pages=30,
 )
-VAL = _Part(
-    photos=(_Photo("skimage/chelsea.png"), _Photo("skimage/coffee.png")), passages=passages.VAL, pages=6
+VAL = Part(
+    photos=(Photo("skimage/data/chelsea.png"), Photo("skimage/data/coffee.png")),
+    passages=passages.VAL,
+    pages=6,
 )
 
 
@@ -72,8 +73,7 @@ class DemoConfig(BaseModel):
         """The pairs, first made as PNG folders in `cache`/data/demo-1 if need be. The same for every seed."""
         folder = cache_folder(cache) / f"demo-{VERSION}"
         if not folder.exists():
-            temporary = Path(tempfile.mkdtemp(prefix=".demo-", dir=folder.parent))
-            temporary.chmod(0o755)
+            temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
             try:
                 make(temporary)
                 # Only a whole set ever has the final name.
@@ -94,7 +94,7 @@ def make(folder: Path) -> None:
         for side in (scans, cleans):
             side.mkdir(parents=True)
         for photo in part.photos:
-            for number, tile in enumerate(_tiles(photo)):
+            for number, tile in enumerate(tiles(photo)):
                 stem = f"photo-{Path(photo.file).stem}-{number}"
                 write_png(cleans / f"{stem}.png", tile)
                 write_png(scans / f"{stem}.png", poor_scan(tile, PHOTO, _generator(name, stem)))
@@ -112,24 +112,20 @@ def _generator(*words: str) -> np.random.Generator:
     return np.random.default_rng(list("/".join(words).encode()))
 
 
-def _tiles(photo: _Photo) -> list[Pixels]:
-    package, _, file = photo.file.partition("/")
-    folder = {
-        "skimage": Path(skimage.__file__).parent / "data",
-        "matplotlib": Path(matplotlib.get_data_path()) / "sample_data",
-    }[package]
-    whole = with_channels(decode(folder / file), 3)
+def tiles(photo: Photo) -> list[Pixels]:
+    """The pieces of a photograph that become images of the set, (H, W, 3), without overlap."""
+    whole = with_channels(decode(shipped(photo.file)), 3)
     if photo.scale < 1:
         whole = np.asarray(
             cv2.resize(whole, None, fx=photo.scale, fy=photo.scale, interpolation=cv2.INTER_AREA)
         )
     height, width = _PHOTO_SIZE
-    tops = _spread(whole.shape[0], height)
-    lefts = _spread(whole.shape[1], width)
+    tops = spread(whole.shape[0], height)
+    lefts = spread(whole.shape[1], width)
     return [np.ascontiguousarray(whole[y : y + height, x : x + width]) for y in tops for x in lefts]
 
 
-def _spread(length: int, tile: int) -> list[int]:
+def spread(length: int, tile: int) -> list[int]:
     """First pixels of as many tiles as fit, with equal gaps between and around them."""
     count = length // tile
     gap = (length - count * tile) / (count + 1)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 log = logging.getLogger("restune.data")
@@ -78,7 +78,9 @@ def decode(path: Path) -> Pixels:
     try:
         with _open(path) as image:
             header = _header(image, path)
+            orientation = _orientation(image)
             pixels = _decode_deep(image, path) if header.bits == 16 else _decode_8bit(image)
+            pixels = _upright(_on_white(pixels), orientation)
     except DataError:
         raise
     except Exception as error:
@@ -184,7 +186,8 @@ def _header(image: Image.Image, path: Path) -> Header:
     width, height = image.size
     if _orientation(image) >= 5:
         width, height = height, width
-    pages = getattr(image, "n_frames", 1) > 1
+    # A phone's MPO is a JPEG with previews behind it, not a document of several pages.
+    pages = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
     return Header(
         height=height,
         width=width,
@@ -209,19 +212,16 @@ def _gray_palette(image: Image.Image) -> bool:
 
 
 def _decode_8bit(image: Image.Image) -> Pixels:
-    image.load()
-    upright = image if image.format == "TIFF" else ImageOps.exif_transpose(image)
-    if upright.mode in ("PA", "LA", "La", "RGBa", "RGBX") or "transparency" in image.info:
-        upright = upright.convert("RGBA")
-    elif upright.mode == "1":
-        upright = upright.convert("L")
-    elif upright.mode not in ("L", "RGB", "RGBA"):
-        upright = upright.convert("RGB")
-    return _on_white(np.atleast_3d(np.asarray(upright)))
+    if image.mode in ("PA", "LA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    return np.atleast_3d(np.asarray(image))
 
 
 def _decode_deep(image: Image.Image, path: Path) -> Pixels:
-    orientation = _orientation(image)
     image.load()  # raises for truncated files, which OpenCV may fill up silently
     pixels: Pixels | None
     if image.mode.startswith("I;16"):
@@ -234,7 +234,7 @@ def _decode_deep(image: Image.Image, path: Path) -> Pixels:
         pixels = np.atleast_3d(pixels)
         if pixels.shape[2] >= 3:
             pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
-    return _on_white(_upright(pixels, orientation))
+    return pixels
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -1,33 +1,12 @@
-"""Rendered sheets of print: letters, books, tables, forms, in fonts that installed packages ship."""
+"""Rendered pages of several kinds: letters, books, tables, forms, figures, all with text of their own."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from data.images import Pixels
-
-_SCALE = 2
-"""Pages are drawn so many times larger and then averaged, as a scanner does: letters fall between pixels."""
-
-_FAMILIES = {
-    # regular, bold, italic
-    "sans": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique"),
-    "serif": ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic"),
-    "book": ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic"),
-    "typewriter": ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
-}
-_REGULAR, _BOLD, _ITALIC = range(3)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Colour = tuple[int, int, int]
-
-_INKS: tuple[Colour, ...] = ((12, 12, 14), (28, 26, 30), (22, 24, 48), (44, 36, 30))
-_ACCENTS: tuple[Colour, ...] = ((150, 28, 28), (24, 60, 130), (20, 92, 60), (12, 12, 14))
+from data.sheet import BOLD, ITALIC, REGULAR, SCALE, Sheet, font
 
 
 def page(height: int, width: int, passages: Sequence[str], layout: int, rng: np.random.Generator) -> Pixels:
@@ -35,125 +14,13 @@ def page(height: int, width: int, passages: Sequence[str], layout: int, rng: np.
 
     `layout` counts through the kinds of pages; sizes, fonts, inks and the choice of text come from `rng`.
     """
-    sheet = _Sheet.empty(height, width, passages, rng)
+    sheet = Sheet.empty(height, width, passages, rng)
     LAYOUTS[layout % len(LAYOUTS)](sheet)
     small = sheet.image.resize((width, height), Image.Resampling.BOX)
     return np.asarray(small)
 
 
-@lru_cache(maxsize=256)
-def _font(family: str, style: int, size: int) -> Font:
-    # Pillow's own font has one style.
-    if family == "pillow":
-        return ImageFont.load_default(size)
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / f"{_FAMILIES[family][style]}.ttf"), size)
-
-
-@dataclass
-class _Sheet:
-    """A page being drawn from top to bottom; lengths are in pixels of the large drawing."""
-
-    image: Image.Image
-    pen: ImageDraw.ImageDraw
-    rng: np.random.Generator
-    passages: Sequence[str]
-    family: str
-    size: int
-    ink: Colour
-    accent: Colour
-    left: int
-    right: int
-    y: float
-
-    @classmethod
-    def empty(cls, height: int, width: int, passages: Sequence[str], rng: np.random.Generator) -> "_Sheet":
-        image = Image.new("RGB", (width * _SCALE, height * _SCALE), "white")
-        margin = int(rng.integers(10, 26)) * _SCALE
-        return cls(
-            image=image,
-            pen=ImageDraw.Draw(image),
-            rng=rng,
-            passages=passages,
-            family=str(rng.choice(["sans", "serif", "serif", "book", "book", "pillow"])),
-            size=int(rng.integers(11, 18)) * _SCALE,
-            ink=_INKS[rng.integers(len(_INKS))],
-            accent=_ACCENTS[rng.integers(len(_ACCENTS))],
-            left=margin,
-            right=width * _SCALE - margin,
-            y=float(rng.integers(6, 22) * _SCALE),
-        )
-
-    @property
-    def bottom(self) -> int:
-        return self.image.height
-
-    def words(self) -> list[str]:
-        """Words of a passage, from the start of any of its sentences on, once round."""
-        # Pillow's own font has no accented letters.
-        printable = [text for text in self.passages if self.family != "pillow" or text.isascii()]
-        words = printable[self.rng.integers(len(printable))].split()
-        starts = [0, *(i + 1 for i, word in enumerate(words[:-1]) if word.endswith("."))]
-        start = int(self.rng.choice(starts))
-        return words[start:] + words[:start]
-
-    def write(
-        self, x: float, text: str, style: int = _REGULAR, size: int = 0, colour: Colour | None = None
-    ) -> None:
-        self.pen.text(
-            (x, self.y), text, fill=colour or self.ink, font=_font(self.family, style, size or self.size)
-        )
-
-    def length(self, text: str, style: int = _REGULAR, size: int = 0) -> float:
-        return float(_font(self.family, style, size or self.size).getlength(text))
-
-    def down(self, lines: float = 1.0, size: int = 0) -> None:
-        self.y += 1.3 * lines * (size or self.size)
-
-    def rule(self, thickness: float = 1.0, left: float | None = None, right: float | None = None) -> None:
-        ends = [
-            (self.left if left is None else left, self.y),
-            (self.right if right is None else right, self.y),
-        ]
-        self.pen.line(ends, fill=self.ink, width=max(1, round(thickness * _SCALE)))
-
-    def paragraph(
-        self, words: Sequence[str], indent: float = 0.0, justify: bool = True, until: float = 1e9
-    ) -> None:
-        """Sets words in lines between left and right until they, or the page, or the height `until` end."""
-        rest, start = list(words), self.left + indent
-        while rest and self.y < min(self.bottom, until):
-            count = 1
-            while count < len(rest) and self.length(" ".join(rest[: count + 1])) <= self.right - start:
-                count += 1
-            line, rest = rest[:count], rest[count:]
-            gap = self.length(" ")
-            if justify and rest and count > 1:
-                gap = (self.right - start - sum(map(self.length, line))) / (count - 1)
-            x = start
-            for word in line:
-                self.write(x, word)
-                x += self.length(word) + gap
-            start = self.left
-            self.down()
-
-    def heading(self, text: str, centred: bool = False) -> None:
-        size = int(self.size * self.rng.uniform(1.25, 1.8))
-        while self.length(text, _BOLD, size) > self.right - self.left and size > self.size:
-            size -= 1
-        room = self.right - self.left - self.length(text, _BOLD, size)
-        self.write(self.left + (room / 2 if centred else 0), text, _BOLD, size, self.accent)
-        self.down(1.1, size)
-
-    def title(self, most: int = 4) -> str:
-        words = self.words()[: int(self.rng.integers(2, most + 1))]
-        return " ".join(words).strip(".,;:").capitalize()
-
-    def number(self) -> str:
-        return f"{self.rng.uniform(0, 10 ** self.rng.integers(1, 5)):,.{self.rng.integers(0, 3)}f}"
-
-
-def _book(sheet: _Sheet) -> None:
+def _book(sheet: Sheet) -> None:
     sheet.family = str(sheet.rng.choice(["book", "serif"]))
     folio = str(sheet.rng.integers(9, 400))
     sheet.write((sheet.left + sheet.right - sheet.length(folio)) / 2, folio)
@@ -162,8 +29,8 @@ def _book(sheet: _Sheet) -> None:
         sheet.paragraph(sheet.words(), indent=1.5 * sheet.size)
 
 
-def _article(sheet: _Sheet) -> None:
-    sheet.size = int(sheet.rng.integers(10, 13)) * _SCALE
+def _article(sheet: Sheet) -> None:
+    sheet.size = int(sheet.rng.integers(10, 13)) * SCALE
     sheet.heading(sheet.title(5), centred=True)
     sheet.rule(0.7)
     sheet.down(0.6)
@@ -176,18 +43,18 @@ def _article(sheet: _Sheet) -> None:
             sheet.paragraph(sheet.words(), indent=sheet.size)
 
 
-def _letter(sheet: _Sheet) -> None:
+def _letter(sheet: Sheet) -> None:
     sheet.heading(sheet.title(3), centred=bool(sheet.rng.random() < 0.5))
     sheet.rule(1.2)
     sheet.down(0.7)
     date = f"{sheet.rng.integers(1, 29)}. {sheet.rng.integers(1, 13)}. {sheet.rng.integers(1890, 2020)}"
-    sheet.write(sheet.right - sheet.length(date, _ITALIC), date, _ITALIC)
+    sheet.write(sheet.right - sheet.length(date, ITALIC), date, ITALIC)
     sheet.down(1.8)
     sheet.paragraph(sheet.words(), justify=False, until=sheet.bottom - 4.5 * sheet.size)
     _signature(sheet, sheet.left + sheet.rng.uniform(0.3, 0.5) * (sheet.right - sheet.left))
 
 
-def _signature(sheet: _Sheet, x: float) -> None:
+def _signature(sheet: Sheet, x: float) -> None:
     """A scribble in pen, wide loops that run to the right."""
     steps = np.linspace(0, 1, 160)
     waves = sheet.rng.uniform(3, 6), sheet.rng.uniform(6, 11)
@@ -196,11 +63,11 @@ def _signature(sheet: _Sheet, x: float) -> None:
     sway = 0.35 * sheet.size * np.sin(2 * np.pi * waves[1] * steps + phases[1])
     across = x + 5.5 * sheet.size * steps + sway
     points = list(zip(across.tolist(), (sheet.y + sheet.size + height).tolist(), strict=True))
-    sheet.pen.line(points, fill=(30, 40, 120), width=round(0.9 * _SCALE), joint="curve")
+    sheet.pen.line(points, fill=(30, 40, 120), width=round(0.9 * SCALE), joint="curve")
 
 
-def _table(sheet: _Sheet) -> None:
-    sheet.size = int(sheet.rng.integers(10, 15)) * _SCALE
+def _table(sheet: Sheet) -> None:
+    sheet.size = int(sheet.rng.integers(10, 15)) * SCALE
     sheet.heading("Table " + str(sheet.rng.integers(1, 30)) + ". " + sheet.title(3))
     columns = int(sheet.rng.integers(2, 5))
     first = 0.38 * (sheet.right - sheet.left)
@@ -210,7 +77,7 @@ def _table(sheet: _Sheet) -> None:
     sheet.rule(1.3)
     while sheet.y < sheet.bottom:
         sheet.y += 0.25 * sheet.size
-        style = _BOLD if row == 0 else _REGULAR
+        style = BOLD if row == 0 else REGULAR
         label = words[row % len(words)].strip(".,;:")[:11]
         sheet.write(sheet.left + 4, label, style)
         for column in range(columns):
@@ -228,10 +95,10 @@ def _table(sheet: _Sheet) -> None:
     if ruled:
         for column in range(columns + 1):
             x = sheet.left + first + column * step
-            sheet.pen.line([(x, top), (x, sheet.bottom)], fill=sheet.ink, width=_SCALE)
+            sheet.pen.line([(x, top), (x, sheet.bottom)], fill=sheet.ink, width=SCALE)
 
 
-def _form(sheet: _Sheet) -> None:
+def _form(sheet: Sheet) -> None:
     sheet.family = str(sheet.rng.choice(["sans", "pillow"]))
     sheet.heading("Form " + str(sheet.rng.integers(10, 99)) + " " + sheet.title(2))
     words = [word.strip(".,;:()").capitalize() for word in sheet.words()]
@@ -241,15 +108,15 @@ def _form(sheet: _Sheet) -> None:
         if sheet.rng.random() < 0.3:
             for x in (sheet.left, (sheet.left + sheet.right) / 2):
                 box = (x, sheet.y + 0.1 * sheet.size, x + 0.9 * sheet.size, sheet.y + sheet.size)
-                sheet.pen.rectangle(box, outline=sheet.ink, width=_SCALE)
+                sheet.pen.rectangle(box, outline=sheet.ink, width=SCALE)
                 if sheet.rng.random() < 0.5:
-                    sheet.pen.line([box[:2], box[2:]], fill=(30, 40, 120), width=2 * _SCALE)
-                    sheet.pen.line([(box[0], box[3]), (box[2], box[1])], fill=(30, 40, 120), width=2 * _SCALE)
+                    sheet.pen.line([box[:2], box[2:]], fill=(30, 40, 120), width=2 * SCALE)
+                    sheet.pen.line([(box[0], box[3]), (box[2], box[1])], fill=(30, 40, 120), width=2 * SCALE)
                 sheet.write(x + 1.4 * sheet.size, words[int(sheet.rng.integers(len(words)))][:9])
         else:
-            sheet.write(sheet.left, label + ":", _BOLD)
-            x = sheet.left + sheet.length(label + ": ", _BOLD)
-            typed = _font("typewriter", _REGULAR, sheet.size)
+            sheet.write(sheet.left, label + ":", BOLD)
+            x = sheet.left + sheet.length(label + ": ", BOLD)
+            typed = font("typewriter", REGULAR, sheet.size)
             sheet.pen.text((x + 6, sheet.y - 2), entry, fill=(40, 40, 46), font=typed)
             sheet.y += 1.15 * sheet.size
             sheet.rule(0.6, left=x)
@@ -257,20 +124,20 @@ def _form(sheet: _Sheet) -> None:
         sheet.down(1.45)
 
 
-def _list(sheet: _Sheet) -> None:
+def _list(sheet: Sheet) -> None:
     sheet.heading(sheet.title(4))
     left, number = sheet.left, 1
     while sheet.y < sheet.bottom:
         sheet.left = left
-        sheet.write(left, f"{number}.", _BOLD, colour=sheet.accent)
+        sheet.write(left, f"{number}.", BOLD, colour=sheet.accent)
         sheet.left = int(left + 1.8 * sheet.size)
         sheet.paragraph(sheet.words()[: int(sheet.rng.integers(8, 20))], justify=False)
         sheet.down(0.3)
         number += 1
 
 
-def _typewriter(sheet: _Sheet) -> None:
-    sheet.family, sheet.size = "typewriter", int(sheet.rng.integers(10, 15)) * _SCALE
+def _typewriter(sheet: Sheet) -> None:
+    sheet.family, sheet.size = "typewriter", int(sheet.rng.integers(10, 15)) * SCALE
     title = sheet.title(3).upper()
     sheet.write(sheet.left, title)
     sheet.down(0.95)
@@ -281,9 +148,9 @@ def _typewriter(sheet: _Sheet) -> None:
         sheet.down(0.6)
 
 
-def _figure(sheet: _Sheet) -> None:
+def _figure(sheet: Sheet) -> None:
     """A chart with its axes and caption, and text below."""
-    sheet.size = int(sheet.rng.integers(10, 14)) * _SCALE
+    sheet.size = int(sheet.rng.integers(10, 14)) * SCALE
     height, foot = 0.5 * sheet.bottom, sheet.y + 0.5 * sheet.bottom
     left, right = sheet.left + 2 * sheet.size, sheet.right
     count = int(sheet.rng.integers(5, 11))
@@ -294,38 +161,38 @@ def _figure(sheet: _Sheet) -> None:
         for i, value in enumerate(values):
             bar = (left + (i + 0.2) * step, foot - value, left + (i + 0.8) * step, foot)
             sheet.pen.rectangle(
-                bar, fill=sheet.accent if i % 2 else (150, 150, 150), outline=sheet.ink, width=_SCALE
+                bar, fill=sheet.accent if i % 2 else (150, 150, 150), outline=sheet.ink, width=SCALE
             )
     else:
         curve = [(left + (i + 0.5) * step, foot - value) for i, value in enumerate(values.tolist())]
-        sheet.pen.line(curve, fill=sheet.accent, width=2 * _SCALE)
+        sheet.pen.line(curve, fill=sheet.accent, width=2 * SCALE)
         for x, y in curve:
-            sheet.pen.ellipse((x - 6, y - 6, x + 6, y + 6), fill="white", outline=sheet.ink, width=_SCALE)
-    sheet.pen.line([(left, sheet.y), (left, foot), (right, foot)], fill=sheet.ink, width=round(1.2 * _SCALE))
+            sheet.pen.ellipse((x - 6, y - 6, x + 6, y + 6), fill="white", outline=sheet.ink, width=SCALE)
+    sheet.pen.line([(left, sheet.y), (left, foot), (right, foot)], fill=sheet.ink, width=round(1.2 * SCALE))
     for share in (0.0, 0.5, 1.0):
         sheet.y = foot - share * height * 0.9 - 0.5 * sheet.size
         sheet.write(sheet.left, f"{share * 20:.0f}", size=int(0.8 * sheet.size))
     sheet.y = foot + 0.5 * sheet.size
-    sheet.write(sheet.left, f"Fig. {sheet.rng.integers(1, 40)}. ", _BOLD)
-    sheet.paragraph(sheet.words(), indent=sheet.length("Fig. 000 ", _BOLD))
+    sheet.write(sheet.left, f"Fig. {sheet.rng.integers(1, 40)}. ", BOLD)
+    sheet.paragraph(sheet.words(), indent=sheet.length("Fig. 000 ", BOLD))
 
 
-def _notice(sheet: _Sheet) -> None:
+def _notice(sheet: Sheet) -> None:
     """A dark banner with white letters, a framed notice and large type."""
-    sheet.size = int(sheet.rng.integers(15, 23)) * _SCALE
+    sheet.size = int(sheet.rng.integers(15, 23)) * SCALE
     text = sheet.title(3).upper()
     size = min(
         int(1.3 * sheet.size),
-        int(1.3 * sheet.size * 0.9 * sheet.image.width / sheet.length(text, _BOLD, int(1.3 * sheet.size))),
+        int(1.3 * sheet.size * 0.9 * sheet.image.width / sheet.length(text, BOLD, int(1.3 * sheet.size))),
     )
     sheet.pen.rectangle((0, 0, sheet.image.width, sheet.y + 1.9 * size), fill=sheet.accent)
     sheet.y += 0.3 * size
-    sheet.write((sheet.image.width - sheet.length(text, _BOLD, size)) / 2, text, _BOLD, size, (255, 255, 255))
+    sheet.write((sheet.image.width - sheet.length(text, BOLD, size)) / 2, text, BOLD, size, (255, 255, 255))
     sheet.down(1.9, size)
     sheet.paragraph(sheet.words(), justify=False)
 
 
-LAYOUTS: tuple[Callable[[_Sheet], None], ...] = (
+LAYOUTS: tuple[Callable[[Sheet], None], ...] = (
     _book,
     _table,
     _letter,

@@ -11,14 +11,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from data import PairsConfig, folders
 from data.crops import Augmentation
@@ -79,15 +79,15 @@ def main() -> None:
         print(f"{'batch':>12} {'ms/batch':>9} {'crops/s':>9} {'plain ms':>9} {'plain/s':>9} {'ratio':>7}")
         for batch, patch in shapes:
             ours = TrainLoader(split.train, batch=batch, patch=patch, augmentation=Augmentation(), seed=0)
+            dataset = FileDataset(files, patch)
             plain = DataLoader(
-                FileDataset(files, patch),
+                dataset,
                 batch,
-                shuffle=True,
-                drop_last=True,
+                # Endless, so that batches may be larger than the set.
+                sampler=RandomSampler(dataset, replacement=True, num_samples=10**9),
                 num_workers=options.workers,
-                persistent_workers=options.workers > 0,
             )
-            steps, batches = iter(range(10**9)), forever(plain)
+            steps, batches = iter(range(10**9)), iter(plain)
             calls = (lambda ours=ours, steps=steps: ours.batch(next(steps))), (lambda b=batches: next(b))
             measured = [
                 [seconds_per_call(call, options.seconds) for call in calls] for _ in range(options.rounds)
@@ -97,11 +97,6 @@ def main() -> None:
                 f"{f'{batch}x{patch}x{patch}':>12} {1e3 * mine:9.2f} {batch / mine:9.0f} "
                 f"{1e3 * theirs:9.2f} {batch / theirs:9.0f} {theirs / mine:7.1f}"
             )
-
-
-def forever(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from loader
 
 
 def seconds_per_call(call: Callable[[], object], seconds: float) -> float:

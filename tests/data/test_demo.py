@@ -1,13 +1,13 @@
 """The demo set: the same every time, whole or absent, and honest about its split."""
 
+from importlib.metadata import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-import skimage
 from pydantic import TypeAdapter
 
-from data import DataConfig, DemoConfig, demo, passages
+from data import DataConfig, DataError, DemoConfig, demo, passages
 from data.images import Pixels, decode
 from data.pages import LAYOUTS, page
 from data.scan import PAGE, PHOTO, poor_scan
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A demo set of one page and one photograph on each side."""
-    photo = (demo._Photo("skimage/coins.png"),)
+    photo = (demo.Photo("skimage/data/coins.png"),)
     for name, part in PARTS.items():
         monkeypatch.setattr(demo, name.upper(), part._replace(photos=photo, pages=1))
 
@@ -68,22 +68,26 @@ def test_no_photograph_and_no_passage_is_on_both_sides() -> None:
 
 def test_tiles_of_a_photograph_do_not_overlap() -> None:
     for photo in demo.TRAIN.photos + demo.VAL.photos:
-        tiles = demo._tiles(photo)
+        tiles = demo.tiles(photo)
         assert tiles
         assert len({tile.tobytes() for tile in tiles}) == len(tiles)
     for length in (256, 300, 512, 741):
-        starts = demo._spread(length, 256)
+        starts = demo.spread(length, 256)
         assert all(after - before >= 256 for before, after in zip(starts, [*starts[1:], length], strict=True))
 
 
-def test_photographs_are_files_inside_the_installed_package() -> None:
-    folder = Path(skimage.__file__).parent / "data"
-    files = [
-        photo.file.removeprefix("skimage/")
-        for photo in demo.TRAIN.photos + demo.VAL.photos
-        if "skimage" in photo.file
-    ]
-    assert files and all((folder / file).is_file() for file in files)
+def test_photographs_are_listed_by_their_packages() -> None:
+    for photo in demo.TRAIN.photos + demo.VAL.photos:
+        package, _, _ = photo.file.partition("/")
+        distribution = {"skimage": "scikit-image"}.get(package, package)
+        assert photo.file in {str(file) for file in files(distribution) or ()}
+
+
+def test_missing_photograph_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = demo.TRAIN._replace(photos=(demo.Photo("skimage/data/gone.png"),))
+    monkeypatch.setattr(demo, "TRAIN", missing)
+    with pytest.raises(DataError, match=r"gone.png: not shipped by the installed skimage"):
+        DemoConfig().open(seed=0, cache=tmp_path)
 
 
 @pytest.mark.usefixtures("small")

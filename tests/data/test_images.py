@@ -198,6 +198,13 @@ def test_only_the_first_page_is_read_and_that_is_said(tmp_path: Path) -> None:
     assert read_header(tmp_path / "a.tif").simplified
 
 
+def test_bilevel_and_cmyk_files_are_shown_as_gray_and_colour(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(tmp_path / "fax.tif", compression="group4")
+    Image.new("CMYK", (2, 3), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
+    assert decode(tmp_path / "fax.tif").tolist() == [[[255], [0]]]
+    assert decode(tmp_path / "print.jpg").mean((0, 1)).tolist() == pytest.approx([255, 0, 0], abs=3)
+
+
 def test_tensor_is_the_fraction_of_the_white_level() -> None:
     image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
     expected = torch.arange(256).reshape(1, 16, 16) / 255
