@@ -62,9 +62,12 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         engine = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
     try:
         return optuna.storages.RDBStorage(url, engine_kwargs=engine)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{url}: this kind of database needs a driver: pip install {error.name}") from None
-    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ImportError) as error:
+    except ImportError as error:
+        driver = getattr(error.__cause__, "name", None) or "the one its documentation names"
+        raise UserError(
+            f"{_without_password(url)}: this kind of database needs a driver: pip install {driver}"
+        ) from None
+    except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
         raise UserError(f"{_without_password(url)}: cannot be opened: {_first_line(error)}") from None
 
 
