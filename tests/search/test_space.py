@@ -150,13 +150,28 @@ def test_combinations_pair_every_end_with_every_choice() -> None:
     assert len(list(space.combinations(RECIPE, "", most=7))) == 7
 
 
-def test_choices_that_are_tables_are_listed_with_their_paths() -> None:
+def test_open_leaves_are_listed_with_their_paths_also_inside_choices() -> None:
     found = dict(space.open_leaves(RECIPE))
-    assert {name: leaf.names for name, leaf in found.items() if isinstance(leaf, space.Choices)} == {
+    assert found.keys() == NAMES
+    names = {name: leaf.names for name, leaf in found.items() if isinstance(leaf, space.Choices)}
+    assert names == {
         "model.width": [8, 16, 32],
         "model.blocks": ["shallow", "paper"],
         "optimizer": ["adamw", "sgd"],
     }
+
+
+def test_parts_are_replaced_key_by_key_but_leaves_and_kinds_whole() -> None:
+    fixed = {"model": {"width": 12}, "optimizer": {"kind": "adamw", "lr": 0.5}, "layers": 4, "seed": 7}
+    assert space.replaced(RECIPE, fixed) == {
+        "steps": 100,
+        "model": {"width": 12, "blocks": RECIPE["model"]["blocks"]},
+        "optimizer": {"kind": "adamw", "lr": 0.5},
+        "layers": 4,
+        "seed": 7,
+    }
+    assert space.replaced(RECIPE, {}) == RECIPE
+    assert RECIPE["layers"] == {"low": 3, "high": 9, "step": 3}
 
 
 def test_closed_recipe_stays_as_it_is() -> None:

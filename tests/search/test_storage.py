@@ -1,0 +1,336 @@
+"""The database: what is refused, what goes back into the queue, and that a continued study draws the same."""
+
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from search import space, storage, study
+from search.errors import UserError
+from search.study import StudySpec
+
+StudyFile = Callable[..., Path]
+LR = "lr = { low = 1e-3, high = 1e-2, log = true }"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return storage.default_url(tmp_path / "runs")
+
+
+@pytest.fixture
+def spec(study_file: StudyFile) -> StudySpec:
+    return study.load(str(study_file()))
+
+
+def open_study(spec: StudySpec, url: str, changes: bool = False) -> optuna.Study:
+    return storage.open_study(spec, url, continue_with_changes=changes)
+
+
+def one_trial(opened: optuna.Study, spec: StudySpec, value: float | None = 30.0) -> optuna.Trial:
+    """A trial with its settings drawn, and finished unless `value` is None."""
+    opened.sampler = storage.sampler(spec, storage.next_number(opened))
+    trial = opened.ask()
+    storage.claim(trial)
+    space.fill(spec.recipe, trial)
+    if value is not None:
+        opened.tell(trial, value)
+    return trial
+
+
+def died() -> dict[str, Any]:
+    """The owner attribute of a process of this machine that has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = {
+            "host": socket.gethostname(),
+            "pid": process.pid,
+            "since": psutil.Process(process.pid).create_time(),
+        }
+        process.communicate(b"\n")
+    return owner
+
+
+def test_database_is_in_wal_mode(spec: StudySpec, url: str, tmp_path: Path) -> None:
+    open_study(spec, url)
+    connection = sqlite3.connect(tmp_path / "runs" / "search.db")
+    assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_writer_waits_for_another_writer(spec: StudySpec, url: str) -> None:
+    database = storage.open_database(url, create=True)
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("pragma busy_timeout").scalar() == 60_000
+
+
+def test_study_opened_twice_is_one_study_that_maximises(spec: StudySpec, url: str) -> None:
+    one_trial(open_study(spec, url), spec)
+    again = open_study(spec, url)
+    assert again.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert [trial.value for trial in again.trials] == [30.0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("steps = 8", "steps = 9", "recipe.steps was 8, now 9"),
+        ("high = 1e-2", "high = 5e-2", "recipe.optimizer.lr.high was 0.01, now 0.05"),
+        ("[4, 6]", "[4, 8]", "recipe.model.width.choices was [4, 6], now [4, 8]"),
+        ("ema_decay = 0.5\n", "", "recipe.ema_decay is gone"),
+        ("steps = 8", "steps = 8\nclip_norm = 2.0", "recipe.clip_norm is new"),
+    ],
+)
+def test_changed_recipe_is_refused_with_its_place_and_two_ways_out(
+    old: str, new: str, place: str, spec: StudySpec, study_file: StudyFile, url: str
+) -> None:
+    open_study(spec, url)
+    changed = study.load(str(study_file((old, new))))
+    with pytest.raises(UserError) as caught:
+        open_study(changed, url)
+    first, second = str(caught.value).splitlines()
+    assert first == f"study 'tiny' in {url} has another recipe: {place}"
+    assert "--name tiny-2" in second
+    assert "--continue-with-changes" in second
+
+
+def test_changed_recipe_goes_on_when_told_to_and_is_then_the_recipe(
+    spec: StudySpec, study_file: StudyFile, url: str
+) -> None:
+    one_trial(open_study(spec, url), spec)
+    changed = study.load(str(study_file(("high = 1e-2", "high = 5e-2"))))
+    opened = open_study(changed, url, changes=True)
+    one_trial(opened, changed)
+    assert len(open_study(changed, url).trials) == 2
+    with pytest.raises(UserError, match="has another recipe"):
+        open_study(spec, url)
+
+
+def test_another_name_keeps_the_old_study(spec: StudySpec, study_file: StudyFile, url: str) -> None:
+    one_trial(open_study(spec, url), spec)
+    changed = study.load(str(study_file(("steps = 8", "steps = 9")))).with_changes(name="tiny-2")
+    assert open_study(changed, url).trials == []
+    assert len(open_study(spec, url).trials) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[4, 6]", "[4, 8]", "model.width was a choice of 4, 6, now it is a choice of 4, 8"),
+        (
+            "{ choices = [4, 6] }",
+            "{ low = 4, high = 6 }",
+            "model.width was a choice of 4, 6, now it is a range of whole",
+        ),
+        (
+            LR,
+            "lr = { choices = [1e-3] }",
+            "optimizer.lr was a log range of numbers, now it is a choice of 0.001",
+        ),
+        (", log = true", "", "optimizer.lr was a log range of numbers, now it is a range of numbers"),
+    ],
+)
+def test_change_that_optuna_cannot_mix_is_refused_even_when_told_to_go_on(
+    old: str, new: str, message: str, spec: StudySpec, study_file: StudyFile, url: str
+) -> None:
+    one_trial(open_study(spec, url), spec)
+    with pytest.raises(UserError) as caught:
+        open_study(study.load(str(study_file((old, new)))), url, changes=True)
+    assert message in str(caught.value)
+    assert "start a new study (--name tiny-2)" in str(caught.value)
+
+
+def test_closing_an_open_leaf_is_a_change_that_can_go_on(
+    spec: StudySpec, study_file: StudyFile, url: str
+) -> None:
+    one_trial(open_study(spec, url), spec)
+    changed = study.load(str(study_file((LR, "lr = 1e-3"))))
+    assert one_trial(open_study(changed, url, changes=True), changed).params.keys() == {"model.width"}
+
+
+def test_database_of_another_program_is_refused_and_left_alone(spec: StudySpec, tmp_path: Path) -> None:
+    path = tmp_path / "photos.db"
+    connection = sqlite3.connect(path)
+    connection.execute("create table albums (name text)")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(
+        UserError, match=r"photos\.db: a database of another program \(tables albums\); --storage"
+    ):
+        open_study(spec, f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+def test_study_of_another_program_in_an_optuna_database_is_refused(spec: StudySpec, url: str) -> None:
+    storage.make_writable(Path(url.removeprefix("sqlite:///")).parent)
+    other = optuna.create_study(study_name="tiny", storage=url, direction="maximize")
+    other.tell(other.ask(), 1.0)
+    with pytest.raises(UserError, match="study 'tiny' was not made by this program; choose another --name"):
+        open_study(spec, url)
+
+
+@pytest.mark.parametrize("content", [b"just some text, long enough to be no header" * 9, b"\x00" * 4096])
+def test_file_that_is_no_database_is_refused_and_left_alone(
+    content: bytes, spec: StudySpec, tmp_path: Path
+) -> None:
+    path = tmp_path / "notes.db"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"notes\.db: cannot be used as a database: "):
+        open_study(spec, f"sqlite:///{path}")
+    assert path.read_bytes() == content
+
+
+def test_folder_in_the_place_of_a_database_is_refused(spec: StudySpec, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be used as a database: unable to open"):
+        open_study(spec, f"sqlite:///{tmp_path}")
+
+
+def test_file_in_the_place_of_the_runs_folder_is_refused(spec: StudySpec, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(UserError, match="runs: cannot write here: File exists; --out names another folder"):
+        storage.make_writable(tmp_path / "runs")
+    with pytest.raises(UserError, match="inside: cannot write here: Not a directory"):
+        open_study(spec, storage.default_url(tmp_path / "runs" / "inside"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="cannot write here: Permission denied"):
+        storage.make_writable(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("runs.db", "--storage runs.db: not a database URL; write sqlite:///FILE or postgresql://..."),
+        ("", "--storage : not a database URL"),
+        ("sqlite:///:memory:", "--storage sqlite:///:memory:: results must outlive this process"),
+        ("sqlite://", "--storage sqlite://: results must outlive this process"),
+        ("oracle://me:secret@host/db", "this kind of database needs a driver: pip install oracledb"),
+        ("nosuch://host/db", "nosuch://host/db: cannot be opened: "),
+    ],
+)
+def test_database_url_that_cannot_be_used_is_refused(url: str, message: str, spec: StudySpec) -> None:
+    with pytest.raises(UserError) as caught:
+        open_study(spec, url)
+    assert message in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_study_that_is_not_there_is_named_with_those_that_are(spec: StudySpec, url: str) -> None:
+    with pytest.raises(UserError, match=r"no such database; `python -m search run` makes it"):
+        storage.load_study("tiny", url)
+    open_study(spec, url)
+    with pytest.raises(UserError, match=r"no study 'tny'; did you mean tiny\? \(there: tiny\)"):
+        storage.load_study("tny", url)
+    assert storage.load_study("tiny", url).study_name == "tiny"
+
+
+def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
+    spec: StudySpec, url: str
+) -> None:
+    opened = open_study(spec, url)
+    one_trial(opened, spec)
+    left = one_trial(opened, spec, value=None)
+    left.set_user_attr(storage.OWNER, died())
+    settings = dict(left.params)
+    again = open_study(spec, url)
+    assert storage.reclaim(again) == [1]
+    assert again.trials[1].state == TrialState.WAITING
+    assert again.trials[1].params == settings
+    assert storage.next_number(again) == 1
+    continued = one_trial(again, spec)
+    assert (continued.number, continued.params) == (1, settings)
+    assert again.trials[1].state == TrialState.COMPLETE
+    assert len(again.trials) == 2
+
+
+@pytest.mark.parametrize("owner", ["me", "another machine"])
+def test_trial_of_a_living_process_is_left_alone(owner: str, spec: StudySpec, url: str) -> None:
+    opened = open_study(spec, url)
+    trial = one_trial(opened, spec, value=None)
+    if owner == "another machine":
+        trial.set_user_attr(storage.OWNER, {**died(), "host": "elsewhere"})
+    assert storage.reclaim(open_study(spec, url)) == []
+    assert opened.trials[0].state == TrialState.RUNNING
+
+
+def test_process_number_used_again_by_another_process_does_not_keep_a_trial(
+    spec: StudySpec, url: str
+) -> None:
+    opened = open_study(spec, url)
+    trial = one_trial(opened, spec, value=None)
+    trial.set_user_attr(storage.OWNER, {**died(), "pid": os.getpid()})
+    assert storage.reclaim(opened) == [0]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_continued_study_draws_what_an_unbroken_one_draws(
+    sampler: str, study_file: StudyFile, tmp_path: Path
+) -> None:
+    spec = study.load(str(study_file(("[4, 6]", "[4, 5, 6, 7]")))).with_changes(sampler=sampler, seed=3)
+
+    def value(trial: optuna.Trial) -> float:
+        return float(trial.params["optimizer.lr"]) * int(trial.params["model.width"])
+
+    def draw(opened: optuna.Study, count: int) -> None:
+        for _ in range(count):
+            trial = one_trial(opened, spec, value=None)
+            opened.tell(trial, value(trial))
+
+    unbroken, broken = (storage.default_url(tmp_path / name) for name in ("unbroken", "broken"))
+    draw(open_study(spec, unbroken), 14)
+    for count in (3, 6):
+        draw(open_study(spec, broken), count)
+    interrupted = one_trial(open_study(spec, broken), spec, value=None)
+    interrupted.set_user_attr(storage.OWNER, died())
+    assert storage.reclaim(open_study(spec, broken)) == [9]
+    draw(open_study(spec, broken), 5)
+    one, other = ([trial.params for trial in open_study(spec, url).trials] for url in (unbroken, broken))
+    assert one == other
+    assert len({str(params) for params in one}) > 7
+
+
+def test_another_seed_draws_other_settings(spec: StudySpec, tmp_path: Path) -> None:
+    draws = []
+    for seed in (0, 1):
+        seeded = spec.with_changes(seed=seed)
+        opened = open_study(seeded, storage.default_url(tmp_path / str(seed)))
+        draws.append([one_trial(opened, seeded).params for _ in range(3)])
+    assert draws[0] != draws[1]
+
+
+def test_best_trial_is_the_highest_complete_one_even_below_zero(spec: StudySpec, url: str) -> None:
+    opened = open_study(spec, url)
+    assert storage.best_trial(opened) is None
+    for value in (-3.0, -1.0, -2.0):
+        one_trial(opened, spec, value)
+    pruned = one_trial(opened, spec, value=None)
+    pruned.report(99.0, 1)
+    opened.tell(pruned, state=TrialState.PRUNED)
+    best = storage.best_trial(opened)
+    assert best is not None
+    assert best.number == 1
+
+
+def test_pruner_lets_the_first_four_finish_and_then_keeps_the_best_third(spec: StudySpec, url: str) -> None:
+    opened = open_study(spec, url)
+    opened.pruner = storage.pruner()
+    pruned = []
+    for value in (20.0, 21.0, 22.0, 23.0, 21.5, 22.5, 24.0):
+        trial = one_trial(opened, spec, value=None)
+        trial.report(value, 50)
+        pruned.append(trial.should_prune())
+        opened.tell(trial, value)
+    # The 70th percentile of 20 to 23 is 22.1; with 21.5 and 22.5 among them 22.25, then 22.5.
+    assert pruned == [False, False, False, False, True, False, False]
