@@ -1,0 +1,60 @@
+"""Who imports whom, read from the source."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("search", "models", "data", "studies")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+OPTUNA_DOORS = {"search/storage.py", "search/run.py", "search/report.py"}
+WITHOUT_TORCH = {"search/space.py", "search/storage.py", "search/errors.py", "search/progress.py", "search/study.py"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Dotted names of everything a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written out from the top"
+            assert node.module is not None
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+def tops(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def test_there_are_files_to_read() -> None:
+    assert {"search/run.py", "data/images.py", "models/dncnn.py"} <= {str(p.relative_to(ROOT)) for p in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_keep_to_the_plan(path: Path) -> None:
+    name, package = str(path.relative_to(ROOT)), path.relative_to(ROOT).parts[0]
+    modules = tops(path)
+    if name not in OPTUNA_DOORS:
+        assert "optuna" not in modules, "Optuna is reached through storage, run and report only"
+    assert "torchvision" not in modules
+    assert "tests" not in modules
+    if package in ("models", "data", "studies"):
+        assert not modules & (set(PACKAGES) - {package}), "lower packages know neither search nor each other"
+    if name in WITHOUT_TORCH:
+        assert "torch" not in modules
+    if name.startswith("search/trial/"):
+        above = {m for m in imported(path) if m.startswith("search.") and not m.startswith("search.trial")}
+        assert not above, "a trial knows nothing of the study around it"
+
+
+def test_command_line_imports_torch_only_inside_a_command() -> None:
+    tree = ast.parse((ROOT / "search" / "__main__.py").read_text("utf-8"))
+    at_the_top = {
+        name.name.split(".")[0]
+        for node in tree.body
+        if isinstance(node, ast.Import)
+        for name in node.names
+    } | {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert not at_the_top & {"torch", "optuna", "search.run", "search.storage", "search.study", "data", "models"}
