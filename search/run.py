@@ -165,6 +165,9 @@ class _Search:
         except KeyboardInterrupt:
             storage.hand_back(self.study, trial._trial_id)
             raise
+        except space.SpaceError as error:
+            self.study.tell(trial, state=TrialState.FAIL)
+            raise UserError(f"study {self.spec.name!r}, trial {trial.number}: {error}") from None
         self.durations.append(time.monotonic() - started)
 
     def _train(self, trial: optuna.Trial, config: TrialConfig) -> None:
