@@ -5,7 +5,7 @@
 // pixels in a row make one vector, edges included. Nothing per pixel and base is ever stored: the mixed
 // kernel of 64 pixels lives in registers until it has been applied.
 //
-// Every sum has a fixed order for a given number of threads: repeated runs are equal bit for bit.
+// Every sum has a fixed order for a given number of chunks: repeated runs are equal bit for bit.
 // Vectors are those of the compiler (GCC, Clang); only the bfloat16 products name an instruction set.
 
 #include <cstdint>
@@ -96,12 +96,14 @@ inline vec sum_lanes(const vec (&rows)[4][4]) {
 #endif
 
 struct Shape {
-    long batch, channels, height, width, bases, kernel, groups, bands, rows, threads, channels_last;
+    long batch, channels, height, width, bases, kernel, groups, bands, rows, threads, chunks;
+    bool last_x, last_attention, last_out;         // channels last?
     long depth, taps, pad, stride, pixels, plane;  // derived
     long patch;                                    // what one output is made of: depth * taps, and 1 for the bias
     explicit Shape(const int64_t* v)
         : batch(v[0]), channels(v[1]), height(v[2]), width(v[3]), bases(v[4]), kernel(v[5]), groups(v[6]),
-          bands(v[7]), rows(v[8]), threads(v[9]), channels_last(v[10]) {
+          bands(v[7]), rows(v[8]), threads(v[9]), chunks(v[10]),
+          last_x(v[11]), last_attention(v[12]), last_out(v[13]) {
         depth = channels / groups;
         taps = kernel * kernel;
         pad = kernel / 2;
@@ -142,9 +144,9 @@ template <typename T>
 struct Plane {
     T* data;
     long step;  // from pixel to pixel
-    Plane(T* tensor, const Shape& s, long image, long channels, long channel)
-        : data(tensor + image * channels * s.height * s.width + channel * (s.channels_last ? 1 : s.height * s.width)),
-          step(s.channels_last ? channels : 1) {}
+    Plane(T* tensor, bool last, const Shape& s, long image, long channels, long channel)
+        : data(tensor + image * channels * s.height * s.width + channel * (last ? 1 : s.height * s.width)),
+          step(last ? channels : 1) {}
 };
 
 // Rows [first, first + count) of an image with `pad` zeros to the left and the rest of the stride to the
@@ -306,7 +308,7 @@ struct Band {
         first = task % s.bands * s.rows;
         count = s.rows < s.height - first ? s.rows : s.height - first;
         auto pack = [&](float* to, long n) {
-            pack_rows(to, {all_attention, s, index, s.bases, n}, s, first, count, 0, s.pixels);
+            pack_rows(to, {all_attention, s.last_attention, s, index, s.bases, n}, s, first, count, 0, s.pixels);
         };
         for (long n = 0; n < s.bases; n += HALF ? 2 : 1) {
             if constexpr (!HALF) {
@@ -330,7 +332,7 @@ struct Band {
 
     void group(long g, const float* all_x, const float* packed) {
         for (long i = 0; i < s.depth; ++i)
-            pack_rows(x + i * s.plane, {all_x, s, index, s.channels, g * s.depth + i}, s, first - s.pad,
+            pack_rows(x + i * s.plane, {all_x, s.last_x, s, index, s.channels, g * s.depth + i}, s, first - s.pad,
                       count + 2 * s.pad, s.pad, s.plane);
         mix = packed + g * s.packed<HALF>();
         back = mix + words * s.depth * patch;
@@ -361,13 +363,13 @@ struct Band {
             }
         });
         for (long o = 0; o < s.depth; ++o)
-            unpack_rows({out, s, index, s.channels, g * s.depth + o}, image + o * s.pixels, s, first, count);
+            unpack_rows({out, s.last_x, s, index, s.channels, g * s.depth + o}, image + o * s.pixels, s, first, count);
     }
 
-    // Needs start() and group(). Adds to d_weight, d_bias (of this thread) and d_attention, writes d_x's halo.
+    // Needs start() and group(). Adds to d_weight, d_bias (of this chunk) and d_attention, writes d_x's halo.
     void backward(long g, const float* d_out, float* d_x, float* d_weight, float* d_bias) {
         for (long o = 0; o < s.depth; ++o)
-            pack_rows(image + o * s.pixels, {d_out, s, index, s.channels, g * s.depth + o}, s, first, count, 0,
+            pack_rows(image + o * s.pixels, {d_out, s.last_out, s, index, s.channels, g * s.depth + o}, s, first, count, 0,
                       s.pixels);
         std::memset(spread, 0, 4 * s.depth * s.plane);
         in_strips(s.pixels, [&](long p, auto wide) {
@@ -512,12 +514,21 @@ struct Band {
     }
 };
 
-// Calls f(chunk, first task, last task) on every thread; tasks are the bands of all images.
+// Calls f(chunk, first task, last task) for every chunk of the tasks, which are the bands of all images. Who
+// takes which chunk does not matter for the result, so an idle thread takes the next one.
 template <typename F>
 void share(const Shape& s, F f) {
     const long tasks = s.batch * s.bands;
-#pragma omp parallel for schedule(static, 1) num_threads(s.threads)
-    for (long chunk = 0; chunk < s.threads; ++chunk) f(chunk, tasks * chunk / s.threads, tasks * (chunk + 1) / s.threads);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(s.threads)
+    for (long chunk = 0; chunk < s.chunks; ++chunk)
+        f(chunk, tasks * chunk / s.chunks, tasks * (chunk + 1) / s.chunks);
+}
+
+// Adds the copies of an array one after another to the first.
+void add_copies(const Shape& s, float* copies, long size) {
+#pragma omp parallel for num_threads(s.threads)
+    for (long k = 0; k < size; ++k)
+        for (long chunk = 1; chunk < s.chunks; ++chunk) copies[k] += copies[chunk * size + k];
 }
 
 template <bool HALF>
@@ -554,19 +565,17 @@ void backward(const Shape& s, const float* x, const float* attention, const floa
                 band.backward(g, d_out, halos + (task * s.channels + g * s.depth) * s.halo(), my_weight, my_bias);
             }
             for (long n = 0; n < s.bases; ++n)
-                unpack_rows({d_attention, s, band.index, s.bases, n}, band.d_attention + n * s.pixels, s, band.first,
+                unpack_rows({d_attention, s.last_attention, s, band.index, s.bases, n}, band.d_attention + n * s.pixels, s, band.first,
                             band.count);
         }
     });
-    for (long chunk = 1; chunk < s.threads; ++chunk) {
-        for (long k = 0; k < weights; ++k) d_weight[k] += d_weight[chunk * weights + k];
-        for (long k = 0; k < biases; ++k) d_bias[k] += d_bias[chunk * biases + k];
-    }
+    add_copies(s, d_weight, weights);
+    add_copies(s, d_bias, biases);
     // Bands overlap by the reach of the kernel: add them up in their order.
 #pragma omp parallel for num_threads(s.threads)
     for (long plane = 0; plane < s.batch * s.channels; ++plane) {
         const long image = plane / s.channels, channel = plane % s.channels;
-        const Plane<float> to(d_x, s, image, s.channels, channel);
+        const Plane<float> to(d_x, s.last_x, s, image, s.channels, channel);
         for (long p = 0; p < s.height * s.width; ++p) to.data[p * to.step] = 0;
         for (long band = 0; band < s.bands; ++band) {
             const float* from = halos + ((image * s.bands + band) * s.channels + channel) * s.halo();
@@ -594,7 +603,7 @@ void kernel_basis_forward(const int64_t* shape, int half, const float* x, const 
     (half && HAS_BF16 ? forward<HAS_BF16> : forward<false>)(s, x, attention, weight, bias, out, packed);
 }
 
-// d_weight and d_bias hold one copy per thread, the first of which is the result. More working memory: `halos`
+// d_weight and d_bias hold one copy per chunk, the first of which is the result. More working memory: `halos`
 // of batch * bands * channels * (rows + 2 pad) * (width + 2 pad).
 void kernel_basis_backward(const int64_t* shape, int half, const float* x, const float* attention,
                            const float* weight, const float* bias, const float* d_out, float* d_x,

@@ -26,71 +26,82 @@ class NativeKernelBasis(torch.autograd.Function):
         groups: int,
         half: bool,
     ) -> Tensor:
-        layout = _layout(x)
-        tensors = [_dense(tensor, layout) for tensor in (x, attention, weight, bias)]
         ctx.save_for_backward(x, attention, weight, bias)
         ctx.sizes = kernel_size, groups, half
-        shape, _ = _shape(x, attention, kernel_size, groups)
-        result = torch.empty_like(tensors[0])
-        packed = _packed(x, attention, kernel_size, groups)
-        library("kernel_basis").kernel_basis_forward(
-            shape, half, *map(Address, tensors), Address(result), Address(packed)
-        )
+        call = _Call(x, attention, weight, bias, kernel_size, groups)
+        result = torch.empty_like(call.inputs[0])
+        function = library("kernel_basis").kernel_basis_forward
+        function(call.shape(), half, *map(Address, (*call.inputs, result, call.packed())))
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
         kernel_size, groups, half = ctx.sizes
-        saved = ctx.saved_tensors
-        x, attention, weight, bias = tensors = [_dense(tensor, _layout(saved[0])) for tensor in saved]
-        shape, halo = _shape(x, attention, kernel_size, groups)
-        threads = torch.get_num_threads()
+        saved: tuple[Tensor, Tensor, Tensor, Tensor] = ctx.saved_tensors
+        call = _Call(*saved, kernel_size=kernel_size, groups=groups)
+        x, attention, weight, bias = call.inputs
+        d_result = _dense(d_result)
         gradients = [
             torch.empty_like(x),
             torch.empty_like(attention),
-            torch.empty(threads, *weight.shape),
-            torch.empty(threads, *bias.shape),
+            weight.new_empty(call.chunks, *weight.shape),
+            bias.new_empty(call.chunks, *bias.shape),
         ]
-        library("kernel_basis").kernel_basis_backward(
-            shape,
-            half,
-            *map(Address, tensors),
-            Address(_dense(d_result, _layout(x))),
-            *map(Address, gradients),
-            Address(torch.empty(halo)),
-            Address(_packed(x, attention, kernel_size, groups)),
-        )
+        function = library("kernel_basis").kernel_basis_backward
+        working = (call.halos(), call.packed())
+        function(call.shape(d_result), half, *map(Address, (*call.inputs, d_result, *gradients, *working)))
         gradients[2:] = gradients[2][0], gradients[3][0]
         return *(g.to(tensor.dtype) for g, tensor in zip(gradients, saved, strict=True)), None, None, None
 
 
-def _layout(x: Tensor) -> torch.memory_format:
-    dense = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
-    return torch.contiguous_format if dense else torch.channels_last
+class _Call:
+    """The inputs as the compiled code wants them, how the work is divided, and the working memory."""
+
+    def __init__(
+        self, x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, kernel_size: int, groups: int
+    ) -> None:
+        self.inputs = [_dense(x), _dense(attention), weight.float().contiguous(), bias.float().contiguous()]
+        self.kernel_size, self.groups = kernel_size, groups
+        self.batch, self.channels, self.height, width = x.shape
+        self.width, self.bases = width, attention.shape[1]
+        self.stride = width + kernel_size - 1
+        bands = -(-self.height * self.stride // BAND_PIXELS)
+        self.rows = -(-self.height // bands)
+        self.bands = -(-self.height // self.rows)
+        self.threads = torch.get_num_threads()
+        self.chunks = max(1, min(self.batch * self.bands, 4 * self.threads))
+
+    def shape(self, d_result: Tensor | None = None) -> ctypes.Array[ctypes.c_int64]:
+        layouts = [_channels_last(tensor) for tensor in (*self.inputs[:2], d_result) if tensor is not None]
+        sizes = (
+            self.batch,
+            self.channels,
+            self.height,
+            self.width,
+            self.bases,
+            self.kernel_size,
+            self.groups,
+        )
+        return (ctypes.c_int64 * 14)(*sizes, self.bands, self.rows, self.threads, self.chunks, *layouts)
+
+    def halos(self) -> Tensor:
+        """The gradient of x, band by band with the rows that a band shares with its neighbours."""
+        return torch.empty(
+            self.batch * self.bands * self.channels * (self.rows + self.kernel_size - 1) * self.stride
+        )
+
+    def packed(self) -> Tensor:
+        """The weights in the order they are read."""
+        patch = self.channels // self.groups * self.kernel_size**2 + 1
+        return torch.empty(self.channels * (self.bases + 1) * (patch + 1) * 2)
 
 
-def _dense(tensor: Tensor, layout: torch.memory_format) -> Tensor:
-    return tensor.float().contiguous(memory_format=layout if tensor.ndim == 4 else torch.contiguous_format)
+def _channels_last(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous()
 
 
-def _shape(
-    x: Tensor, attention: Tensor, kernel_size: int, groups: int
-) -> tuple[ctypes.Array[ctypes.c_int64], int]:
-    """The numbers that the compiled code wants, and the floats of working memory for the gradient of x."""
-    batch, channels, height, width = x.shape
-    stride = width + kernel_size - 1
-    bands = -(-height * stride // BAND_PIXELS)
-    rows = -(-height // bands)
-    bands = -(-height // rows)
-    threads = torch.get_num_threads()
-    numbers = (batch, channels, height, width, attention.shape[1], kernel_size, groups, bands, rows, threads)
-    return (ctypes.c_int64 * 11)(*numbers, _layout(x) is torch.channels_last), batch * bands * channels * (
-        rows + kernel_size - 1
-    ) * stride
-
-
-def _packed(x: Tensor, attention: Tensor, kernel_size: int, groups: int) -> Tensor:
-    """Working memory for the weights in the order they are read."""
-    channels, bases = x.shape[1], attention.shape[1]
-    return torch.empty(channels * (bases + 1) * (channels // groups * kernel_size**2 + 2) * 2)
+def _dense(images: Tensor) -> Tensor:
+    """`images` as float32, in their own memory order if that is one of the two known ones."""
+    images = images.float()
+    return images if images.is_contiguous(memory_format=torch.channels_last) else images.contiguous()
