@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,12 @@ def claim(trial: Trial) -> None:
 
 
 def hand_back(study: Study, trial_id: int) -> None:
-    """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state."""
-    study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+    """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state.
+
+    One that has finished in the meantime stays finished.
+    """
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
 
 
 def reclaim(study: Study) -> list[int]:
