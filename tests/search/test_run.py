@@ -1,0 +1,411 @@
+"""Whole studies, tiny ones: what each trial leaves behind, however it ends."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from optuna.artifacts import get_all_artifact_meta
+from optuna.trial import FrozenTrial, TrialState
+from torch import Tensor, nn
+
+from data.images import read_image
+from models import DnCNNConfig
+from models.cost import count_macs
+from search import run as run_module
+from search import space, storage, study
+from search.__main__ import main
+from search.errors import UserError
+from search.run import Options, Outcome, run
+from search.trial.config import TrialConfig
+from search.trial.losses import L1Config
+
+StudyFile = Callable[..., Path]
+Trials = Callable[..., list[FrozenTrial]]
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.5\nsparse_share = 0.25'
+FIXED = ("{ choices = [4, 6] }", "4"), ("lr = { low = 1e-3, high = 1e-2, log = true }", "lr = 5e-3")
+
+
+def search(path: Path, out: Path, **changes: Any) -> Outcome:
+    spec = study.load(str(path)).with_changes(**changes)
+    return run(spec, Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+
+
+def signal_at(
+    monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1, number: signal.Signals = signal.SIGINT
+) -> None:
+    """Ctrl-C (or signal `number`), `times` times, when a trial has done `step` steps."""
+    stepped = run_module._Watch.stepped
+
+    def interrupted(self: Any, done: int, steps: int, loss: Tensor) -> None:
+        stepped(self, done, steps, loss)
+        if done == step:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(run_module._Watch, "stepped", interrupted)
+
+
+def scores(trial: FrozenTrial) -> list[tuple[float, ...]]:
+    """The rungs of a trial without their times."""
+    return [(r["step"], r["psnr_db"], r["ssim"], r["mae"]) for r in json.loads(trial.user_attrs["rungs"])]
+
+
+def test_complete_trial_leaves_everything_in_the_database(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    outcome = search(study_file(), out)
+    first, second = trials()
+    assert [first.state, second.state] == [TrialState.COMPLETE] * 2
+    assert outcome.best_psnr_db == max(first.value or 0, second.value or 0)
+    assert not outcome.stopped
+    for trial in (first, second):
+        facts = trial.user_attrs
+        config = TrialConfig.model_validate_json(facts["config"])
+        assert isinstance(config.model, DnCNNConfig)
+        assert (config.model.width, config.optimizer.lr) == (
+            trial.params["model.width"],
+            trial.params["optimizer.lr"],
+        )
+        assert config.model.channels == 1
+        width = config.model.width
+        assert facts["parameters"] == 9 * (2 * width + width**2) + 2 * width + 1
+        assert facts["gmacs_at_256"] == pytest.approx(count_macs(config.model.build(), 1, 256, 256) / 1e9)
+        assert (facts["steps"], facts["steps_done"], facts["ended"]) == (8, 8, "finished")
+        assert facts["psnr_db"] == trial.value
+        assert 0 < facts["mae"] < 1
+        assert -1 <= facts["ssim"] <= 1
+        assert 0 < facts["seconds"] < 60
+        assert facts["peak_memory_mb"] > 1
+        assert facts["seed"] == config.seed
+        assert len(facts["data"]) == 16
+        assert json.loads(facts["versions"]).keys() >= {"python", "torch", "optuna"}
+        assert facts["device"].startswith("cpu")
+        rungs = json.loads(facts["rungs"])
+        assert [rung["step"] for rung in rungs] == [2, 4, 6, 8]
+        assert {"psnr_db", "ssim", "mae", "seconds"} < rungs[0].keys()
+        assert trial.intermediate_values == {
+            percent: rung["psnr_db"] for percent, rung in zip((25, 50, 75, 100), rungs, strict=True)
+        }
+    assert first.user_attrs["seed"] != second.user_attrs["seed"]
+
+
+def test_sample_strip_is_an_artifact_of_the_trial_and_a_readable_picture(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    search(study_file(), out, trials=1)
+    database = storage.open_database(storage.default_url(out), create=False)
+    (meta,) = get_all_artifact_meta(trials()[0], storage=database)
+    assert meta.mimetype == "image/png"
+    artifact = out / "artifacts" / meta.artifact_id
+    assert artifact.read_bytes() == (out / "tiny" / "trial-0000" / "sample.png").read_bytes()
+    picture = read_image(out / "tiny" / "trial-0000" / "sample.png")
+    assert picture.shape[2] == 3
+    assert picture.shape[0] > 3 * 17  # three crops, one below the other
+    assert picture.shape[1] > 4 * 23  # degraded, restored, clean, error
+    assert picture.std() > 0
+
+
+def test_pruned_trial_says_where_and_leaves_its_rungs_and_its_picture(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        storage, "pruner", lambda: optuna.pruners.ThresholdPruner(lower=1000, n_warmup_steps=50)
+    )
+    outcome = search(study_file(), out, trials=1)
+    (trial,) = trials()
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["ended"].startswith("pruned at 50 %: ")
+    assert trial.user_attrs["steps_done"] == 4
+    assert len(scores(trial)) == 2
+    assert (out / "tiny" / "trial-0000" / "sample.png").exists()
+    assert not (out / "tiny" / "trial-0000" / "state.pt").exists()
+    assert outcome.best_number is None
+    assert math.isnan(outcome.best_psnr_db)
+
+
+def test_last_rung_is_never_pruned(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        storage, "pruner", lambda: optuna.pruners.ThresholdPruner(lower=1000, n_warmup_steps=99)
+    )
+    search(study_file(), out, trials=1)
+    assert trials()[0].state == TrialState.COMPLETE
+
+
+def test_scores_in_the_sparse_phase_are_kept_but_not_reported_and_never_prune(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class Asked(optuna.pruners.NopPruner):
+        def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+            asked.append(trial.last_step or 0)
+            return False
+
+    monkeypatch.setattr(storage, "pruner", Asked)
+    search(study_file(("evaluations = 4", "evaluations = 8"), more=DSD), out, trials=1)
+    (trial,) = trials()
+    assert [score[0] for score in scores(trial)] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert set(trial.intermediate_values) == {12, 25, 38, 50, 88, 100}  # not 62 and 75: steps 5 and 6 of 8
+    assert asked == [12, 25, 38, 50, 88]
+
+
+def test_diverging_recipe_ends_as_pruned_with_the_reason(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(nn.Module):
+        def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+            return (restored - clean).mean() * float("nan")
+
+    monkeypatch.setattr(L1Config, "build", lambda self: Broken())
+    search(study_file(), out)
+    assert [trial.state for trial in trials()] == [TrialState.PRUNED] * 2
+    assert trials()[0].user_attrs["ended"].startswith("diverged at step 1: loss nan")
+    assert trials()[0].user_attrs["steps_done"] == 0
+
+
+def test_out_of_memory_ends_as_pruned_with_the_reason(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore words")
+
+    monkeypatch.setattr(run_module, "train", full)
+    search(study_file(), out, trials=1)
+    assert trials()[0].state == TrialState.PRUNED
+    assert trials()[0].user_attrs["ended"] == "out of memory: CUDA out of memory. Tried to allocate 2 GiB."
+
+
+def test_same_bug_three_times_in_a_row_stops_the_search_and_keeps_the_traceback(
+    study_file: StudyFile,
+    out: Path,
+    trials: Trials,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def buggy(*_: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(run_module, "train", buggy)
+    path = study_file()
+    assert main(["run", "--study", str(path), "--out", str(out), "--trials", "9", "--quiet"]) == 2
+    assert [trial.state for trial in trials()] == [TrialState.FAIL] * 3
+    assert trials()[0].user_attrs["ended"] == "RuntimeError: shapes do not fit"
+    assert 'raise RuntimeError("shapes do not fit")' in trials()[0].user_attrs["traceback"]
+    first, second = capsys.readouterr().err.splitlines()
+    assert "3 trials in a row failed the same way: RuntimeError: shapes do not fit" in first
+    assert "traceback is with trial 2" in second
+
+
+def test_bug_in_between_does_not_stop_the_search(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def sometimes(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) != 3:
+            raise RuntimeError("shapes do not fit")
+        return train(*arguments)
+
+    train = run_module.train
+    monkeypatch.setattr(run_module, "train", sometimes)
+    search(study_file(), out, trials=5)
+    states = [trial.state.name for trial in trials()]
+    assert states == ["FAIL", "FAIL", "COMPLETE", "FAIL", "FAIL"]
+
+
+def test_recipe_that_turns_out_impossible_ends_its_trial_and_is_said(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impossible(*_: object) -> None:
+        raise space.SpaceError("recipe.model: width 5 does not work")
+
+    monkeypatch.setattr(run_module, "config_of", impossible)
+    with pytest.raises(UserError, match="width 5 does not work"):
+        search(study_file(), out)
+    assert [trial.state for trial in trials()] == [TrialState.FAIL]
+
+
+def test_known_recipes_are_tried_first_under_their_names(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    known = '[[first]]\nname = "by hand, {n}"\n"model.width" = {n}\n"optimizer.lr" = 0.00{n}\n'
+    search(study_file(more=known.format(n=6) + known.format(n=4)), out, trials=3)
+    assert [trial.user_attrs.get("label") for trial in trials()] == ["by hand, 6", "by hand, 4", None]
+    assert [trial.params["model.width"] for trial in trials()[:2]] == [6, 4]
+    assert [trial.params["optimizer.lr"] for trial in trials()[:2]] == [0.006, 0.004]
+
+
+def test_known_recipe_may_be_trained_outside_the_space(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    known = '[[first]]\nname = "as it was"\n[first.recipe.model]\nwidth = 9\nlayers = 4'
+    search(study_file(more=known), out, trials=1)
+    config = TrialConfig.model_validate_json(trials()[0].user_attrs["config"])
+    assert (config.model.width, config.model.kind) == (9, "dncnn")
+    assert config.model.layers == 4  # type: ignore[union-attr]
+
+
+def test_finale_trains_the_best_recipe_at_greater_length(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    search(study_file(), out, trials=2, finale=0.7)
+    first, second, finale = trials()
+    best = max((first, second), key=lambda trial: trial.value or 0)
+    assert finale.user_attrs["label"] == "finale"
+    assert finale.params == best.params
+    assert finale.state == TrialState.COMPLETE
+    # Two searches' work times 0.7 / 0.3, for the best of the two.
+    assert finale.user_attrs["steps_done"] > 2 * 8
+    assert finale.intermediate_values == {}
+
+
+def test_same_command_again_only_does_what_is_left(study_file: StudyFile, out: Path, trials: Trials) -> None:
+    path = study_file()
+    command = ["run", "--study", str(path), "--out", str(out), "--quiet"]
+    assert main([*command, "--trials", "1"]) == 0
+    (first,) = trials()
+    assert main(command) == 0
+    assert [trial.number for trial in trials()] == [0, 1]
+    assert main(command) == 0
+    assert len(trials()) == 2
+    assert trials()[0].user_attrs == first.user_attrs
+
+
+def test_quiet_prints_nothing(study_file: StudyFile, out: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--study", str(study_file()), "--out", str(out), "--quiet"]) == 0
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_plain_output_has_a_line_per_trial_and_says_what_comes_next(
+    study_file: StudyFile, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--study", str(study_file()), "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("tiny: 5 train")
+    assert [line.split(":")[0] for line in lines[1:3]] == ["trial 0", "trial 1"]
+    assert lines[3].startswith("best: trial ")
+    assert "over the input" in lines[3]
+    assert "export-best --study tiny" in lines[4]
+    assert not any("\x1b" in line for line in lines)
+
+
+def test_time_of_a_run_ends_it_between_trials(study_file: StudyFile, out: Path, trials: Trials) -> None:
+    search(study_file(), out, trials=1000, timeout=1.5)
+    assert 1 <= len(trials()) < 100
+    assert all(trial.state.is_finished() for trial in trials())
+
+
+def test_interrupted_study_equals_an_unbroken_one(
+    study_file: StudyFile, out: Path, tmp_path: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = study_file(more=DSD)
+    with monkeypatch.context() as patch:
+        # Twice in the same trial, the second time in its sparse phase.
+        for step, number in ((3, signal.SIGINT), (5, signal.SIGTERM)):
+            signal_at(patch, step, number=number)
+            outcome = search(path, out)
+            assert outcome.stopped
+            assert [trial.state for trial in trials()] == [TrialState.WAITING]
+            assert (out / "tiny" / "trial-0000" / "state.pt").exists()
+            patch.undo()
+    assert not search(path, out).stopped
+    search(path, tmp_path / "unbroken")
+    unbroken = storage.load_study("tiny", storage.default_url(tmp_path / "unbroken")).trials
+    for ours, theirs in zip(trials(), unbroken, strict=True):
+        assert ours.state == theirs.state == TrialState.COMPLETE
+        assert (ours.value, ours.params, scores(ours)) == (theirs.value, theirs.params, scores(theirs))
+        assert ours.intermediate_values == theirs.intermediate_values
+
+
+def test_second_interrupt_leaves_at_once_and_the_trial_goes_on_later(
+    study_file: StudyFile,
+    out: Path,
+    trials: Trials,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["run", "--study", str(study_file()), "--out", str(out), "--quiet"]
+    with monkeypatch.context() as patch:
+        signal_at(patch, step=5, times=2)
+        assert main(command) == 130
+    assert capsys.readouterr().err == "stopped at once; the same command goes on\n"
+    assert [trial.state for trial in trials()] == [TrialState.WAITING]
+    assert main(command) == 0
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 2
+
+
+def test_interrupt_after_a_trial_was_recorded_keeps_it(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module._Search, "_show", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(study_file(), out)
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE]
+
+
+def start_until_first_rung(path: Path, out: Path) -> subprocess.Popen[str]:
+    """The command line in a process of its own, with its first trial under way."""
+    command = [sys.executable, "-m", "search", "run", "--study", str(path), "--out", str(out)]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    state = out / "tiny" / "trial-0000" / "state.pt"
+    deadline = time.monotonic() + 60
+    while not state.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+# A first rung soon, and some work after it.
+LONG = ("steps = 8", "steps = 600"), ("evaluations = 4", "evaluations = 30")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_process_ended_from_outside_leaves_a_trial_that_completes_under_its_number(
+    ending: signal.Signals, study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    path = study_file(*LONG, *FIXED)
+    process = start_until_first_rung(path, out)
+    process.send_signal(ending)
+    stdout, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
+    if ending == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        assert [trial.state for trial in trials()] == [TrialState.RUNNING]
+    else:
+        assert process.returncode == 130
+        assert [trial.state for trial in trials()] == [TrialState.WAITING]
+        assert "kept to go on" in stdout
+        assert f"stopped; go on with: python -m search run --study {path} --out {out}" in stdout
+    resumed_at = int(torch.load(out / "tiny" / "trial-0000" / "state.pt", weights_only=True)["step"])
+    assert resumed_at >= 20
+    search(path, out, trials=1)
+    (trial,) = trials()
+    assert (trial.number, trial.state) == (0, TrialState.COMPLETE)
+    assert [score[0] for score in scores(trial)] == list(range(20, 601, 20))
