@@ -124,7 +124,7 @@ class BlockedKernelBasis(torch.autograd.Function):
         result = torch.empty(x.shape, dtype=bands.wide, device=x.device)
         for rows in bands.rows():
             coefficients = attention[:, :, rows].flatten(2)
-            mixed = (bands.filtered(rows) * coefficients[:, None, :, None]).sum(2, dtype=bands.wide)
+            mixed = (bands.filtered(rows) * coefficients[:, None, :, None]).sum(2)
             result[:, :, rows] = mixed.view(result[:, :, rows].shape)
         return result
 
@@ -142,7 +142,7 @@ class BlockedKernelBasis(torch.autograd.Function):
                 .to(x.dtype)
                 .reshape(x.shape[0], bands.groups, 1, bands.depth, bands.pixels(rows))
             )
-            products = (bands.filtered(rows) * d_out).sum((1, 3), dtype=bands.wide)
+            products = (bands.filtered(rows) * d_out).sum((1, 3))
             d_attention[:, :, rows] = products.view(d_attention[:, :, rows].shape).to(x.dtype)
             d_filtered = (attention[:, :, rows].flatten(2)[:, None, :, None] * d_out).flatten(2, 3)
             patches = bands.patches(rows)
@@ -201,9 +201,9 @@ class _Bands:
                 to[:, :, rows.start + y : rows.stop + y, x : x + width] += spread[:, :, y, x]
 
     def filtered(self, rows: slice) -> Tensor:
-        """What every basis makes of the band, bias included: (B, groups, N, D, pixels)."""
+        """What every basis makes of the band, bias included: (B, groups, N, D, pixels), wide."""
         product = self.kernels @ self.patches(rows)
-        return product.view(*product.shape[:2], self.bases, self.depth, product.shape[-1])
+        return product.to(self.wide).view(*product.shape[:2], self.bases, self.depth, product.shape[-1])
 
     def unpack(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
         """`weight` and `bias` from their matrices."""

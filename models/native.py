@@ -30,14 +30,14 @@ class Unavailable(Exception):
 @functools.cache
 def library(name: str) -> ctypes.CDLL:
     """The functions of models/<name>.cpp. Raises `Unavailable`, every time with the same reason."""
-    reason = _built_before(name)
+    reason = load(name)
     if isinstance(reason, str):
         raise Unavailable(reason)
     return reason
 
 
 @functools.cache
-def _built_before(name: str) -> ctypes.CDLL | str:
+def load(name: str) -> ctypes.CDLL | str:
     if os.environ.get("RESTUNE_NATIVE", "1") == "0":
         return "switched off by RESTUNE_NATIVE=0"
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")

@@ -1,0 +1,171 @@
+"""Every way to compute kernel basis attention, against the definition."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import native
+from models.kernel_basis import (
+    BlockedKernelBasis,
+    kernel_basis_attention,
+    kernel_basis_convolution,
+    kernel_basis_reference,
+    native_kernel_basis_works,
+)
+from models.kernel_basis_native import NativeKernelBasis
+
+Operator = Callable[..., Tensor]
+
+
+def blocked(*inputs: object) -> Tensor:
+    return BlockedKernelBasis.apply(*inputs)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def compiled(*inputs: object) -> Tensor:
+    if not native_kernel_basis_works():
+        pytest.skip("no C++ compiler here: the compiled form is not tested")
+    return NativeKernelBasis.apply(*inputs, False)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def compiled_half(*inputs: object) -> Tensor:
+    if not native_kernel_basis_works():
+        pytest.skip("no C++ compiler here: the compiled form is not tested")
+    return NativeKernelBasis.apply(*inputs, True)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def inputs_of(
+    batch: int,
+    groups: int,
+    depth: int,
+    height: int,
+    width: int,
+    bases: int,
+    kernel_size: int,
+    dtype: torch.dtype,
+) -> list[Tensor]:
+    channels = groups * depth
+    sizes = (
+        (batch, channels, height, width),
+        (batch, bases, height, width),
+        (1, bases, channels * depth * kernel_size**2),
+        (1, bases, channels),
+    )
+    return [torch.randn(size).to(dtype).requires_grad_() for size in sizes]
+
+
+def with_gradients(operator: Operator, inputs: list[Tensor], kernel_size: int, groups: int) -> list[Tensor]:
+    result = operator(*inputs, kernel_size, groups)
+    direction = torch.linspace(-1, 1, result.numel(), dtype=torch.float64).view_as(result).to(result.dtype)
+    return [result.detach(), *torch.autograd.grad(result, inputs, direction)]
+
+
+def relative_error(value: Tensor, expected: Tensor) -> float:
+    return ((value.double() - expected).norm() / expected.norm().clamp_min(1e-30)).item()
+
+
+@pytest.mark.parametrize("operator", [blocked, compiled, kernel_basis_convolution, kernel_basis_attention])
+def test_random_shapes_equal_the_definition(operator: Operator) -> None:
+    choose = random.Random(0)
+    torch.manual_seed(0)
+    for _ in range(50):
+        groups, depth, kernel_size = (
+            choose.choice((1, 2, 3)),
+            choose.choice((1, 2, 3, 4, 6)),
+            choose.choice((1, 3, 5)),
+        )
+        shape = (choose.randint(1, 3), groups, depth, choose.randint(1, 40), choose.randint(1, 70))
+        inputs = inputs_of(*shape, choose.randint(1, 40), kernel_size, torch.float32)
+        if choose.random() < 0.5:
+            inputs[0] = inputs[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+        if choose.random() < 0.5:
+            inputs[1] = inputs[1].detach().transpose(2, 3).contiguous().transpose(2, 3).requires_grad_()
+        expected = with_gradients(
+            kernel_basis_reference,
+            [t.detach().double().requires_grad_() for t in inputs],
+            kernel_size,
+            groups,
+        )
+        found = with_gradients(operator, inputs, kernel_size, groups)
+        for value, right in zip(found, expected, strict=True):
+            assert value.shape == right.shape
+            assert relative_error(value, right) < 1e-5, shape
+
+
+@pytest.mark.parametrize("operator", [blocked, compiled])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("depth", [2, 4])
+def test_images_of_many_bands_equal_the_definition(operator: Operator, kernel_size: int, depth: int) -> None:
+    torch.manual_seed(1)
+    inputs = inputs_of(2, 2, depth, 61, 130, 32, kernel_size, torch.float32)
+    expected = with_gradients(
+        kernel_basis_reference, [t.detach().double().requires_grad_() for t in inputs], kernel_size, 2
+    )
+    for value, right in zip(with_gradients(operator, inputs, kernel_size, 2), expected, strict=True):
+        assert relative_error(value, right) < 1e-5
+
+
+@pytest.mark.parametrize("operator", [blocked, kernel_basis_attention])
+def test_gradients_in_float64_are_those_of_differences(operator: Operator) -> None:
+    torch.manual_seed(0)
+    inputs = inputs_of(2, 2, 2, 3, 4, 3, 3, torch.float64)
+    assert torch.autograd.gradcheck(lambda *tensors: operator(*tensors, 3, 2), inputs)
+
+
+@pytest.mark.parametrize("operator", [blocked, compiled, kernel_basis_attention])
+def test_an_empty_batch_gives_an_empty_image_and_zero_gradients(operator: Operator) -> None:
+    inputs = inputs_of(0, 2, 4, 5, 6, 8, 3, torch.float32)
+    result, *gradients = with_gradients(operator, inputs, 3, 2)
+    assert result.shape == (0, 8, 5, 6)
+    assert all(gradient.abs().sum() == 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("operator", [blocked, compiled_half])
+def test_bfloat16_products_err_like_the_definition_in_bfloat16(operator: Operator) -> None:
+    torch.manual_seed(0)
+    inputs = inputs_of(2, 2, 4, 17, 23, 32, 3, torch.bfloat16)
+    exact = with_gradients(
+        kernel_basis_reference, [t.detach().double().requires_grad_() for t in inputs], 3, 2
+    )
+    cast = with_gradients(kernel_basis_reference, inputs, 3, 2)
+    for value, rounded, right in zip(with_gradients(operator, inputs, 3, 2), cast, exact, strict=True):
+        assert relative_error(value, right) <= 1.5 * relative_error(rounded, right)
+
+
+@pytest.mark.parametrize("native_code", ["1", "0"])
+def test_autocast_trains_and_returns_float32(native_code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if native_code == "0":
+        monkeypatch.setattr("models.kernel_basis.native_kernel_basis_works", lambda: False)
+    torch.manual_seed(0)
+    inputs = inputs_of(1, 2, 4, 9, 11, 32, 3, torch.float32)
+    exact = with_gradients(kernel_basis_attention, inputs, 3, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = kernel_basis_attention(*inputs, 3, 2)
+    assert result.dtype == torch.float32
+    gradients = torch.autograd.grad(result, inputs, torch.linspace(-1, 1, result.numel()).view_as(result))
+    for value, right in zip((result.detach(), *gradients), exact, strict=True):
+        assert value.dtype == torch.float32
+        assert relative_error(value, right.double()) < 1e-2
+
+
+@pytest.mark.parametrize("operator", [blocked, compiled, compiled_half])
+def test_repeated_runs_on_two_threads_are_equal_bit_for_bit(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    torch.manual_seed(0)
+    inputs = inputs_of(3, 4, 4, 33, 47, 32, 3, torch.float32)
+    first, second = (with_gradients(operator, inputs, 3, 4) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_switched_off_or_broken_compiler_leaves_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTUNE_NATIVE", "0")
+    assert native.load.__wrapped__("kernel_basis") == "switched off by RESTUNE_NATIVE=0"
+    monkeypatch.setenv("RESTUNE_NATIVE", "1")
+    monkeypatch.setenv("CXX", "/bin/false")
+    assert str(native.load.__wrapped__("kernel_basis")).startswith("not built")
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    assert str(native.load.__wrapped__("kernel_basis")).startswith("not built")
