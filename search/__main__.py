@@ -129,7 +129,7 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from data import DataError
-    from search import run, storage, study
+    from search import run, space, storage, study
 
     given = vars(options)
     spec = study.load(options.study)
@@ -152,7 +152,7 @@ def _run(options: argparse.Namespace) -> int:
                 continue_with_changes=options.continue_with_changes,
             ),
         )
-    except DataError as error:
+    except (DataError, space.SpaceError) as error:
         raise UserError(str(error)) from None
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)
