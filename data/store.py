@@ -119,7 +119,8 @@ def _mapped(
             temporary.unlink(missing_ok=True)
         # Last, because its presence says that the pixels are whole.
         write_whole(index, json.dumps({"digest": digest, "first": str(paths[0]), "files": len(paths)}))
-    return np.memmap(raw, dtype, "r", shape=(total,)), digest
+    # As a plain array, because every slice of a np.memmap costs microseconds of bookkeeping.
+    return np.asarray(np.memmap(raw, dtype, "r", shape=(total,))), digest
 
 
 def _kept_digest(raw: Path, index: Path, size: int) -> str | None:
