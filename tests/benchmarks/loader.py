@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each measurement (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turns (default: 3)")
     options = parser.parse_args()
+    # Fair to the plain loader: torch's threads would make it ten times slower on a busy machine.
+    torch.set_num_threads(1)
     shapes = ((options.batch, options.patch),) if options.batch and options.patch else SHAPES
     with tempfile.TemporaryDirectory() as place:
         folder = options.data or generate(Path(place) / "set")
