@@ -335,6 +335,7 @@ class _Watch:
             return
         percent = round(100 * score.step / self.config.total_steps)
         if percent not in self.reported:
+            self.reported.add(percent)
             self.trial.report(score.psnr_db, percent)
         if score.step < self.config.total_steps and self.trial.should_prune():
             raise optuna.TrialPruned(f"pruned at {percent} %: {score.psnr_db:.2f} dB")
