@@ -10,7 +10,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search", "models", "data", "studies")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 OPTUNA_DOORS = {"search/storage.py", "search/run.py", "search/report.py"}
-WITHOUT_TORCH = {"search/space.py", "search/storage.py", "search/errors.py", "search/progress.py", "search/study.py"}
+WITHOUT_TORCH = {
+    "search/space.py",
+    "search/storage.py",
+    "search/errors.py",
+    "search/progress.py",
+    "search/study.py",
+}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -52,9 +58,14 @@ def test_imports_keep_to_the_plan(path: Path) -> None:
 def test_command_line_imports_torch_only_inside_a_command() -> None:
     tree = ast.parse((ROOT / "search" / "__main__.py").read_text("utf-8"))
     at_the_top = {
-        name.name.split(".")[0]
-        for node in tree.body
-        if isinstance(node, ast.Import)
-        for name in node.names
+        name.name.split(".")[0] for node in tree.body if isinstance(node, ast.Import) for name in node.names
     } | {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert not at_the_top & {"torch", "optuna", "search.run", "search.storage", "search.study", "data", "models"}
+    assert not at_the_top & {
+        "torch",
+        "optuna",
+        "search.run",
+        "search.storage",
+        "search.study",
+        "data",
+        "models",
+    }

@@ -163,6 +163,14 @@ def test_scores_in_the_sparse_phase_are_kept_but_not_reported_and_never_prune(
     assert asked == [12, 25, 38, 50, 88]
 
 
+def test_rungs_closer_than_a_percent_are_kept_and_reported_once(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    search(study_file(("steps = 8", "steps = 130"), ("evaluations = 4", "evaluations = 130")), out, trials=1)
+    assert len(scores(trials()[0])) == 130
+    assert list(trials()[0].intermediate_values) == list(range(1, 101))
+
+
 def test_diverging_recipe_ends_as_pruned_with_the_reason(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,7 +391,7 @@ def start_until_first_rung(path: Path, out: Path) -> subprocess.Popen[str]:
 
 
 # A first rung soon, and some work after it.
-LONG = ("steps = 8", "steps = 600"), ("evaluations = 4", "evaluations = 30")
+LONG = ("steps = 8", "steps = 400"), ("evaluations = 4", "evaluations = 20")
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
@@ -408,4 +416,4 @@ def test_process_ended_from_outside_leaves_a_trial_that_completes_under_its_numb
     search(path, out, trials=1)
     (trial,) = trials()
     assert (trial.number, trial.state) == (0, TrialState.COMPLETE)
-    assert [score[0] for score in scores(trial)] == list(range(20, 601, 20))
+    assert [score[0] for score in scores(trial)] == list(range(20, 401, 20))

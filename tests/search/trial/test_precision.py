@@ -141,13 +141,13 @@ def test_half_precision_trains(config: Any, name: Any) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, fused=True)
     clean = torch.rand(2, 1, 9, 11)
     losses = []
-    for _ in range(40):
+    for _ in range(25):
         with precision.forward():
             restored = model(0.5 * clean)
         loss = (restored.float() - clean).abs().mean()
         precision.step(loss, model, optimizer, Mask({}), max_norm=1.0)
         losses.append(loss.item())
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 

@@ -73,7 +73,7 @@ def test_another_seed_gives_other_weights(config: MakeConfig, run: Run, tmp_path
 def test_resumed_trial_equals_uninterrupted_trial_wherever_it_was_stopped(
     kind: str, config: MakeConfig, run: Run, record: MakeRecord, tmp_path: Path
 ) -> None:
-    trial = config(evaluations=10, **KINDS[kind])
+    trial = config(evaluations=4, **KINDS[kind])
     unbroken = record()
     whole = run(trial, tmp_path / "whole", unbroken)
     for stop in range(1, trial.total_steps):

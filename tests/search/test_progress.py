@@ -1,0 +1,52 @@
+"""What a person reads while a search runs."""
+
+import time
+
+import pytest
+
+from search.progress import Progress, clock
+
+
+def progress(quiet: bool = False) -> Progress:
+    return Progress("tiny", input_psnr_db=20.0, trials=4, deadline=time.time() + 100, quiet=quiet)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (75, "1:15"), (3675, "1:01:15")])
+def test_clock_reads_like_a_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_plain_lines_about_a_running_trial_come_at_most_every_so_often(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = progress()
+    with shown:
+        shown.start("trial 3", 0, 100)
+        shown.stepped(50, 100, 0.125)
+        shown.scored(28.5)
+        assert capsys.readouterr().out == ""
+        monkeypatch.setattr("search.progress.PLAIN_EVERY_S", 0.0)
+        shown.scored(28.5)
+    assert "trial 3  step 50/100  loss 0.1250  28.50 dB" in capsys.readouterr().out
+
+
+def test_lines_are_not_cut_and_their_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "blocks=[red][2, 4] " * 20
+    progress().say(line)
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_best_is_the_highest_score_offered() -> None:
+    shown = progress()
+    for psnr_db, name in ((21.0, "trial 0"), (23.0, "trial 1"), (22.0, "trial 2")):
+        shown.offer(psnr_db, name)
+    assert shown.best == (23.0, "trial 1")
+
+
+def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = progress(quiet=True)
+    with shown:
+        shown.say("hello")
+        shown.start("trial 0", 0, 10)
+        shown.scored(20.0)
+    assert capsys.readouterr().out == ""
