@@ -119,6 +119,7 @@ struct Shape {
     long packed() const {  // floats that the packed weights of one group take
         return depth * (words<HALF>(bases) * patch + words<HALF>(patch) * bases);
     }
+    long padded_bases() const { return (s.bases + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
     long halo() const { return (rows + 2 * pad) * stride; }  // of a band's part of the gradient of x
 };
 
@@ -220,11 +221,10 @@ inline void in_strips(long pixels, F f) {
     if (first < pixels) f(first, Rows<(VECTORS + 1) / 2>());
 }
 
-// Word k of a sum over `total` terms, of which term(index) gives one.
-template <bool HALF, typename F>
-inline float word(long k, long total, F term) {
-    if constexpr (!HALF) return term(k);
-    const uint32_t bits = bfloat16(term(2 * k)) | (2 * k + 1 < total ? bfloat16(term(2 * k + 1)) << 16 : 0);
+template <bool HALF>
+inline float word(float low, float high) {
+    if constexpr (!HALF) return low;
+    const uint32_t bits = bfloat16(low) | bfloat16(high) << 16;
     float result;
     std::memcpy(&result, &bits, 4);
     return result;
@@ -237,24 +237,29 @@ template <bool HALF>
 void pack_weights(float* mix, const Shape& s, long g, const float* weight, const float* bias) {
     const long inner = s.patch - 1, words = s.words<HALF>(s.bases), patch_words = s.words<HALF>(s.patch);
     float* back = mix + words * s.depth * s.patch;
+    std::vector<float> zeros(s.patch), reordered(s.patch + 1);
     for (long o = 0; o < s.depth; ++o) {
         const long channel = g * s.depth + o;
-        auto value = [&](long n, long tap, long i) {
-            return weight[(n * s.channels + channel) * inner + i * s.taps + tap];
-        };
-        for (long tap = 0; tap < s.taps; ++tap)
-            for (long k = 0; k < words; ++k)
-                for (long i = 0; i < s.depth; ++i)
+        auto row = [&](long n) { return n < s.bases ? weight + (n * s.channels + channel) * inner : zeros.data(); };
+        auto shift = [&](long n) { return n < s.bases ? bias[n * s.channels + channel] : 0.0f; };
+        for (long k = 0; k < words; ++k) {
+            const float *low = row(HALF ? 2 * k : k), *high = HALF ? row(2 * k + 1) : low;
+            for (long i = 0; i < s.depth; ++i)
+                for (long tap = 0; tap < s.taps; ++tap)
                     mix[((o * s.taps + tap) * words + k) * s.depth + i] =
-                        word<HALF>(k, s.bases, [&](long n) { return value(n, tap, i); });
-        for (long k = 0; k < words; ++k)
+                        word<HALF>(low[i * s.taps + tap], high[i * s.taps + tap]);
             mix[(s.depth * s.taps * words + k) * s.depth + o] =
-                word<HALF>(k, s.bases, [&](long n) { return bias[n * s.channels + channel]; });
-        for (long k = 0; k < patch_words; ++k)
-            for (long n = 0; n < s.bases; ++n)
-                back[(o * patch_words + k) * s.bases + n] = word<HALF>(k, s.patch, [&](long j) {
-                    return j == inner ? bias[n * s.channels + channel] : value(n, j / s.depth, j % s.depth);
-                });
+                word<HALF>(shift(HALF ? 2 * k : k), HALF ? shift(2 * k + 1) : 0);
+        }
+        for (long n = 0; n < s.bases; ++n) {
+            for (long i = 0; i < s.depth; ++i)
+                for (long tap = 0; tap < s.taps; ++tap) reordered[tap * s.depth + i] = row(n)[i * s.taps + tap];
+            reordered[inner] = shift(n);
+            reordered[s.patch] = 0;
+            for (long k = 0; k < patch_words; ++k)
+                back[(o * patch_words + k) * s.bases + n] =
+                    HALF ? word<HALF>(reordered[2 * k], reordered[2 * k + 1]) : reordered[k];
+        }
     }
 }
 
@@ -287,7 +292,7 @@ struct Band {
             {attention, (words + 3) * s.pixels},
             {x, s.depth * s.plane},
             {image, (s.depth > 2 ? s.depth : 2) * s.pixels},
-            {attention_rows, train * (HALF ? (s.bases + 4) * row : padded_bases() * s.pixels)},
+            {attention_rows, train * (HALF ? (s.bases + 4) * row : s.padded_bases() * s.pixels)},
             {spread, train * s.depth * s.plane},
             {products, train * s.depth * patch_words * WIDE * LANES},
             {product_rows, HALF ? train * (patch + 4) * row : 0},
@@ -299,7 +304,6 @@ struct Band {
         for (auto& need : needs) need.block = next, next += (need.floats + LANES - 1) / LANES * LANES;
     }
 
-    long padded_bases() const { return (s.bases + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
     long row_words() const { return HALF ? s.pixels / 2 : s.pixels; }
     uint16_t* row_of(float* rows, long index) const { return reinterpret_cast<uint16_t*>(rows) + index * s.pixels; }
 
@@ -315,7 +319,7 @@ struct Band {
                 pack(attention + n * s.pixels, n);
                 if (training)
                     for (long p = 0; p < s.pixels; ++p)
-                        attention_rows[p * padded_bases() + n] = attention[n * s.pixels + p];
+                        attention_rows[p * s.padded_bases() + n] = attention[n * s.pixels + p];
                 continue;
             }
             float *even = image, *odd = image + s.pixels;
@@ -366,8 +370,8 @@ struct Band {
             unpack_rows({out, s.last_x, s, index, s.channels, g * s.depth + o}, image + o * s.pixels, s, first, count);
     }
 
-    // Needs start() and group(). Adds to d_weight, d_bias (of this chunk) and d_attention, writes d_x's halo.
-    void backward(long g, const float* d_out, float* d_x, float* d_weight, float* d_bias) {
+    // Needs start() and group(). Adds to d_terms (of this chunk) and d_attention, writes d_x's halo.
+    void backward(long g, const float* d_out, float* d_x, float* d_terms) {
         for (long o = 0; o < s.depth; ++o)
             pack_rows(image + o * s.pixels, {d_out, s.last_out, s, index, s.channels, g * s.depth + o}, s, first, count, 0,
                       s.pixels);
@@ -415,8 +419,9 @@ struct Band {
                 });
             });
             for (long k = o; k < o + together; ++k) {
-                if constexpr (HALF) correlate(g * s.depth + k, d_weight, d_bias);
-                else outer(k, g * s.depth + k, d_weight, d_bias);
+                float* to = d_terms + (g * s.depth + k) * patch * s.padded_bases();
+                if constexpr (HALF) correlate(to);
+                else outer(k, to);
             }
         }
     }
@@ -447,13 +452,8 @@ struct Band {
         }
     }
 
-    void add(float* d_weight, float* d_bias, long n, long channel, long j, float value) const {
-        const long row = n * s.channels + channel, inner = patch - 1;
-        (j == inner ? d_bias[row] : d_weight[row * inner + j % s.depth * s.taps + j / s.depth]) += value;
-    }
-
-    // d_weight, d_bias of one channel: attention times products, summed over the pixels in their rows.
-    void correlate(long channel, float* d_weight, float* d_bias) {
+    // d_terms[term][base] of one channel: attention times products, summed over the pixels in their rows.
+    void correlate(float* d_terms) {
 #if HAS_BF16
         const long step = row_words();
         for (long j = 0; j < patch; j += 4)
@@ -473,30 +473,30 @@ struct Band {
                 const vec result = sum_lanes(sum);
                 for (long m = 0; m < 4 && n + m < s.bases; ++m)
                     for (long k = 0; k < 4 && j + k < patch; ++k)
-                        add(d_weight, d_bias, n + m, channel, j + k, result[4 * m + k]);
+                        d_terms[(j + k) * s.padded_bases() + n + m] += result[4 * m + k];
             }
 #endif
     }
 
     // The same in float32, with bases in the lanes: at every pixel, d_out times attention, times the patch.
-    void outer(long o, long channel, float* d_weight, float* d_bias) {
+    void outer(long o, float* d_terms) {
         const long inner = patch - 1;
         for (long n = 0; n < s.bases; n += 2 * LANES) {
             long j = 0;
-            for (; j + TERMS <= inner; j += TERMS) outer_tile<TERMS>(n, o, j, channel, d_weight, d_bias);
-            for (; j < inner; ++j) outer_tile<1>(n, o, j, channel, d_weight, d_bias);
-            outer_tile<0>(n, o, inner, channel, d_weight, d_bias);
+            for (; j + TERMS <= inner; j += TERMS) outer_tile<TERMS>(n, o, j, d_terms);
+            for (; j < inner; ++j) outer_tile<1>(n, o, j, d_terms);
+            outer_tile<0>(n, o, inner, d_terms);
         }
     }
 
     // For COUNT terms of the patch; none means the bias.
     template <int COUNT>
-    void outer_tile(long n, long o, long first_term, long channel, float* d_weight, float* d_bias) {
+    void outer_tile(long n, long o, long first_term, float* d_terms) {
         vec sum[COUNT ? COUNT : 1][2] = {};
         const float *d_out = image + o * s.pixels, *a = attention_rows + n;
         const float* term[COUNT + 1];
         for (int k = 0; k < COUNT; ++k) term[k] = x + reach[first_term + k];
-        const long step = padded_bases();
+        const long step = s.padded_bases();
         for (long p = 0; p < count * s.stride; ++p, a += step) {
             const vec d = broadcast(d_out + p);
             const vec left[2] = {load(a) * d, load(a + LANES) * d};
@@ -509,8 +509,10 @@ struct Band {
             }
         }
         for (int k = 0; k < (COUNT ? COUNT : 1); ++k)
-            for (long lane = 0; lane < 2 * LANES && n + lane < s.bases; ++lane)
-                add(d_weight, d_bias, n + lane, channel, first_term + k, sum[k][lane / LANES][lane % LANES]);
+            for (int half = 0; half < 2; ++half) {
+                float* to = d_terms + (first_term + k) * step + n + half * LANES;
+                store(to, load(to) + sum[k][half]);
+            }
     }
 };
 
@@ -524,11 +526,22 @@ void share(const Shape& s, F f) {
         f(chunk, tasks * chunk / s.chunks, tasks * (chunk + 1) / s.chunks);
 }
 
-// Adds the copies of an array one after another to the first.
-void add_copies(const Shape& s, float* copies, long size) {
+// The gradients of weight and bias: the sums of all chunks, in the order of the weights.
+void collect(const Shape& s, const float* d_terms, float* d_weight, float* d_bias) {
+    const long size = s.patch * s.padded_bases(), inner = s.patch - 1;
 #pragma omp parallel for num_threads(s.threads)
-    for (long k = 0; k < size; ++k)
-        for (long chunk = 1; chunk < s.chunks; ++chunk) copies[k] += copies[chunk * size + k];
+    for (long channel = 0; channel < s.channels; ++channel) {
+        std::vector<float> sum(d_terms + channel * size, d_terms + (channel + 1) * size);
+        for (long chunk = 1; chunk < s.chunks; ++chunk)
+            for (long k = 0; k < size; ++k) sum[k] += d_terms[(chunk * s.channels + channel) * size + k];
+        for (long n = 0; n < s.bases; ++n) {
+            float* to = d_weight + (n * s.channels + channel) * inner;
+            for (long i = 0; i < s.depth; ++i)
+                for (long tap = 0; tap < s.taps; ++tap)
+                    to[i * s.taps + tap] = sum[(tap * s.depth + i) * s.padded_bases() + n];
+            d_bias[n * s.channels + channel] = sum[inner * s.padded_bases() + n];
+        }
+    }
 }
 
 template <bool HALF>
@@ -549,28 +562,25 @@ void forward(const Shape& s, const float* x, const float* attention, const float
 
 template <bool HALF>
 void backward(const Shape& s, const float* x, const float* attention, const float* weight, const float* bias,
-              const float* d_out, float* d_x, float* d_attention, float* d_weight, float* d_bias, float* halos,
-              float* packed) {
+              const float* d_out, float* d_x, float* d_attention, float* d_weight, float* d_bias, float* d_terms,
+              float* halos, float* packed) {
     pack_all<HALF>(packed, s, weight, bias);
-    const long weights = s.bases * s.channels * s.depth * s.taps, biases = s.bases * s.channels;
+    const long terms = s.channels * s.patch * s.padded_bases();
     share(s, [&](long chunk, long begin, long end) {
-        float *my_weight = d_weight + chunk * weights, *my_bias = d_bias + chunk * biases;
-        std::memset(my_weight, 0, 4 * weights);
-        std::memset(my_bias, 0, 4 * biases);
+        std::memset(d_terms + chunk * terms, 0, 4 * terms);
         Band<HALF> band(s, true);
         for (long task = begin; task < end; ++task) {
             band.start(task, attention, true);
             for (long g = 0; g < s.groups; ++g) {
                 band.group(g, x, packed);
-                band.backward(g, d_out, halos + (task * s.channels + g * s.depth) * s.halo(), my_weight, my_bias);
+                band.backward(g, d_out, halos + (task * s.channels + g * s.depth) * s.halo(), d_terms + chunk * terms);
             }
             for (long n = 0; n < s.bases; ++n)
                 unpack_rows({d_attention, s.last_attention, s, band.index, s.bases, n}, band.d_attention + n * s.pixels, s, band.first,
                             band.count);
         }
     });
-    add_copies(s, d_weight, weights);
-    add_copies(s, d_bias, biases);
+    collect(s, d_terms, d_weight, d_bias);
     // Bands overlap by the reach of the kernel: add them up in their order.
 #pragma omp parallel for num_threads(s.threads)
     for (long plane = 0; plane < s.batch * s.channels; ++plane) {
@@ -603,13 +613,14 @@ void kernel_basis_forward(const int64_t* shape, int half, const float* x, const 
     (half && HAS_BF16 ? forward<HAS_BF16> : forward<false>)(s, x, attention, weight, bias, out, packed);
 }
 
-// d_weight and d_bias hold one copy per chunk, the first of which is the result. More working memory: `halos`
-// of batch * bands * channels * (rows + 2 pad) * (width + 2 pad).
+// More working memory: `d_terms` of chunks * channels * patch * (bases rounded up to 32), `halos` of
+// batch * bands * channels * (rows + 2 pad) * (width + 2 pad).
 void kernel_basis_backward(const int64_t* shape, int half, const float* x, const float* attention,
                            const float* weight, const float* bias, const float* d_out, float* d_x,
-                           float* d_attention, float* d_weight, float* d_bias, float* halos, float* packed) {
+                           float* d_attention, float* d_weight, float* d_bias, float* d_terms, float* halos,
+                           float* packed) {
     const Shape s(shape);
     (half && HAS_BF16 ? backward<HAS_BF16> : backward<false>)(s, x, attention, weight, bias, d_out, d_x, d_attention,
-                                                              d_weight, d_bias, halos, packed);
+                                                              d_weight, d_bias, d_terms, halos, packed);
 }
 }

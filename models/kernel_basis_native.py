@@ -45,13 +45,12 @@ class NativeKernelBasis(torch.autograd.Function):
         gradients = [
             torch.empty_like(x),
             torch.empty_like(attention),
-            weight.new_empty(call.chunks, *weight.shape),
-            bias.new_empty(call.chunks, *bias.shape),
+            torch.empty_like(weight),
+            torch.empty_like(bias),
         ]
         function = library("kernel_basis").kernel_basis_backward
-        working = (call.halos(), call.packed())
+        working = (call.terms(), call.halos(), call.packed())
         function(call.shape(d_result), half, *map(Address, (*call.inputs, d_result, *gradients, *working)))
-        gradients[2:] = gradients[2][0], gradients[3][0]
         return *(g.to(tensor.dtype) for g, tensor in zip(gradients, saved, strict=True)), None, None, None
 
 
@@ -64,6 +63,7 @@ class _Call:
         self.inputs = [_dense(x), _dense(attention), weight.float().contiguous(), bias.float().contiguous()]
         self.kernel_size, self.groups = kernel_size, groups
         self.batch, self.channels, self.height, width = x.shape
+        self.patch = self.channels // groups * kernel_size**2 + 1
         self.width, self.bases = width, attention.shape[1]
         self.stride = width + kernel_size - 1
         bands = -(-self.height * self.stride // BAND_PIXELS)
@@ -93,8 +93,11 @@ class _Call:
 
     def packed(self) -> Tensor:
         """The weights in the order they are read."""
-        patch = self.channels // self.groups * self.kernel_size**2 + 1
-        return torch.empty(self.channels * (self.bases + 1) * (patch + 1) * 2)
+        return torch.empty(self.channels * (self.bases + 1) * (self.patch + 1) * 2)
+
+    def terms(self) -> Tensor:
+        """The gradients of weight and bias, of each chunk apart."""
+        return torch.empty(self.chunks * self.channels * self.patch * -(-self.bases // 32) * 32)
 
 
 def _channels_last(tensor: Tensor) -> bool:

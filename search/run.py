@@ -100,12 +100,13 @@ def open_data(spec: StudySpec, out: Path) -> Split:
     """The pairs that a study works on. The split never depends on the study's seed."""
     tree = space.fill(spec.recipe, space.RandomSuggester(0))
     split = close(tree).data.open(seed=0, cache=out)
-    fixed = spec.recipe.get("model", {}).get("channels", split.channels)
-    if fixed != split.channels:
-        raise UserError(
-            f"recipe.model.channels is {fixed}, but the images have {split.channels}: "
-            f"leave it out, or set recipe.data.channels = {fixed}"
-        )
+    for corner in space.corners(spec.recipe):
+        fixed = corner["model"].get("channels", split.channels)
+        if fixed != split.channels:
+            raise UserError(
+                f"recipe.model.channels is {fixed}, but the images have {split.channels}: "
+                f"leave it out, or set recipe.data.channels = {fixed}"
+            )
     return split
 
 
@@ -162,12 +163,13 @@ class _Search:
         try:
             config = config_of(self.spec, trial, self.split.channels)
             self._train(trial, config)
-        except KeyboardInterrupt:
-            storage.hand_back(self.study, trial._trial_id)
-            raise
         except space.SpaceError as error:
             self.study.tell(trial, state=TrialState.FAIL)
             raise UserError(f"study {self.spec.name!r}, trial {trial.number}: {error}") from None
+        except (KeyboardInterrupt, OSError):
+            # Ctrl-C twice, or a full disk: nothing is wrong with the trial, it can go on later.
+            storage.hand_back(self.study, trial._trial_id)
+            raise
         self.durations.append(time.monotonic() - started)
 
     def _train(self, trial: optuna.Trial, config: TrialConfig) -> None:
@@ -179,6 +181,7 @@ class _Search:
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
         value: float | None = None
+        bugs, self.bugs = self.bugs, []
         try:
             result = train(config, self.split, self.options.device, folder, watch)
             value = result.score.psnr_db
@@ -193,12 +196,12 @@ class _Search:
             state, why = TrialState.PRUNED, str(diverged)
         except torch.OutOfMemoryError as error:
             state, why = TrialState.PRUNED, f"out of memory: {str(error).splitlines()[0]}"
+        except OSError:
+            raise
         except Exception as error:
             state, why = TrialState.FAIL, f"{type(error).__name__}: {error}"
             storage.record(trial, {"traceback": traceback.format_exc()})
-            self.bugs.append(why)
-        else:
-            self.bugs.clear()
+            self.bugs = [*bugs, why]
         self._record_end(trial, config, folder, watch, why)
         self.study.tell(trial, value, state=state)
         self._show(state, value, trial.number)

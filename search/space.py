@@ -120,7 +120,7 @@ def as_open(node: Any, name: str) -> Range | Choices | None:
     try:
         return form.model_validate(node)
     except ValidationError as error:
-        raise SpaceError(f"{name}: {_explain(error, form)}") from None
+        raise SpaceError(f"recipe.{name}: {_explain(error, form)}") from None
 
 
 def fill(node: Any, trial: Suggester, name: str = "") -> Any:

@@ -230,7 +230,8 @@ def test_wrong_usage_ends_with_2_and_names_the_argument(
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "error: " in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert message.endswith("--help\n") and message.count("\n") == 1
 
 
 def test_studies_lists_the_shipped_ones_with_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,7 @@ def test_what_cannot_be_searched_is_refused_by_its_dotted_path(leaf: Any, messag
     recipe = {"optimizer": {"choices": {"adamw": {"lr": leaf}}}}
     with pytest.raises(SpaceError) as caught:
         space.corners(recipe)
-    assert str(caught.value).startswith("optimizer.adamw.lr: ")
+    assert str(caught.value).startswith("recipe.optimizer.adamw.lr: ")
     assert message in str(caught.value)
 
 
