@@ -119,7 +119,7 @@ struct Shape {
     long packed() const {  // floats that the packed weights of one group take
         return depth * (words<HALF>(bases) * patch + words<HALF>(patch) * bases);
     }
-    long padded_bases() const { return (s.bases + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
+    long padded_bases() const { return (bases + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
     long halo() const { return (rows + 2 * pad) * stride; }  // of a band's part of the gradient of x
 };
 
