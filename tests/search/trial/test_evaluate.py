@@ -1,7 +1,6 @@
 """Scoring and restoring: tiles change nothing, subsets are spread evenly."""
 
 from statistics import fmean
-from typing import Any
 
 import pytest
 import torch
@@ -87,44 +86,34 @@ def test_identical_images_have_a_finite_score() -> None:
     assert score_image(image, image.clone()).psnr_db == metrics.IDENTICAL_PSNR_DB
 
 
-class Sizes:
-    """What `spread` needs of a `PairSet`."""
+class Degraded:
+    """A `PairSet` of square images, `errors[n]` away from clean."""
 
-    def __init__(self, *sizes: tuple[int, int]) -> None:
-        self.sizes = sizes
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.sizes[index]
-
-
-class Sized:
-    """Pairs of which only the sizes are known, as `spread` needs them."""
-
-    def __init__(self, *sizes: tuple[int, int]) -> None:
-        self.sizes = sizes
+    def __init__(self, side: int, *errors: float) -> None:
+        self.side, self.errors = side, errors
 
     def __len__(self) -> int:
-        return len(self.sizes)
+        return len(self.errors)
 
     def size(self, index: int) -> tuple[int, int]:
-        return self.sizes[index]
+        return self.side, self.side
+
+    def whole(self, index: int) -> Pair:
+        clean = torch.zeros(1, self.side, self.side)
+        return Pair(degraded=clean + self.errors[index], clean=clean)
 
 
-def test_subset_holds_as_many_images_as_fit_spread_evenly() -> None:
-    val: Any = Sized(*[(10, 10)] * 12)
-    assert spread(val, 1200e-6) == list(range(12))
-    assert spread(val, 600e-6) == [0, 2, 4, 6, 8, 10]
-    assert spread(val, 499e-6) == [0, 3, 6, 9]
-    assert spread(val, 250e-6) == [0, 6]
+def test_subset_spans_the_range_of_degradation() -> None:
+    val = Degraded(10, 0.5, 0.1, 0.9, 0.3, 0.7, 0.2)
+    assert spread(val, 600e-6) == [1, 5, 3, 0, 4, 2]
+    assert spread(val, 399e-6) == [5, 0, 2]
+    assert spread(val, 299e-6) == [5, 4]
 
 
 def test_subset_has_at_least_one_image_and_never_exceeds_its_pixels_otherwise() -> None:
-    val: Any = Sized((20, 20), (5, 5), (30, 10), (17, 23), (8, 8))
-    assert spread(val, 1e-6) == [0]
-    for limit in range(400, 1300, 50):
-        picked = spread(val, limit / 1e6)
-        assert sum(val.size(i)[0] * val.size(i)[1] for i in picked) <= limit
+    val = Degraded(10, *(n / 10 for n in range(9)))
+    assert spread(val, 1e-6) == [4]
+    for limit in range(100, 1000, 50):
+        picked = spread(val, limit * 1e-6)
+        assert len(picked) == max(1, limit // 100)
         assert len(set(picked)) == len(picked)
