@@ -114,6 +114,6 @@ def test_subset_has_at_least_one_image_and_never_exceeds_its_pixels_otherwise() 
     val = Degraded(10, *(n / 10 for n in range(9)))
     assert spread(val, 1e-6) == [4]
     for limit in range(100, 1000, 50):
-        picked = spread(val, limit * 1e-6)
+        picked = spread(val, (limit + 1) * 1e-6)
         assert len(picked) == max(1, limit // 100)
         assert len(set(picked)) == len(picked)
