@@ -2,20 +2,16 @@
 
 import json
 import platform
-import signal
 import statistics
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import optuna
 import torch
-from torch import Tensor
 
 from data import Split
 from models.cost import count_macs, count_parameters
@@ -28,6 +24,7 @@ from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image
 from search.trial.train import Diverged, Stopped, TrialResult, memory_mb, train
+from search.watch import StopSignals, Watch
 
 SAME_BUG_LIMIT = 3
 # The finale is planned for this share of the time left: its speed is known only from short trials.
@@ -73,7 +70,7 @@ def run(spec: StudySpec, options: Options) -> Outcome:
             )
     input_psnr_db = unchanged(split).psnr_db
     with (
-        _StopSignals() as stop,
+        StopSignals() as stop,
         Progress(
             spec.name, input_psnr_db, spec.trials, time.time() + spec.timeout, options.quiet
         ) as progress,
@@ -135,7 +132,7 @@ class _Search:
         options: Options,
         study: optuna.Study,
         split: Split,
-        stop: "_StopSignals",
+        stop: StopSignals,
         progress: Progress,
         started: float,
     ) -> None:
@@ -176,7 +173,7 @@ class _Search:
         folder = self.options.out / self.spec.name / f"trial-{trial.number:04d}"
         label = trial.user_attrs.get(LABEL)
         name = f"trial {trial.number}" + (f" ({label})" if label else "")
-        watch = _Watch(trial, config, self.progress, self.stop)
+        watch = Watch(trial, config, self.progress, self.stop)
         storage.record(trial, self._circumstances(config))
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
@@ -215,7 +212,7 @@ class _Search:
             )
 
     def _record_end(
-        self, trial: optuna.Trial, config: TrialConfig, folder: Path, watch: "_Watch", why: str
+        self, trial: optuna.Trial, config: TrialConfig, folder: Path, watch: Watch, why: str
     ) -> None:
         if FINALE not in trial.user_attrs:
             self.spent_teramacs += config.teramacs_per_step * watch.step
@@ -300,77 +297,6 @@ class _Search:
             self.progress.offer(value, f"trial {number}")
 
 
-class _Watch:
-    """Passes a training run's reports on to Optuna and to the display."""
-
-    def __init__(
-        self, trial: optuna.Trial, config: TrialConfig, progress: Progress, stop: "_StopSignals"
-    ) -> None:
-        self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
-        self.rungs: list[Score] = []
-        self.reported = storage.reported_steps(trial)
-        self.step = 0
-        self.started = time.monotonic()
-
-    def seconds(self) -> float:
-        """Time of the trial; earlier sittings count up to their last rung."""
-        return time.monotonic() - self.started
-
-    def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
-        self.step, self.rungs = step, list(rungs)
-        self.started -= seconds
-        self.progress.start(self.progress.label, step, self.config.total_steps)
-
-    def stepped(self, step: int, steps: int, loss: Tensor) -> None:
-        self.step = step
-        self.progress.stepped(step, steps, loss)
-
-    def scored(self, score: Score, settled: bool) -> None:
-        """Report to Optuna at the share of the budget, in percent, so that trials of unlike steps compare.
-
-        Scores under a mask are kept but not reported: they would prune the trial for its dip, and
-        other trials by comparison with it. The last rung is not pruned: the work is done. A finale has
-        another length than the other trials, so its rungs do not compare with theirs.
-        """
-        self.rungs.append(score)
-        self.progress.scored(score.psnr_db)
-        if not settled or FINALE in self.trial.user_attrs:
-            return
-        percent = round(100 * score.step / self.config.total_steps)
-        if percent not in self.reported:
-            self.reported.add(percent)
-            self.trial.report(score.psnr_db, percent)
-        if score.step < self.config.total_steps and self.trial.should_prune():
-            raise optuna.TrialPruned(f"pruned at {percent} %: {score.psnr_db:.2f} dB")
-
-    def stop_requested(self) -> bool:
-        return self.stop.requested
-
-
-class _StopSignals:
-    """Ctrl-C and SIGTERM ask once for an orderly stop; the second time they interrupt at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "_StopSignals":
-        # Signal handlers can only be set in the main thread.
-        with suppress(ValueError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-
 def _facts(result: TrialResult) -> dict[str, Any]:
     """What a complete trial achieved, as trial attributes."""
     return {
@@ -383,7 +309,7 @@ def _facts(result: TrialResult) -> dict[str, Any]:
 def _short(params: Mapping[str, Any]) -> str:
     """The settings of a trial in one line."""
     shown = (
-        f"{name.split('.')[-1]}={value:.2g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
+        f"{name.split('.')[-1]}={value:.3g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"
         for name, value in params.items()
     )
     return "  " + " ".join(shown)

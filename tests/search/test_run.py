@@ -22,7 +22,7 @@ from data.images import read_image
 from models import DnCNNConfig
 from models.cost import count_macs
 from search import run as run_module
-from search import space, storage, study
+from search import space, storage, study, watch
 from search.__main__ import main
 from search.errors import UserError
 from search.run import Options, Outcome, run
@@ -46,7 +46,7 @@ def signal_at(
     monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1, number: signal.Signals = signal.SIGINT
 ) -> None:
     """Ctrl-C (or signal `number`), `times` times, when a trial has done `step` steps."""
-    stepped = run_module._Watch.stepped
+    stepped = watch.Watch.stepped
 
     def interrupted(self: Any, done: int, steps: int, loss: Tensor) -> None:
         stepped(self, done, steps, loss)
@@ -54,7 +54,7 @@ def signal_at(
             for _ in range(times):
                 os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(run_module._Watch, "stepped", interrupted)
+    monkeypatch.setattr(watch.Watch, "stepped", interrupted)
 
 
 def scores(trial: FrozenTrial) -> list[tuple[float, ...]]:

@@ -1,0 +1,87 @@
+"""Between one training run and its study: reports, pruning, and the wish to stop."""
+
+import signal
+import time
+from contextlib import suppress
+from types import FrameType
+from typing import Any, Self
+
+import optuna
+from torch import Tensor
+
+from search import storage
+from search.progress import Progress
+from search.storage import FINALE
+from search.trial.config import TrialConfig
+from search.trial.evaluate import Score
+
+
+class StopSignals:
+    """Ctrl-C and SIGTERM ask once for an orderly stop; the second time they interrupt at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        # Signal handlers can only be set in the main thread.
+        with suppress(ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+class Watch:
+    """Passes a training run's reports on to Optuna and to the display."""
+
+    def __init__(
+        self, trial: optuna.Trial, config: TrialConfig, progress: Progress, stop: StopSignals
+    ) -> None:
+        self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
+        self.rungs: list[Score] = []
+        self.reported = storage.reported_steps(trial)
+        self.step = 0
+        self.started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Time of the trial; earlier sittings count up to their last rung."""
+        return time.monotonic() - self.started
+
+    def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
+        self.step, self.rungs = step, list(rungs)
+        self.started -= seconds
+        self.progress.start(self.progress.label, step, self.config.total_steps)
+
+    def stepped(self, step: int, steps: int, loss: Tensor) -> None:
+        self.step = step
+        self.progress.stepped(step, steps, loss)
+
+    def scored(self, score: Score, settled: bool) -> None:
+        """Report to Optuna at the share of the budget, in percent, so that trials of unlike steps compare.
+
+        Scores under a mask are kept but not reported: they would prune the trial for its dip, and
+        other trials by comparison with it. The last rung is not pruned: the work is done. A finale has
+        another length than the other trials, so its rungs do not compare with theirs.
+        """
+        self.rungs.append(score)
+        self.progress.scored(score.psnr_db)
+        if not settled or FINALE in self.trial.user_attrs:
+            return
+        percent = round(100 * score.step / self.config.total_steps)
+        if percent not in self.reported:
+            self.reported.add(percent)
+            self.trial.report(score.psnr_db, percent)
+        if score.step < self.config.total_steps and self.trial.should_prune():
+            raise optuna.TrialPruned(f"pruned at {percent} %: {score.psnr_db:.2f} dB")
+
+    def stop_requested(self) -> bool:
+        return self.stop.requested

@@ -1,0 +1,222 @@
+"""What export-best writes, and what it refuses."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from data.images import read_image, write_png
+from search import storage
+from search.__main__ import main
+from search.export import ONNX_CHECK_SIZES, load_model
+from tests.conftest import write_pairs
+
+STUDY = """
+name = "tiny"
+trials = 2
+timeout = "10m"
+finale = 0.0
+
+[recipe]
+steps = 12
+evaluations = 3
+precision = "fp32"
+ema_decay = 0.5
+val_megapixels = 0.0008
+crops = {{ batch = 2, patch = 8 }}
+
+[recipe.model]
+kind = "kbnet_s"
+width = 4
+encoder_blocks = [1]
+middle_blocks = 1
+decoder_blocks = [1]
+lightweight = true
+
+[recipe.optimizer]
+lr = {{ low = 1e-3, high = 1e-2, log = true }}
+
+[recipe.data]
+kind = "pairs"
+dir = "{data}"
+
+[[first]]
+name = "by hand"
+"optimizer.lr" = 2e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A runs folder with a finished study; its data in `data` beside it."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_pairs(folder / "data" / "train", [f"page-{n}" for n in range(4)], seed=1)
+    write_pairs(folder / "data" / "val", [f"page-{n}" for n in range(4, 8)], seed=2)
+    (folder / "tiny.toml").write_text(STUDY.format(data=folder / "data"), encoding="utf-8")
+    arguments = ["run", "--study", str(folder / "tiny.toml"), "--out", str(folder / "runs"), "--quiet"]
+    assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path) -> Path:
+    assert main(["export-best", "--study", "tiny", "--out", str(finished / "runs")]) == 0
+    return finished / "runs" / "tiny" / "export"
+
+
+@pytest.fixture
+def again(finished: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the runs folder, to be spoilt."""
+    yield Path(shutil.copytree(finished / "runs", tmp_path / "runs"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["export-best", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("search export-best: ") and message.count("\n") <= 2
+    return message
+
+
+def test_the_folder_holds_all_that_other_programs_need(exported: Path) -> None:
+    assert {path.name for path in exported.iterdir()} == {
+        "model.safetensors",
+        "model.onnx",
+        "config.json",
+        "README.md",
+        "learning_curve.png",
+        "sample.png",
+    }
+    for picture in ("learning_curve.png", "sample.png"):
+        assert read_image(exported / picture).shape[0] > 100
+
+
+@pytest.mark.parametrize("size", [*ONNX_CHECK_SIZES, (1, 1), (2, 64)], ids=str)
+def test_onnx_and_safetensors_restore_alike(exported: Path, size: tuple[int, int]) -> None:
+    image = torch.rand(2, 1, *size)
+    with torch.inference_mode():
+        expected = load_model(exported)(image)
+    multiple = json.loads((exported / "config.json").read_text())["input"]["size_multiple"]
+    padding = ((0, 0), (0, 0), (0, -size[0] % multiple), (0, -size[1] % multiple))
+    session = onnxruntime.InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    for n in range(2):  # the graph takes one image at a time
+        (found,) = session.run(None, {"degraded": np.pad(image[n : n + 1].numpy(), padding)})
+        np.testing.assert_allclose(found[0, :, : size[0], : size[1]], expected[n].numpy(), atol=1e-4)
+
+
+def test_stored_score_is_the_score_of_the_exported_weights(finished: Path, exported: Path) -> None:
+    from data import PairsConfig
+    from search.trial.evaluate import score_image, spread
+
+    split = PairsConfig(dir=finished / "data").open(seed=0, cache=finished / "cache")
+    model = load_model(exported)
+    picked = spread(split.val, 0.0008)
+    assert 0 < len(picked) < len(split.val)
+    with torch.inference_mode():
+        pairs = [split.val.whole(index) for index in picked]
+        scores = [score_image(model(pair.degraded[None])[0], pair.clean).psnr_db for pair in pairs]
+    study = storage.load_study("tiny", storage.default_url(finished / "runs"))
+    best = storage.best_trial(study)
+    assert best is not None and best.value == pytest.approx(np.mean(scores), abs=0.01)
+
+
+def test_card_names_scores_recipes_and_both_ways_of_use(exported: Path) -> None:
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"\| degraded input \| \d+\.\d\d \|", card)
+    assert re.search(r"\| restored \| \d+\.\d\d \|", card)
+    assert re.search(r"\| by hand \| \d+\.\d\d \| 12 \|", card)
+    assert "4 validation pairs" in card and "learning_curve.png" in card and "`optimizer.lr`" in card
+
+
+def test_code_in_the_card_runs(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    scan = np.random.default_rng(0).integers(0, 256, (17, 23, 1), np.uint8)
+    write_png(tmp_path / "scan.png", scan)
+    monkeypatch.chdir(tmp_path)
+    exec(first.replace("FOLDER OF THIS FILE", str(exported)), {})
+    restored = read_image(tmp_path / "restored.png")
+    assert restored.shape == scan.shape
+    names: dict[str, Any] = {"image": (scan.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)}
+    exec(second.replace('"model.onnx"', repr(str(exported / "model.onnx"))), names)
+    np.testing.assert_allclose(names["restored"][0, 0] * 255, restored[..., 0], atol=0.51)
+
+
+def test_export_into_a_named_folder_and_over_an_earlier_export(finished: Path, tmp_path: Path) -> None:
+    arguments = [
+        "export-best",
+        "--study",
+        "tiny",
+        "--out",
+        str(finished / "runs"),
+        "--to",
+        str(tmp_path / "m"),
+    ]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert (tmp_path / "m" / "model.safetensors").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_foreign_folder_is_left_alone(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    message = refused(capsys, "--study", "tiny", "--out", str(finished / "runs"), "--to", str(tmp_path))
+    assert "holds other files" in message
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_unknown_study_and_missing_database_are_named(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "did you mean tiny?" in refused(capsys, "--study", "tinny", "--out", str(finished / "runs"))
+    assert "no such database" in refused(capsys, "--study", "tiny", "--out", str(tmp_path))
+
+
+def test_changed_data_are_refused(
+    again: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = finished / "data" / "val" / "clean" / "page-4.png"
+    before = page.read_bytes()
+    write_png(page, 255 - read_image(page))
+    try:
+        assert "have changed" in refused(capsys, "--study", "tiny", "--out", str(again))
+    finally:
+        page.write_bytes(before)
+
+
+def test_weights_that_miss_their_score_are_refused(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in again.glob("tiny/trial-*/best.safetensors"):
+        save_file({name: 0.5 * tensor for name, tensor in load_file(path).items()}, path)
+    message = refused(capsys, "--study", "tiny", "--out", str(again))
+    assert "not exported" in message
+    assert not (again / "tiny" / "export" / "README.md").exists() or "tiny" in message
+
+
+def test_lost_weights_are_named(again: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in again.glob("tiny/trial-*/best.safetensors"):
+        path.unlink()
+    assert "best.safetensors" in refused(capsys, "--study", "tiny", "--out", str(again))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"format": "restune-1"}', b"\x80\x04junk"], ids=repr)
+def test_damaged_export_is_refused(exported: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    from search.errors import UserError
+
+    folder = Path(shutil.copytree(exported, tmp_path / "damaged"))
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        load_model(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match="missing"):
+        load_model(folder)
