@@ -190,15 +190,12 @@ def _export_best(options: argparse.Namespace) -> int:
 
 
 def _studies(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
     from search import study
 
-    table = Table.grid(padding=(0, 2))
-    for spec in study.shipped():
-        table.add_row(spec.name, spec.description)
-    Console(highlight=False).print(table)
+    specs = study.shipped()
+    width = max(len(spec.name) for spec in specs)
+    for spec in specs:
+        print(f"{spec.name:<{width}}  {spec.description}")
     return 0
 
 
