@@ -22,7 +22,7 @@ from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
 from search.trial.train import train
 
-WARM_STEPS, TIMED_STEPS = 2, 3
+WARM_STEPS, TIMED_STEPS = 2, 8
 
 
 class Silent:
