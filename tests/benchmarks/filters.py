@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from data import PairsConfig
 from search.export import CPU, load_model
-from search.trial.evaluate import restore, score_image
+from search.trial.evaluate import evaluate
 from search.trial.metrics import psnr_db, to_codes
 from search.trial.precision import Precision
 
@@ -80,7 +80,7 @@ def main() -> None:
         best[kind] = max(best.get(kind, (0.0, "")), (score, name))
     if options.model:
         model = load_model(options.model)
-        scores = [score_image(restore(model, p.degraded, Precision("fp32", CPU)), p.clean) for p in pairs]
+        scores = evaluate(model, pairs, Precision("fp32", CPU))
         best["model"] = (fmean(score.psnr_db for score in scores), f"**exported model {options.model}**")
     print(f"{len(pairs)} validation pairs of {options.data.name}")
     print("| filter with its best settings | PSNR (dB) |\n| --- | --- |")
