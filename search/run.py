@@ -260,24 +260,28 @@ class _Search:
         trials = self.study.get_trials(deepcopy=False)
         if any(trial.state == TrialState.WAITING and trial.datetime_start for trial in trials):
             return True
-        if (
-            sum(FINALE not in trial.user_attrs for trial in trials if trial.state.is_finished())
-            >= self.spec.trials
-        ):
+        if self._trials_used_up():
             return False
         expected = statistics.median(self.durations) if self.durations else 0.0
         return self._elapsed() + expected <= self.spec.timeout * (1 - self.spec.finale)
 
+    def _trials_used_up(self) -> bool:
+        trials = self.study.get_trials(deepcopy=False)
+        searched = [t for t in trials if t.state.is_finished() and FINALE not in t.user_attrs]
+        return len(searched) >= self.spec.trials
+
     def _finale(self) -> None:
-        """Train the best recipe from scratch for as long as its share of the time allows."""
+        """Train the best recipe from scratch: for the time that is left, or, where the search ended for
+        its number of trials, with the same ratio of compute (which does not depend on the clock)."""
         best = storage.best_trial(self.study)
         if best is None or self.spent_teramacs == 0:
             return
         config = TrialConfig.model_validate_json(best.user_attrs["config"])
         spent = config.teramacs_per_step * best.user_attrs["steps_done"]
-        share = self.spec.finale / (1 - self.spec.finale)
         left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY
-        teramacs = min(share * self.spent_teramacs, spent / best.user_attrs["seconds"] * left)
+        teramacs = spent / best.user_attrs["seconds"] * left
+        if self._trials_used_up():
+            teramacs = min(teramacs, self.spent_teramacs * self.spec.finale / (1 - self.spec.finale))
         if teramacs <= spent:
             self.progress.say("no finale: the time left would not train the best recipe any longer")
             return
