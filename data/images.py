@@ -91,8 +91,9 @@ def decode(path: Path) -> Pixels:
     return pixels
 
 
-def read_image(path: Path) -> Pixels:
+def read_image(path: Path | str) -> Pixels:
     """Like `decode`, and warns (logger `restune.data`) if the file held more than a plain image."""
+    path = Path(path)
     pixels = decode(path)
     if read_header(path).simplified:
         warn_simplified([path])
@@ -118,12 +119,12 @@ def some(names: Any, most: int = 3) -> str:
     return ", ".join(listed[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def write_png(path: Path, pixels: Pixels) -> None:
+def write_png(path: Path | str, pixels: Pixels) -> None:
     """Writes (H, W, 1 or 3) RGB pixels, uint8 or uint16, as a PNG of the same depth."""
     order = pixels[..., ::-1] if pixels.shape[2] == 3 else pixels
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(order))
     assert done, "OpenCV encodes every uint8 and uint16 image as PNG"
-    path.write_bytes(encoded.tobytes())
+    Path(path).write_bytes(encoded.tobytes())
 
 
 def jpeg_round_trip(pixels: Pixels, quality: int) -> Pixels:

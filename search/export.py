@@ -13,7 +13,8 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from data import Split
@@ -58,7 +59,10 @@ def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None
             f"{weights}: the weights of the best trial ({trial.number}) are gone; is --out right?"
         )
     model = config.model.build().eval()
-    checkpoint.load_weights(weights, model)
+    try:
+        checkpoint.load_weights(weights, model)
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{weights}: damaged: {str(error).splitlines()[0]}") from None
     split = config.data.open(seed=0, cache=out)
     say(f"trial {trial.number}: scoring {len(split.val)} validation pairs again")
     scores, inputs = _validate(model, split, config, trial)
@@ -102,7 +106,7 @@ def load_model(folder: Path | str) -> nn.Module:
         raise UserError(
             f"{error.filename}: missing; an exported folder has {SETTINGS} and {WEIGHTS}"
         ) from None
-    except (ValueError, KeyError, ValidationError, RuntimeError, OSError) as error:
+    except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
         raise UserError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
     return model
 
