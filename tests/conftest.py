@@ -1,7 +1,10 @@
 """Tiny real folders of pairs, and a study small enough to run in a second."""
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,3 +84,20 @@ def study_file(tmp_path: Path, pairs_folder: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def spandrel() -> Iterator[Any]:
+    """The library other tools load restoration models with; the test is skipped where it is missing.
+
+    It imports torchvision, which wants operators that its CPU build may lack; they are never called.
+    """
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        with contextlib.suppress(RuntimeError):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = pytest.importorskip("spandrel", reason="interchange is not tested", exc_type=ImportError)
+    yield module
+    del library

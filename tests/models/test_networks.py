@@ -140,28 +140,6 @@ def test_layer_norm_equals_its_formula_in_float64() -> None:
     assert (norm(images) - expected).abs().max() < 1e-4
 
 
-@pytest.fixture
-def spandrel() -> object:
-    """The library other tools load restoration models with; it asks torchvision for operators it never calls here."""
-    pytest.importorskip(
-        "spandrel", reason="spandrel is not installed: interchange is not tested", exc_type=ImportError
-    )
-    import spandrel
-
-    return spandrel
-
-
-@pytest.fixture(scope="session", autouse=True)
-def torchvision_operators() -> object:
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in ("nms", "qnms"):
-        try:
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        except RuntimeError:
-            break
-    return library
-
-
 @pytest.mark.parametrize(
     "config",
     [TINY, TINY.model_copy(update={"channels": 1, "lightweight": True, "ffn_scale": 1.5}), PLAIN, NORMED],

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def test_onnx_and_safetensors_restore_alike(exported: Path, size: tuple[int, int
     for n in range(2):  # the graph takes one image at a time
         (found,) = session.run(None, {"degraded": np.pad(image[n : n + 1].numpy(), padding)})
         np.testing.assert_allclose(found[0, :, : size[0], : size[1]], expected[n].numpy(), atol=1e-4)
+
+
+def test_other_tools_load_the_file_and_restore_the_same_pixels(exported: Path, spandrel: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the other library
+        loaded = spandrel.ModelLoader().load_from_file(exported / "model.safetensors").eval()
+    image = torch.rand(1, 1, 17, 23)
+    with torch.inference_mode():
+        np.testing.assert_allclose(
+            loaded.model(image).numpy(), load_model(exported)(image).numpy(), atol=1e-5
+        )
 
 
 def test_stored_score_is_the_score_of_the_exported_weights(finished: Path, exported: Path) -> None:
