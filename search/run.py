@@ -149,6 +149,8 @@ class _Search:
             self.one_trial()
         if not self.stop.requested and self.spec.finale > 0:
             self._finale()
+        if not self.durations:
+            self.progress.say(f"all {self.spec.trials} trials are done; a larger --trials searches on")
 
     def one_trial(self) -> None:
         """Ask, train, record. The trial ends as complete, pruned or failed, or goes back into the queue."""
