@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.by_hand --data DIR --budget 20m
 
-Each known recipe of the study gets an equal share of the time: its speed is measured first, its
+Each known recipe of the study whose name starts with "by hand" gets an equal share of the time: its speed is measured first, its
 steps follow. Scores are over all validation pairs, in float32, with averaged weights.
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
     parser.add_argument("--budget", type=parse_duration, default=1200.0, help="training time of all together")
     parser.add_argument("--study", default="kbnet", help="whose known recipes")
-    parser.add_argument("--only", type=int, help="train recipe number N alone, for its share of the time")
+    parser.add_argument("--recipes", default="by hand", help="those whose name starts so")
     options = parser.parse_args()
     spec = study.load(options.study).with_data(options.data, None, None)
     with tempfile.TemporaryDirectory() as folder:
