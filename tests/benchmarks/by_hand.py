@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.by_hand --data DIR --budget 20m
 
-Each known recipe of the study whose name starts with "by hand" gets an equal share of the time: its speed is measured first, its
-steps follow. Scores are over all validation pairs, in float32, with averaged weights.
+Each known recipe of the study whose name starts with "by hand" gets an equal share of the time: its
+speed is measured first, its steps follow. Scores are over all validation pairs, in float32, with averaged weights.
 """
 
 import argparse
@@ -62,13 +62,12 @@ def main() -> None:
         )
         print(f"{split.note}; input {unchanged(split).psnr_db:.2f} dB")
         print("| recipe | steps | training (s) | PSNR (dB) | SSIM |\n| --- | --- | --- | --- | --- |")
-        for number, known in enumerate(spec.first):
-            if options.only is None or options.only == number + 1:
-                tree = space.fill(
-                    space.replaced(spec.recipe, known.recipe), space.KnownSuggester(known.values)
-                )
-                tree["model"]["channels"] = split.channels
-                run_one(known.name, tree, split, options.budget / len(spec.first), scratch / str(number))
+        recipes = [known for known in spec.first if known.name.startswith(options.recipes)]
+        for number, known in enumerate(recipes):
+            part = space.replaced(spec.recipe, known.recipe)
+            tree = space.fill(part, space.KnownSuggester(known.values))
+            tree["model"]["channels"] = split.channels
+            run_one(known.name, tree, split, options.budget / len(recipes), scratch / str(number))
 
 
 def run_one(name: str, tree: dict[str, object], split: Split, seconds: float, folder: Path) -> None:
