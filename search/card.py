@@ -96,7 +96,9 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
     rows = [
         [
             t.user_attrs[LABEL],
-            f"{t.value:.2f}" if t.value is not None else t.user_attrs.get("ended", t.state.name.lower()),
+            f"{t.value:.2f}"
+            if t.state == TrialState.COMPLETE
+            else t.user_attrs.get("ended", t.state.name.lower()),
             f"{t.user_attrs.get('steps_done', 0):,}",
             f"{t.user_attrs.get('seconds', 0.0):.0f}",
         ]
@@ -109,7 +111,7 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
             *(f"{best.user_attrs[k]:,.0f}" for k in ("steps_done", "seconds")),
         ]
     )
-    note = "Each of them had the compute of one trial of the search"
+    note = "Scored on the validation images that the search uses. Each of them had the compute of one trial"
     note += ", this model that of the finale." if FINALE in best.user_attrs else ", and so had this model."
     return note + "\n\n" + _table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
 

@@ -28,7 +28,7 @@ from search.watch import StopSignals, Watch
 
 SAME_BUG_LIMIT = 3
 # The finale is planned for this share of the time left: its speed is known only from short trials.
-FINALE_SAFETY = 0.9
+FINALE_SAFETY = 0.93
 COST_SIDE = 256  # multiply-adds are stated for an image of this side, as in the field's tables
 
 
@@ -223,6 +223,7 @@ class _Search:
             "rungs": json.dumps([asdict(score) for score in watch.rungs]),
             "steps_done": watch.step,
             "seconds": watch.seconds(),
+            "seconds_per_step": watch.seconds_per_step(),
             "peak_memory_mb": memory_mb(self.options.device),
         }
         storage.record(trial, facts)
@@ -280,8 +281,12 @@ class _Search:
             return
         config = TrialConfig.model_validate_json(best.user_attrs["config"])
         spent = config.teramacs_per_step * best.user_attrs["steps_done"]
-        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY
-        teramacs = spent / best.user_attrs["seconds"] * left
+        training = best.user_attrs["seconds_per_step"] * best.user_attrs["steps_done"]
+        validation = max(
+            best.user_attrs["seconds"] - training, 0.0
+        )  # takes as long however long the training
+        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - validation
+        teramacs = spent / training * left
         if self._trials_used_up():
             teramacs = min(teramacs, self.spent_teramacs * self.spec.finale / (1 - self.spec.finale))
         if teramacs <= spent:

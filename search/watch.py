@@ -50,19 +50,31 @@ class Watch:
         self.rungs: list[Score] = []
         self.reported = storage.reported_steps(trial)
         self.step = 0
-        self.started = time.monotonic()
+        self.started = self.last_event = time.monotonic()
+        self.timed_steps, self.training_seconds = 0, 0.0  # of this sitting, validation not counted
 
     def seconds(self) -> float:
         """Time of the trial; earlier sittings count up to their last rung."""
         return time.monotonic() - self.started
 
+    def seconds_per_step(self) -> float:
+        """Of this sitting, validation not counted."""
+        if self.timed_steps == 0:  # only the last score was missing
+            return self.seconds() / max(self.step, 1)
+        return self.training_seconds / self.timed_steps
+
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
         self.step, self.rungs = step, list(rungs)
         self.started -= seconds
+        self.last_event = time.monotonic()
         self.progress.start(self.progress.label, step, self.config.total_steps)
 
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         self.step = step
+        now = time.monotonic()
+        self.timed_steps += 1
+        self.training_seconds += now - self.last_event
+        self.last_event = now
         self.progress.stepped(step, steps, loss)
 
     def scored(self, score: Score, settled: bool) -> None:
@@ -72,6 +84,7 @@ class Watch:
         other trials by comparison with it. The last rung is not pruned: the work is done. A finale has
         another length than the other trials, so its rungs do not compare with theirs.
         """
+        self.last_event = time.monotonic()
         self.rungs.append(score)
         self.progress.scored(score.psnr_db)
         if not settled or FINALE in self.trial.user_attrs:
