@@ -19,6 +19,7 @@ STRIP_CROPS = 3
 CROP_SIDE = 192
 ERROR_GAIN = 4  # the error map shows absolute differences this many times brighter
 GAP = 4
+BACKDROP = 190  # between the pictures: neither the white of a page nor the black of an error map
 HEADINGS = ("degraded", "restored", "clean", f"error x{ERROR_GAIN}")
 HEADING_HEIGHT = 22
 
@@ -44,7 +45,7 @@ def save_strip(
         rows.append(_row(degraded, ours, clean))
     widest = max(row.shape[1] for row in rows)
     padded = [
-        np.pad(row, ((0, GAP), (0, widest - row.shape[1]), (0, 0)), constant_values=255) for row in rows
+        np.pad(row, ((0, GAP), (0, widest - row.shape[1]), (0, 0)), constant_values=BACKDROP) for row in rows
     ]
     write_png(path, np.concatenate([_heading(widest), *padded]))
 
@@ -63,12 +64,12 @@ def _row(
     for image in (degraded, restored, clean, error):
         colour = np.broadcast_to(image, (*image.shape[:2], 3))
         missing = max(CROP_SIDE - image.shape[1], 0)
-        cells.append(np.pad(colour, ((0, 0), (0, missing + GAP), (0, 0)), constant_values=255))
+        cells.append(np.pad(colour, ((0, 0), (0, missing + GAP), (0, 0)), constant_values=BACKDROP))
     return np.concatenate(cells, axis=1)
 
 
 def _heading(width: int) -> NDArray[np.uint8]:
-    heading = np.full((HEADING_HEIGHT, width, 3), 255, np.uint8)
+    heading = np.full((HEADING_HEIGHT, width, 3), BACKDROP, np.uint8)
     for column, text in enumerate(HEADINGS):
         left = column * (CROP_SIDE + GAP) + 2
         cv2.putText(heading, text, (left, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
