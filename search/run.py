@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from search.storage import FINALE, LABEL, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
-from search.trial.evaluate import Score, mean_score, score_image
+from search.trial.evaluate import Score, mean_score, score_image, spread
 from search.trial.train import Diverged, Stopped, TrialResult, memory_mb, train
 from search.watch import StopSignals, Watch
 
@@ -68,7 +68,9 @@ def run(spec: StudySpec, options: Options) -> Outcome:
             study.enqueue_trial(
                 dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
             )
-    input_psnr_db = unchanged(split).psnr_db
+    val_megapixels = close(space.corners(spec.recipe)[0]).val_megapixels
+    judged = spread(split.val, val_megapixels)
+    input_psnr_db = unchanged(split, judged).psnr_db
     with (
         StopSignals() as stop,
         Progress(
@@ -77,7 +79,8 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     ):
         search = _Search(spec, options, study, split, stop, progress, started)
         progress.say(
-            f"{spec.name}: {split.note}; input {input_psnr_db:.2f} dB; {_device_name(options.device)}"
+            f"{spec.name}: {split.note}; {_device_name(options.device)}\n"
+            f"trials are scored on {len(judged)} validation pairs, input {input_psnr_db:.2f} dB"
         )
         if resumed:
             progress.say(
@@ -107,9 +110,9 @@ def open_data(spec: StudySpec, out: Path) -> Split:
     return split
 
 
-def unchanged(split: Split) -> Score:
-    """What the validation images, all of them, score as they are."""
-    pairs = (split.val.whole(index) for index in range(len(split.val)))
+def unchanged(split: Split, indices: Iterable[int]) -> Score:
+    """What these validation images score as they are."""
+    pairs = (split.val.whole(index) for index in indices)
     return mean_score([score_image(pair.degraded, pair.clean) for pair in pairs], step=0, seconds=0.0)
 
 
@@ -138,6 +141,7 @@ class _Search:
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
         self.stop, self.progress, self.started = stop, progress, started
+        self.study.pruner = storage.pruner()
         self.durations: list[float] = []
         self.bugs: list[str] = []
         self.spent_teramacs = 0.0
@@ -146,17 +150,15 @@ class _Search:
 
     def go(self) -> None:
         while self._search_goes_on():
-            self.one_trial()
+            self.study.sampler = storage.sampler(self.spec, storage.next_number(self.study))
+            self._work_on(self.study.ask())
         if not self.stop.requested and self.spec.finale > 0:
             self._finale()
         if not self.durations:
             self.progress.say(f"all {self.spec.trials} trials are done; a larger --trials searches on")
 
-    def one_trial(self) -> None:
-        """Ask, train, record. The trial ends as complete, pruned or failed, or goes back into the queue."""
-        self.study.sampler = storage.sampler(self.spec, storage.next_number(self.study))
-        self.study.pruner = storage.pruner()
-        trial = self.study.ask()
+    def _work_on(self, trial: optuna.Trial) -> None:
+        """Train, record. The trial ends as complete, pruned or failed, or goes back into the queue."""
         storage.claim(trial)
         started = time.monotonic()
         try:
@@ -282,9 +284,8 @@ class _Search:
         config = TrialConfig.model_validate_json(best.user_attrs["config"])
         spent = config.teramacs_per_step * best.user_attrs["steps_done"]
         training = best.user_attrs["seconds_per_step"] * best.user_attrs["steps_done"]
-        validation = max(
-            best.user_attrs["seconds"] - training, 0.0
-        )  # takes as long however long the training
+        # Validation takes as long, however long the training.
+        validation = max(best.user_attrs["seconds"] - training, 0.0)
         left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - validation
         teramacs = spent / training * left
         if self._trials_used_up():
@@ -293,8 +294,7 @@ class _Search:
             self.progress.say("no finale: the time left would not train the best recipe any longer")
             return
         attributes = {LABEL: "finale", FINALE: teramacs, REPLACED: best.user_attrs.get(REPLACED, {})}
-        self.study.enqueue_trial(best.params, user_attrs=attributes)
-        self.one_trial()
+        self._work_on(storage.start_again(self.study, best, attributes))
 
     def _show(self, state: TrialState, value: float | None, number: int) -> None:
         kinds: Mapping[TrialState, Literal["done", "pruned", "failed"]] = {

@@ -125,10 +125,10 @@ def pruner() -> optuna.pruners.BasePruner:
     """Ends a trial whose best rung so far is not among the top 30 % of the finished trials at that rung.
 
     Few trials fit into an evening on a small machine, so it is stricter than the median rule; rungs
-    are equal shares of equal compute, so ranks are comparable. The first two trials always
-    finish: something has to be measured against.
+    are equal shares of equal compute, so ranks are comparable. The first trial always finishes:
+    something has to be measured against.
     """
-    return optuna.pruners.PercentilePruner(30.0, n_startup_trials=2, n_warmup_steps=0)
+    return optuna.pruners.PercentilePruner(30.0, n_startup_trials=1, n_warmup_steps=0)
 
 
 def claim(trial: Trial) -> None:
@@ -136,6 +136,18 @@ def claim(trial: Trial) -> None:
     process = psutil.Process()
     owner = {"host": socket.gethostname(), "pid": process.pid, "since": process.create_time()}
     trial.set_user_attr(OWNER, owner)
+
+
+def start_again(study: Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> Trial:
+    """A new running trial with the settings of another. What waits in the queue goes on waiting."""
+    again = optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs=dict(attributes),
+    )
+    study.add_trial(again)
+    return Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
 
 
 def hand_back(study: Study, trial_id: int) -> None:

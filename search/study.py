@@ -134,7 +134,8 @@ def shipped() -> list[StudySpec]:
 
 def check(spec: StudySpec) -> None:
     """Build configs from all over the space; `SpaceError` with a dotted path for the first that cannot be."""
-    if leaves := list(space.open_leaves(spec.recipe.get("data", {}), "data")):
+    judged_by = {key: spec.recipe[key] for key in ("data", "val_megapixels") if key in spec.recipe}
+    if leaves := list(space.open_leaves(judged_by)):
         raise space.SpaceError(
             f"recipe.{leaves[0][0]}: cannot be open: all trials are scored on the same pairs"
         )

@@ -60,7 +60,7 @@ def main() -> None:
         split = study.close(space.fill(spec.recipe, space.RandomSuggester(0))).data.open(
             seed=0, cache=scratch
         )
-        print(f"{split.note}; input {unchanged(split).psnr_db:.2f} dB")
+        print(f"{split.note}; input {unchanged(split, range(len(split.val))).psnr_db:.2f} dB")
         print("| recipe | steps | training (s) | PSNR (dB) | SSIM |\n| --- | --- | --- | --- | --- |")
         recipes = [known for known in spec.first if known.name.startswith(options.recipes)]
         for number, known in enumerate(recipes):

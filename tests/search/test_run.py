@@ -282,6 +282,20 @@ def test_finale_trains_the_best_recipe_at_greater_length(
     assert finale.intermediate_values == {}
 
 
+def test_finale_does_not_wait_for_recipes_that_the_time_was_too_short_for(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    known = "".join(f'[[first]]\nname = "known {n}"\n"model.width" = 4\n' for n in range(3))
+    search(study_file(more=known), out, trials=1, finale=0.9)
+    states = [(trial.user_attrs.get("label"), trial.state) for trial in trials()]
+    assert states == [
+        ("known 0", TrialState.COMPLETE),
+        ("known 1", TrialState.WAITING),
+        ("known 2", TrialState.WAITING),
+        ("finale", TrialState.COMPLETE),
+    ]
+
+
 def test_same_command_again_only_does_what_is_left(study_file: StudyFile, out: Path, trials: Trials) -> None:
     path = study_file()
     command = ["run", "--study", str(path), "--out", str(out), "--quiet"]
