@@ -89,7 +89,7 @@ class Watch:
         self.progress.scored(score.psnr_db)
         if not settled or FINALE in self.trial.user_attrs:
             return
-        percent = round(100 * score.step / self.config.total_steps)
+        percent = self.config.rungs()[score.step]
         if percent not in self.reported:
             self.reported.add(percent)
             self.trial.report(score.psnr_db, percent)

@@ -72,7 +72,11 @@ class TrialConfig(BaseModel):
             return max(1, round(self.steps.teramacs / self.teramacs_per_step))
         return self.steps
 
-    def rungs(self) -> list[int]:
-        """The numbers of steps done after which the model is scored; the last is `total_steps`."""
-        total = self.total_steps
-        return sorted({max(1, round(total * n / self.evaluations)) for n in range(1, self.evaluations + 1)})
+    def rungs(self) -> dict[int, int]:
+        """Steps done at which the model is scored, each with its share of the run in percent.
+
+        The shares are the same for runs of any length, so that their scores compare; the last rung is
+        `total_steps`, 100. A run of fewer steps than evaluations has a rung at every step.
+        """
+        shares = [n / self.evaluations for n in range(1, self.evaluations + 1)]
+        return {max(1, round(self.total_steps * share)): round(100 * share) for share in shares}

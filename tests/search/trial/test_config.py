@@ -45,7 +45,7 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, Any], config: Callabl
 def test_rungs_are_evenly_spaced_and_end_with_the_last_step(
     steps: int, evaluations: int, config: Callable[..., TrialConfig]
 ) -> None:
-    rungs = config(steps=steps, evaluations=evaluations).rungs()
+    rungs = list(config(steps=steps, evaluations=evaluations).rungs())
     assert rungs[-1] == steps
     assert rungs[0] >= 1
     assert len(rungs) == min(steps, evaluations)
@@ -66,8 +66,14 @@ def test_equal_compute_gives_steps_inverse_to_cost(
     )
     assert trial.teramacs_per_step == pytest.approx(per_step)
     assert trial.total_steps == round(0.01 / per_step)
-    assert trial.rungs()[-1] == trial.total_steps
+    assert list(trial.rungs())[-1] == trial.total_steps
 
 
 def test_compute_below_one_step_is_one_step(config: Callable[..., TrialConfig]) -> None:
     assert config(steps={"teramacs": 1e-12}).total_steps == 1
+
+
+def test_rungs_of_runs_of_any_length_have_the_same_shares(config: Callable[..., TrialConfig]) -> None:
+    assert config(steps=9, evaluations=4).rungs() == {2: 25, 4: 50, 7: 75, 9: 100}
+    assert config(steps=1000, evaluations=4).rungs() == {250: 25, 500: 50, 750: 75, 1000: 100}
+    assert config(steps=1, evaluations=4).rungs() == {1: 100}
