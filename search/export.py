@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import logging
 import shutil
 import warnings
 from collections.abc import Callable
@@ -148,8 +149,9 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> float:
     multiple = int(model.size_multiple)  # type: ignore[arg-type]
     example = torch.rand(1, channels, 4 * multiple, 6 * multiple)
     height, width = torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC
+    # The exporter misses torchvision, which nothing here uses, and its libraries use deprecated names.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # The exporter's own libraries use what torch and numpy have deprecated.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             _Body(model),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 STATE = "state.pt"
@@ -50,7 +50,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
     """The state dict of `model` as safetensors, float32, whole or not at all."""
     tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial)
+    partial.write_bytes(save(tensors))  # `save_file` would make it readable by its owner only
     partial.replace(path)
 
 

@@ -51,7 +51,7 @@ def background_division(side: int, median: int) -> Filter:
 def candidates() -> Iterator[tuple[str, Filter]]:
     yield "unchanged", lambda image: image
     for strength, ratio, (template, window) in itertools.product(
-        (1.5, 2.0, 2.5, 3.0, 4.0, 6.0), (1.0, 2.0), ((3, 15), (7, 21))
+        (1.0, 2.0, 3.0, 4.0, 5.0), (1.0, 2.0, 3.0), ((3, 15), (3, 21), (7, 21))
     ):
         name = (
             f"non-local means h={strength:g} hColor={strength * ratio:g} template={template} window={window}"
