@@ -86,7 +86,7 @@ def spread(pairs: PairSet, megapixels: float) -> list[int]:
     for count in range(len(order), 1, -1):
         picked = [order[(2 * n + 1) * len(order) // (2 * count)] for n in range(count)]
         if sum(math.prod(pairs.size(index)) for index in picked) <= megapixels * 1e6:
-            return picked
+            return sorted(picked)
     return [order[len(order) // 2]]
 
 

@@ -88,7 +88,7 @@ def test_what_cannot_be_searched_is_refused_by_its_dotted_path(leaf: Any, messag
 
 @pytest.mark.parametrize("leaf", [{"low": "1", "high": 2}, {"low": True, "high": 2}, {"choices": 3}], ids=str)
 def test_bounds_and_choices_of_the_wrong_kind_are_refused(leaf: Any) -> None:
-    with pytest.raises(SpaceError, match=r"^model\.width: (low|choices): Input should be a valid"):
+    with pytest.raises(SpaceError, match=r"^recipe\.model\.width: (low|choices): Input should be a valid"):
         space.corners({"model": {"width": leaf}})
 
 

@@ -100,11 +100,13 @@ def test_weights_that_break_off_leave_the_weights_before(
     checkpoint.save_weights(path, model)
     before = path.read_bytes()
 
-    def half(tensors: object, path: Path) -> None:
-        Path(path).write_bytes(before[:20])
+    write_bytes = Path.write_bytes
+
+    def half(self: Path, content: bytes) -> int:
+        write_bytes(self, content[:20])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save_weights(path, torch.nn.Linear(3, 2))
     assert path.read_bytes() == before

@@ -105,9 +105,9 @@ class Degraded:
 
 def test_subset_spans_the_range_of_degradation() -> None:
     val = Degraded(10, 0.5, 0.1, 0.9, 0.3, 0.7, 0.2)
-    assert spread(val, 600e-6) == [1, 5, 3, 0, 4, 2]
-    assert spread(val, 399e-6) == [5, 0, 2]
-    assert spread(val, 299e-6) == [5, 4]
+    assert spread(val, 600e-6) == [0, 1, 2, 3, 4, 5]
+    assert spread(val, 399e-6) == [0, 2, 5]
+    assert spread(val, 299e-6) == [4, 5]
 
 
 def test_subset_has_at_least_one_image_and_never_exceeds_its_pixels_otherwise() -> None:
