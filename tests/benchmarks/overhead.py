@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from search import storage
+
 PROGRAM = """
 import sys, time
 import search.run, search.trial.train
@@ -44,10 +46,12 @@ def main() -> None:
         scratch = Path(folder)
         probe = scratch / "probe.toml"
         probe.write_text(_study("probe", steps=20), encoding="utf-8")
-        warm, _ = _run(probe, scratch / "warm", 1)
-        _, inside = _run(probe, scratch / "probe", 1)
+        warm, _ = _run(probe, scratch / "runs", 1)
+        database = storage.default_url(scratch / "runs")
+        (trial,) = storage.load_study("probe", database).get_trials()
+        steps = round(options.seconds / trial.user_attrs["seconds_per_step"])
         study = scratch / "study.toml"
-        study.write_text(_study("study", steps=round(20 * options.seconds / inside)), encoding="utf-8")
+        study.write_text(_study("study", steps), encoding="utf-8")
         whole, inside = _run(study, scratch / "runs", options.trials)
     print(f"first run in a fresh folder, with making the embedded data: {warm:.1f} s")
     print(f"{options.trials} trials: {whole:.1f} s, of these {inside:.1f} s training and validation")
