@@ -20,8 +20,8 @@ INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 2 a mistake of the user's, 130 stopped by Ctrl-C."""
     options = _parser().parse_args(arguments)
-    # Read once, when torch loads. Threads that spin as long as they do by default make training on a busy
-    # machine several times slower; those that never spin lose on an idle one (tests/benchmarks/busy.py).
+    # Read once, when torch loads. Threads that spin for long hold up whoever shares their cores, those
+    # that never spin lose on an idle machine: a short spin is a compromise (tests/benchmarks/busy.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         return int(options.function(options))
