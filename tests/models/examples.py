@@ -1,0 +1,30 @@
+"""One small configuration of every model, for the tests that hold for all of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from models import DnCNNConfig, KBNetSConfig
+
+
+@dataclass(frozen=True)
+class Example:
+    """A model small enough for a test."""
+
+    name: str
+    config: Any
+    silent: tuple[str, ...] = ()
+    """Endings of parameter names without gradient, because a norm that follows cancels them."""
+
+
+EXAMPLES = [
+    Example("kbnet_s", KBNetSConfig(width=8, encoder_blocks=(1, 1), middle_blocks=1, decoder_blocks=(1, 1))),
+    Example("dncnn_r", DnCNNConfig(width=8, layers=8)),
+    Example("dncnn_br", DnCNNConfig(width=8, layers=5, batch_norm=True), silent=("bias",)),
+]
+
+
+def each(**options: Any) -> pytest.MarkDecorator:
+    """Runs a test once for each example."""
+    return pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name, **options)
