@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from data import Split
 from models import ModelConfig
 from models.padding import pad_to_multiple
-from search import card, pictures, storage
+from search import card, pictures, storage, winners
 from search.errors import UserError
 from search.storage import FrozenTrial
 from search.trial import checkpoint
@@ -47,23 +47,9 @@ def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None
     reach its stored score again, or if `target` holds something else.
     """
     study = storage.load_study(name, url)
-    trial = storage.best_trial(study)
-    if trial is None:
-        raise UserError(
-            f"study {name!r} has no finished trial yet; `python -m search run --study {name}` goes on"
-        )
+    winner = winners.load(study, out)
+    trial, config, model = winner.trial, winner.config, winner.model
     _refuse_foreign_folder(target)
-    config = TrialConfig.model_validate_json(trial.user_attrs["config"])
-    weights = out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
-    if not weights.is_file():
-        raise UserError(
-            f"{weights}: the weights of the best trial ({trial.number}) are gone; is --out right?"
-        )
-    model = config.model.build().eval()
-    try:
-        checkpoint.load_weights(weights, model)
-    except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{weights}: damaged: {str(error).splitlines()[0]}") from None
     split = config.data.open(seed=0, cache=out)
     say(f"trial {trial.number}: scoring {len(split.val)} validation pairs again")
     scores, inputs = _validate(model, split, config, trial)
@@ -76,7 +62,7 @@ def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None
     settings = _settings(config, model, name, trial, difference)
     (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     _compare_reloaded(partial, model, split)
-    pictures.save_strip(partial / "sample.png", config.model, weights, split.val, CPU)
+    pictures.save_strip(partial / "sample.png", config.model, winner.weights, split.val, CPU)
     card.write(partial / CARD, study, trial, config, split, scores, inputs, settings)
     _replace(partial, target)
     total = mean_score(scores, step=0, seconds=0.0)
@@ -116,11 +102,7 @@ def _validate(
     model: nn.Module, split: Split, config: TrialConfig, trial: FrozenTrial
 ) -> tuple[list[ImageScore], list[ImageScore]]:
     """Scores of all validation images, restored and degraded; refuses a model that misses its stored score."""
-    if split.fingerprint != trial.user_attrs["data"]:
-        raise UserError(
-            f"trial {trial.number} was scored on other images: the files of the study's data have changed since; "
-            "put them back, or run the study under a new --name"
-        )
+    winners.refuse_other_images(trial, split)
     pairs = [split.val.whole(index) for index in range(len(split.val))]
     scores = evaluate(model, pairs, Precision("fp32", CPU))
     judged = [scores[index] for index in spread(split.val, config.val_megapixels)]

@@ -1,0 +1,57 @@
+"""The best trial of a study, as a model that restores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import nn
+
+from data import Split
+from search import storage
+from search.errors import UserError
+from search.storage import FrozenTrial, Study
+from search.trial import checkpoint
+from search.trial.config import TrialConfig
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A trial, what it was trained by, and its averaged weights: in a file, and in `model` on the CPU."""
+
+    trial: FrozenTrial
+    config: TrialConfig
+    weights: Path
+    model: nn.Module
+
+
+def load(study: Study, out: Path) -> Winner:
+    """The complete trial with the highest score.
+
+    Raises `UserError` if there is none, or if its weights are gone or damaged.
+    """
+    name, trial = study.study_name, storage.best_trial(study)
+    if trial is None:
+        raise UserError(
+            f"study {name!r} has no finished trial yet; `python -m search run --study {name}` goes on"
+        )
+    config = TrialConfig.model_validate_json(trial.user_attrs["config"])
+    weights = out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
+    if not weights.is_file():
+        raise UserError(
+            f"{weights}: the weights of the best trial ({trial.number}) are gone; is --out right?"
+        )
+    model = config.model.build().eval()
+    try:
+        checkpoint.load_weights(weights, model)
+    except (RuntimeError, SafetensorError) as error:
+        raise UserError(f"{weights}: damaged: {str(error).splitlines()[0]}") from None
+    return Winner(trial, config, weights, model)
+
+
+def refuse_other_images(trial: FrozenTrial, split: Split) -> None:
+    """Raises `UserError` unless the trial was trained and scored on the images of `split`."""
+    if split.fingerprint != trial.user_attrs["data"]:
+        raise UserError(
+            f"trial {trial.number} was scored on other images: the files of the study's data have changed since; "
+            "put them back, or run the study under a new --name"
+        )
