@@ -6,7 +6,8 @@ from pydantic import Field
 
 from models.dncnn import DnCNN, DnCNNConfig
 from models.kbnet_s import KBNetS, KBNetSConfig
+from models.srresnet import SRResNet, SRResNetConfig
 
-ModelConfig = Annotated[KBNetSConfig | DnCNNConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[KBNetSConfig | DnCNNConfig | SRResNetConfig, Field(discriminator="kind")]
 
-__all__ = ["DnCNN", "DnCNNConfig", "KBNetS", "KBNetSConfig", "ModelConfig"]
+__all__ = ["DnCNN", "DnCNNConfig", "KBNetS", "KBNetSConfig", "ModelConfig", "SRResNet", "SRResNetConfig"]

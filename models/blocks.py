@@ -1,6 +1,7 @@
 """Layers that several networks share."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -77,3 +78,68 @@ class GlobalMean(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.to(torch.promote_types(x.dtype, torch.float32)).mean((2, 3), keepdim=True)
+
+
+NormKind = Literal["none", "batch", "instance", "layer", "group"]
+ActivationKind = Literal["relu", "prelu", "gelu", "silu", "glu"]
+
+
+class GroupNorm2d(nn.Module):
+    """Every image normalised over all pixels of each group of channels, then scaled and shifted per channel.
+
+    (N, C, H, W) to the same shape (arXiv 1803.08494); with as many groups as channels it is instance
+    norm (arXiv 1607.08022). Statistics are taken in float32 at least; under autocast the result has
+    the autocast type. A group that is a single number becomes its shift: 1x1 images pass in any mode.
+    """
+
+    def __init__(self, groups: int, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.groups = groups
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = compute_dtype(x)
+        with full_precision(x):
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            # Not F.group_norm or F.instance_norm: they refuse groups of one number.
+            return torch.group_norm(wide, self.groups, self.weight, self.bias, self.eps).to(result)
+
+
+def make_norm(kind: NormKind, channels: int, groups: int) -> nn.Module:
+    """A normalisation of (N, channels, H, W); `groups` is read by "group" alone and divides `channels`.
+
+    "batch" cannot be trained on a single pixel, as it sees one number per channel; the others can.
+    """
+    match kind:
+        case "none":
+            return nn.Identity()
+        case "batch":
+            return nn.BatchNorm2d(channels)
+        case "instance":
+            return GroupNorm2d(channels, channels)
+        case "layer":
+            return LayerNorm2d(channels)
+        case "group":
+            return GroupNorm2d(groups, channels)
+
+
+def make_activation(kind: ActivationKind) -> nn.Module:
+    """An activation. "glu" halves the channels, so what comes before it has `activation_factor` as many."""
+    match kind:
+        case "relu":
+            return nn.ReLU()
+        case "prelu":
+            return nn.PReLU()
+        case "gelu":
+            return nn.GELU()
+        case "silu":
+            return nn.SiLU()
+        case "glu":
+            return nn.GLU(dim=1)
+
+
+def activation_factor(kind: ActivationKind) -> int:
+    """How many channels an activation takes for each that it gives: 2 if gated (arXiv 1612.08083), else 1."""
+    return 2 if kind == "glu" else 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models import DnCNNConfig, KBNetSConfig
+from models import DnCNNConfig, KBNetSConfig, SRResNetConfig
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,25 @@ EXAMPLES = [
     Example("kbnet_s", KBNetSConfig(width=8, encoder_blocks=(1, 1), middle_blocks=1, decoder_blocks=(1, 1))),
     Example("dncnn_r", DnCNNConfig(width=8, layers=8)),
     Example("dncnn_br", DnCNNConfig(width=8, layers=5, batch_norm=True), silent=("bias",)),
+    Example("srresnet_basic", SRResNetConfig(width=8, blocks=2)),
+    Example(
+        "srresnet_bottleneck_batch_prelu",
+        SRResNetConfig(width=8, blocks=1, block="bottleneck", norm="batch", activation="prelu"),
+    ),
+    Example(
+        "srresnet_layer_glu",
+        SRResNetConfig(width=8, blocks=1, norm="layer", activation="glu", residual_scale=0.5),
+    ),
+    Example(
+        "srresnet_group_silu",
+        SRResNetConfig(width=8, blocks=1, norm="group", activation="silu", channel_normalize="input"),
+    ),
+    Example(
+        "srresnet_instance_gelu",
+        SRResNetConfig(
+            width=8, blocks=1, norm="instance", activation="gelu", channel_normalize="input_and_output"
+        ),
+    ),
 ]
 
 
