@@ -15,8 +15,6 @@ def parts(folder: Path) -> dict[str, Path]:
 
     A train folder without a val folder is split too.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder")
     inside = _subfolders(folder)
     val = [inside[name] for name in VAL_NAMES if name in inside]
     if "train" not in inside:
@@ -81,6 +79,8 @@ def matched(scan: Path, clean: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder")
     return {
         path.name.lower(): path
         for path in sorted(folder.iterdir())

@@ -59,6 +59,12 @@ class PairsConfig(BaseModel):
         )
         return open_files(train, val, self.channels, how, cache)
 
+    def open_all(self, *, cache: Path) -> "FolderPairs":
+        """Decodes all pairs of DIR/{scan,clean} as one set: images to judge by, none to train on."""
+        files = folders.matched(*folders.sides(self.dir, self.scan_dir, self.clean_dir))
+        _, pixels, _ = _decoded([path for pair in files.values() for path in pair], self.channels, cache)
+        return FolderPairs(list(files), pixels[::2], pixels[1::2])
+
 
 class FolderPairs:
     """Pairs whose pixels are decoded: a `PairSet`."""
@@ -102,10 +108,7 @@ def open_files(
 ) -> Split:
     """Decodes (degraded, clean) files by name into a Split; `how` ends its note."""
     paths = [path for files in (train, val) for pair in files.values() for path in pair]
-    headers = store.read_headers(paths)
-    _check_sizes(paths, headers)
-    number = channel_count(headers, channels)
-    pixels, digest = store.load(paths, headers, number, cache)
+    number, pixels, digest = _decoded(paths, channels, cache)
     cutoff = 2 * len(train)
     return Split(
         train=FolderPairs(list(train), pixels[:cutoff:2], pixels[1:cutoff:2]),
@@ -114,6 +117,16 @@ def open_files(
         fingerprint=place_key(digest, *train, "", *val),
         note=f"{len(train)} train / {len(val)} val pairs, {store.kind(pixels)}, {how}",
     )
+
+
+def _decoded(
+    paths: Sequence[Path], channels: Literal["auto", 1, 3], cache: Path
+) -> tuple[int, list[Pixels], str]:
+    """Channel count, (C, H, W) pixels and their digest, of files in which degraded and clean ones take turns."""
+    headers = store.read_headers(paths)
+    _check_sizes(paths, headers)
+    number = channel_count(headers, channels)
+    return number, *store.load(paths, headers, number, cache)
 
 
 def channel_count(headers: Sequence[Header], wanted: Literal["auto", 1, 3]) -> int:

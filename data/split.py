@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+import torch
 
 from data.crops import Crop
 from data.images import DataError, Pair
@@ -49,6 +50,32 @@ class Split:
     """16 hex digits that change with any pixel, name or side of the split, but not with the place on disk."""
     note: str
     """One line for people: how many pairs, of what kind, and where the split comes from."""
+
+
+def shared(pairs: PairSet, split: Split) -> dict[str, str]:
+    """The pairs with a side whose pixels are those of a side of a pair in `split`: name -> "train NAME".
+
+    For images of one channel count; the depth of the files does not matter.
+    """
+    known = {
+        digest: f"{part} {images.name(index)}"
+        for part, images in (("train", split.train), ("val", split.val))
+        for index in range(len(images))
+        for digest in _digests(images.whole(index))
+    }
+    found = {}
+    for index in range(len(pairs)):
+        twins = [known[digest] for digest in _digests(pairs.whole(index)) if digest in known]
+        if twins:
+            found[pairs.name(index)] = twins[0]
+    return found
+
+
+def _digests(pair: Pair) -> list[tuple[torch.Size, bytes]]:
+    """What tells images by their decoded pixels, for both sides."""
+    return [
+        (side.shape, hashlib.sha256(side.numpy().tobytes()).digest()) for side in (pair.degraded, pair.clean)
+    ]
 
 
 def divided(

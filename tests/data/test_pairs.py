@@ -139,7 +139,30 @@ def test_config_survives_json_and_refuses_unknown_settings(tmp_path: Path) -> No
             PairsConfig.model_validate({"dir": str(tmp_path), **wrong})
 
 
+def test_all_pairs_of_a_folder_open_as_one_set(make_pairs: MakePairs, tmp_path: Path) -> None:
+    config = PairsConfig(dir=make_pairs("b", "a", scan="noisy", clean="gt"))
+    pairs = config.open_all(cache=tmp_path)
+    assert [pairs.name(index) for index in range(len(pairs))] == ["a", "b"]
+    assert torch.equal(pairs.whole(1).clean, to_tensor(noise_image(0)))
+    assert torch.equal(pairs.whole(1).degraded, to_tensor(255 - noise_image(0)))
+    assert not (tmp_path / "data").exists()  # nothing is split, nothing is written down
+
+
+def test_one_pair_is_enough_to_judge_by(make_pairs: MakePairs, tmp_path: Path) -> None:
+    assert len(PairsConfig(dir=make_pairs("a")).open_all(cache=tmp_path)) == 1
+
+
 # What bad input gets.
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "file", "set"])
+def test_folder_without_pairs_to_judge_by_is_named(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=rf"{folder}: (no such folder|not a folder|no folder named scan, .*train)"
+    ):
+        PairsConfig(dir=tmp_path / folder).open_all(cache=tmp_path)
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

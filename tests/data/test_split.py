@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.images import DataError
 from data.pairs import PairsConfig
-from data.split import held_out
-from tests.data.conftest import MakePairs
+from data.split import held_out, shared
+from tests.data.conftest import MakePairs, noise_image, save
 
 NAMES = [f"{number:02}" for number in range(20)]
 
@@ -74,3 +75,29 @@ def test_opened_folder_names_its_record_and_shares_no_image(make_pairs: MakePair
     assert (len(train), len(val), train & val) == (8, 2, set())
     (record,) = (tmp_path / "runs/data").glob("split-set-*.json")
     assert str(record) in split.note
+
+
+def test_images_that_are_in_a_split_are_found_by_their_pixels(make_pairs: MakePairs, tmp_path: Path) -> None:
+    make_pairs("a", "b", folder="set/train")  # clean images of seed 0 and 1, scans their inverse
+    make_pairs("c", folder="set/val")  # seed 0 again
+    split = PairsConfig(dir=tmp_path / "set").open(seed=0, cache=tmp_path)
+    for name, scan, clean in (
+        ("same clean", noise_image(7), noise_image(1)),
+        ("scan of another as clean", noise_image(8), 255 - noise_image(1)),
+        ("same at 16 bit", noise_image(9), noise_image(1).astype(np.uint16) * 257),
+        ("one value off", noise_image(7), noise_image(1) ^ np.eye(17, 23, dtype=np.uint8)[..., None]),
+        ("other shape", noise_image(7).reshape(23, 17, 3), noise_image(1).reshape(23, 17, 3)),
+    ):
+        save(tmp_path / "test/scan" / f"{name}.tif", scan)
+        save(tmp_path / "test/clean" / f"{name}.png", clean)
+    pairs = PairsConfig(dir=tmp_path / "test").open_all(cache=tmp_path)
+    assert shared(pairs, split) == {
+        "same clean": "train b",
+        "scan of another as clean": "train b",
+        "same at 16 bit": "train b",
+    }
+
+
+def test_an_image_of_the_split_itself_is_found(make_pairs: MakePairs, tmp_path: Path) -> None:
+    split = PairsConfig(dir=make_pairs("a", "b")).open(seed=0, cache=tmp_path)
+    assert set(shared(split.val, split)) == {split.val.name(0)}
