@@ -6,8 +6,22 @@ from pydantic import Field
 
 from models.dncnn import DnCNN, DnCNNConfig
 from models.kbnet_s import KBNetS, KBNetSConfig
+from models.pix2pix import Pix2Pix, Pix2PixConfig
 from models.srresnet import SRResNet, SRResNetConfig
 
-ModelConfig = Annotated[KBNetSConfig | DnCNNConfig | SRResNetConfig, Field(discriminator="kind")]
+ModelConfig = Annotated[
+    KBNetSConfig | DnCNNConfig | SRResNetConfig | Pix2PixConfig,
+    Field(discriminator="kind"),
+]
 
-__all__ = ["DnCNN", "DnCNNConfig", "KBNetS", "KBNetSConfig", "ModelConfig", "SRResNet", "SRResNetConfig"]
+__all__ = [
+    "DnCNN",
+    "DnCNNConfig",
+    "KBNetS",
+    "KBNetSConfig",
+    "ModelConfig",
+    "Pix2Pix",
+    "Pix2PixConfig",
+    "SRResNet",
+    "SRResNetConfig",
+]

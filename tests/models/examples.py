@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models import DnCNNConfig, KBNetSConfig, SRResNetConfig
+from models import DnCNNConfig, KBNetSConfig, Pix2PixConfig, SRResNetConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,13 @@ EXAMPLES = [
             width=8, blocks=1, norm="instance", activation="gelu", channel_normalize="input_and_output"
         ),
     ),
+    Example("pix2pix_batch", Pix2PixConfig(width=8, depth=4)),
+    Example(
+        "pix2pix_instance",
+        Pix2PixConfig(width=8, depth=3, norm="instance", dropout=0.0, output="residual"),
+        silent=("bias",),
+    ),
+    Example("pix2pix_no_norm", Pix2PixConfig(width=4, depth=3, norm="none", dropout=0.2)),
 ]
 
 
