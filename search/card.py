@@ -41,7 +41,7 @@ def write(
         "## Scores",
         f"{len(scores)} validation pairs that training never saw (but the choice of this recipe did), "
         "8-bit, mean over images.",
-        _table(
+        table(
             ["", "PSNR (dB)", "SSIM", "MAE (0 to 1)"],
             [
                 ["degraded input", *_numbers(degraded.psnr_db, degraded.ssim, degraded.mae)],
@@ -58,7 +58,7 @@ def write(
         f"{_count(trials, TrialState.PRUNED)} pruned, {_count(trials, TrialState.FAIL)} failed.",
         f"![learning curves]({CURVE})",
         "Settings that the search chose:",
-        _table(["setting", "value"], [[f"`{name}`", f"`{value}`"] for name, value in trial.params.items()]),
+        table(["setting", "value"], [[f"`{name}`", f"`{value}`"] for name, value in trial.params.items()]),
         "## Use",
         "From Python, with this program installed:",
         _code(
@@ -113,7 +113,7 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
     )
     note = "Scored on the validation images that the search uses. Each of them had the compute of one trial"
     note += ", this model that of the finale." if FINALE in best.user_attrs else ", and so had this model."
-    return note + "\n\n" + _table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
+    return note + "\n\n" + table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
 
 
 def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> None:
@@ -149,7 +149,8 @@ def _count(trials: list[FrozenTrial], state: TrialState) -> int:
     return sum(trial.state == state for trial in trials)
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

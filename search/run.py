@@ -13,7 +13,7 @@ from typing import Any, Literal
 import optuna
 import torch
 
-from data import Split
+from data import DataConfig, Split
 from models.cost import count_macs, count_parameters
 from search import pictures, space, storage
 from search.errors import UserError
@@ -79,7 +79,7 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     ):
         search = _Search(spec, options, study, split, stop, progress, started)
         progress.say(
-            f"{spec.name}: {split.note}; {_device_name(options.device)}\n"
+            f"{spec.name}: {split.note}; {device_name(options.device)}\n"
             f"trials are scored on {len(judged)} validation pairs, input {input_psnr_db:.2f} dB"
         )
         if resumed:
@@ -98,16 +98,25 @@ def run(spec: StudySpec, options: Options) -> Outcome:
 
 def open_data(spec: StudySpec, out: Path) -> Split:
     """The pairs that a study works on. The split never depends on the study's seed."""
-    tree = space.fill(spec.recipe, space.RandomSuggester(0))
-    split = close(tree).data.open(seed=0, cache=out)
+    split = data_of(spec).open(seed=0, cache=out)
+    check_channels(spec, split.channels)
+    return split
+
+
+def data_of(spec: StudySpec) -> DataConfig:
+    """Where the pairs of a study come from: never an open leaf."""
+    return close(space.fill(spec.recipe, space.RandomSuggester(0))).data
+
+
+def check_channels(spec: StudySpec, channels: int) -> None:
+    """Raises `UserError` if the recipe fixes another number of channels than the images have."""
     for corner in space.corners(spec.recipe):
-        fixed = corner["model"].get("channels", split.channels)
-        if fixed != split.channels:
+        fixed = corner["model"].get("channels", channels)
+        if fixed != channels:
             raise UserError(
-                f"recipe.model.channels is {fixed}, but the images have {split.channels}: "
+                f"recipe.model.channels is {fixed}, but the images have {channels}: "
                 f"leave it out, or set recipe.data.channels = {fixed}"
             )
-    return split
 
 
 def unchanged(split: Split, indices: Iterable[int]) -> Score:
@@ -188,6 +197,7 @@ class _Search:
             value = result.score.psnr_db
             storage.record(trial, _facts(result))
         except Stopped as stopped:
+            storage.record(trial, {"seconds": watch.seconds()})
             storage.hand_back(self.study, trial._trial_id)
             self.progress.say(f"{name}: stopped {stopped}, kept to go on")
             return
@@ -246,7 +256,7 @@ class _Search:
             "steps": config.total_steps,
             "seed": config.seed,
             "data": self.split.fingerprint,
-            "device": _device_name(self.options.device),
+            "device": device_name(self.options.device),
             "versions": json.dumps(
                 {
                     "python": platform.python_version(),
@@ -326,7 +336,8 @@ def _short(params: Mapping[str, Any]) -> str:
     return "  " + " ".join(shown)
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """The device, for people: "cpu (2 threads)"."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"cpu ({torch.get_num_threads()} threads)"

@@ -38,7 +38,7 @@ def default_url(out: Path) -> str:
     return f"sqlite:///{(out / 'search.db').as_posix()}"
 
 
-def make_writable(folder: Path) -> None:
+def make_writable(folder: Path, flag: str = "--out") -> None:
     """Create `folder`, or say in one line why nothing can be written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def make_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot write here: {error.strerror}; --out names another folder"
+            f"{folder}: cannot write here: {error.strerror}; {flag} names another folder"
         ) from None
 
 
@@ -72,8 +72,12 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         raise UserError(f"{_without_password(url)}: cannot be opened: {_first_line(error)}") from None
 
 
+class ChangedRecipe(UserError):
+    """A study of that name has another recipe, or other data."""
+
+
 def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Study:
-    """The Optuna study of `spec`, made if it is new. Refuses a changed recipe under an old name."""
+    """The Optuna study of `spec`, made if it is new. Raises `ChangedRecipe` for a changed one under an old name."""
     database = open_database(url, create=True)
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
@@ -87,7 +91,7 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
             study.set_metric_names(["PSNR (dB)"])
     elif changes := _differences(json.loads(stored), spec.recipe):
         if not continue_with_changes:
-            raise UserError(
+            raise ChangedRecipe(
                 f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"
                 f"Either start a new study (--name {spec.name}-2), or go on in the old one with "
                 "--continue-with-changes (scores are then only comparable where the data are the same)"

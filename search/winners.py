@@ -53,5 +53,5 @@ def refuse_other_images(trial: FrozenTrial, split: Split) -> None:
     if split.fingerprint != trial.user_attrs["data"]:
         raise UserError(
             f"trial {trial.number} was scored on other images: the files of the study's data have changed since; "
-            "put them back, or run the study under a new --name"
+            "put them back, or start a new study (run --name, compare --label)"
         )
