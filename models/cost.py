@@ -12,13 +12,16 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def count_macs(model: nn.Module, channels: int, height: int, width: int) -> int:
-    """Multiply-accumulates of matrix products and convolutions for one image of that size.
+def count_macs(model: nn.Module, channels: int, height: int, width: int, inputs: int = 1) -> int:
+    """Multiply-accumulates of matrix products and convolutions for one image (or `inputs` images) of that size.
 
     Includes the products of kernel basis attention, as its definition needs them, whichever way
-    they are computed; published tables of KBNet leave them out. Nothing is computed.
+    they are computed; published tables of KBNet leave them out. Nothing is computed. A model without
+    parameters has no such products: 0.
     """
+    if count_parameters(model) == 0:
+        return 0
     hollow = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        hollow(torch.empty(1, channels, height, width, device="meta"))
+        hollow(*(torch.empty(1, channels, height, width, device="meta") for _ in range(inputs)))
     return int(counter.get_total_flops()) // 2

@@ -1,15 +1,16 @@
 """TrialConfig: all that one training run depends on."""
 
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data import DataConfig, DemoConfig
 from data.crops import Augmentation
 from models import ModelConfig
 from models.cost import count_macs
-from search.trial.losses import L1Config, LossConfig
+from search.trial.adversarial import ObjectiveConfig
+from search.trial.losses import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
 from search.trial.precision import PrecisionName
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
@@ -44,7 +45,7 @@ class TrialConfig(BaseModel):
     data: DataConfig = DemoConfig()
     steps: Steps = Field(description="optimizer steps, or { teramacs = ... } for equal compute")
     crops: CropsConfig = CropsConfig()
-    loss: LossConfig = L1Config()
+    loss: ObjectiveConfig = L1Config()
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = ConstantCooldownConfig()
     sparsity: SparsityConfig = DenseConfig()
@@ -59,11 +60,21 @@ class TrialConfig(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, crops and augmentation")
 
+    @model_validator(mode="after")
+    def _loss_can_judge_the_crops(self) -> Self:
+        smallest = self.loss.smallest_patch
+        if self.crops.patch < smallest:
+            raise ValueError(
+                f"crops.patch is {self.crops.patch}, but loss {self.loss.kind!r} as set needs {smallest} or more"
+            )
+        return self
+
     @cached_property
     def teramacs_per_step(self) -> float:
-        """10^12 multiply-adds of one training step, forward and backward."""
-        forward = count_macs(self.model.build(), self.model.channels, self.crops.patch, self.crops.patch)
-        return BACKWARD_COST * forward * self.crops.batch / 1e12
+        """10^12 multiply-adds of one training step, forward and backward, networks of the loss included."""
+        channels, patch = self.model.channels, self.crops.patch
+        forward = count_macs(self.model.build(), channels, patch, patch)
+        return (BACKWARD_COST * forward + self.loss.macs(channels, patch)) * self.crops.batch / 1e12
 
     @cached_property
     def total_steps(self) -> int:

@@ -7,31 +7,53 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from search.trial.objective import ImageObjective, Objective
+from search.trial.precision import Precision
 
-class L1Config(BaseModel):
-    """Mean absolute error."""
+
+class ImageLossConfig(BaseModel):
+    """Settings of a loss that needs the restored and the clean image and nothing else."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def build(self) -> nn.Module:
+        """The loss: restored and clean (N, C, H, W) in, a scalar out."""
+        raise NotImplementedError
+
+    def objective_for(self, channels: Literal[1, 3], precision: Precision) -> Objective:
+        return ImageObjective(self.build().to(precision.device))
+
+    def macs(self, channels: Literal[1, 3], patch: int) -> int:
+        """Multiply-adds of networks inside the loss, per crop and training step."""
+        return 0
+
+    @property
+    def smallest_patch(self) -> int:
+        """The smallest side in pixels of crops that the loss can judge."""
+        return 1
+
+
+class L1Config(ImageLossConfig):
+    """Mean absolute error."""
+
     kind: Literal["l1"] = "l1"
 
     def build(self) -> nn.Module:
         return nn.L1Loss()
 
 
-class MSEConfig(BaseModel):
+class MSEConfig(ImageLossConfig):
     """Mean squared error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["mse"] = "mse"
 
     def build(self) -> nn.Module:
         return nn.MSELoss()
 
 
-class CharbonnierConfig(BaseModel):
+class CharbonnierConfig(ImageLossConfig):
     """A smooth L1: sqrt(difference^2 + epsilon^2), averaged."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["charbonnier"] = "charbonnier"
     epsilon: float = Field(
         1e-3, gt=0, le=1, description="width of the rounded tip, in units of image intensity"
@@ -41,10 +63,9 @@ class CharbonnierConfig(BaseModel):
         return Charbonnier(self.epsilon)
 
 
-class PSNRConfig(BaseModel):
+class PSNRConfig(ImageLossConfig):
     """Negative PSNR in dB, per image (the loss of NAFNet's published recipes)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["psnr"] = "psnr"
 
     def build(self) -> nn.Module:

@@ -16,6 +16,7 @@ from search.trial import checkpoint
 from search.trial.average import Average
 from search.trial.config import TrialConfig
 from search.trial.evaluate import ImageScore, Score, evaluate, mean_score, spread
+from search.trial.objective import Objective
 from search.trial.optimizers import set_learning_rate
 from search.trial.precision import Precision
 from search.trial.sparsity import Mask, Phase, enter_phase
@@ -80,10 +81,10 @@ def train(
     val_pairs = [split.val.whole(i) for i in spread(split.val, config.val_megapixels)]
     rung_pairs = [split.val.whole(i) for i in spread(split.val, config.rung_megapixels)]
     model = config.model.build().to(device)
-    loss_fn = config.loss.build().to(device)
     optimizer = config.optimizer.build(model)
     precision = Precision(config.precision, device)
-    run = _Run(config, model, Average(model, config.ema_decay), optimizer, precision, folder)
+    objective = config.loss.objective_for(config.model.channels, precision)
+    run = _Run(config, model, Average(model, config.ema_decay), optimizer, precision, objective, folder)
     rungs = set(config.rungs())
     report.begun(run.step, run.rungs, run.seconds)
 
@@ -96,7 +97,9 @@ def train(
             model.train()
             with precision.forward():
                 restored = model(pair.degraded)
-            loss = loss_fn(restored.float(), pair.clean)
+            restored = restored.float()
+            objective.learn(restored.detach(), pair, step, config.total_steps)
+            loss = objective(restored, pair)
             precision.step(loss, model, optimizer, run.mask, max_norm=config.clip_norm)
             run.average.update(model)
             run.mask.zero_copy(run.average.model)
@@ -138,10 +141,11 @@ class _Run:
         average: Average,
         optimizer: torch.optim.Optimizer,
         precision: Precision,
+        objective: Objective,
         folder: Path,
     ) -> None:
         self.config, self.model, self.average, self.optimizer = config, model, average, optimizer
-        self.precision, self.folder = precision, folder
+        self.precision, self.objective, self.folder = precision, objective, folder
         self.mask = Mask({})
         self.step = 0
         self.rungs: list[Score] = []
@@ -175,6 +179,7 @@ class _Run:
                 "updates": self.average.updates,
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.precision.scaler.state_dict(),
+                "objective": self.objective.state_dict(),
                 "mask": self.mask.state(),
                 "rungs": [asdict(score) for score in self.rungs],
                 "random": torch.get_rng_state(),
@@ -189,6 +194,7 @@ class _Run:
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
+        self.objective.load_state_dict(state["objective"])
         prunable: Callable[[], list[tuple[str, torch.nn.Parameter]]] = self.model.prunable  # type: ignore[assignment]
         self.mask = Mask.from_state(prunable(), state["mask"])
         self.rungs = [Score(**score) for score in state["rungs"]]

@@ -29,6 +29,12 @@ KBNET = {
     "decoder_blocks": [1],
 }
 BATCH_NORM = {"kind": "dncnn", "channels": 1, "width": 4, "layers": 4, "batch_norm": True}
+CRITIC = {
+    "kind": "adversarial",
+    "pixel_weight": 10.0,
+    "critic": {"width": 4, "layers": 1},
+    "schedule": {"kind": "cosine"},
+}
 KINDS: dict[str, dict[str, Any]] = {
     "dense": {},
     "dsd": {"sparsity": DSD},
@@ -37,6 +43,9 @@ KINDS: dict[str, dict[str, Any]] = {
     "bf16": {"precision": "bf16"},
     "fp16 with dsd": {"precision": "fp16", "sparsity": DSD},
     "warm-up": {"schedule": {"kind": "cosine", "warmup": 0.3}},
+    "critic with dsd": {"loss": CRITIC, "sparsity": DSD},
+    "critic in bf16": {"loss": CRITIC, "precision": "bf16"},
+    "critic in fp16": {"loss": {**CRITIC, "objective": "least_squares"}, "precision": "fp16"},
 }
 
 MakeConfig = Callable[..., TrialConfig]
