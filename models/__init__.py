@@ -4,17 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
+from models.classical import Classical, ClassicalConfig
 from models.dncnn import DnCNN, DnCNNConfig
 from models.kbnet_s import KBNetS, KBNetSConfig
 from models.pix2pix import Pix2Pix, Pix2PixConfig
 from models.srresnet import SRResNet, SRResNetConfig
 
 ModelConfig = Annotated[
-    KBNetSConfig | DnCNNConfig | SRResNetConfig | Pix2PixConfig,
+    KBNetSConfig | DnCNNConfig | SRResNetConfig | Pix2PixConfig | ClassicalConfig,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
+    "Classical",
+    "ClassicalConfig",
     "DnCNN",
     "DnCNNConfig",
     "KBNetS",

@@ -1,11 +1,14 @@
 """One small configuration of every model, for the tests that hold for all of them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from models import DnCNNConfig, KBNetSConfig, Pix2PixConfig, SRResNetConfig
+from models import ClassicalConfig, DnCNNConfig, KBNetSConfig, Pix2PixConfig, SRResNetConfig
+from models.filters import FilterConfig
+
+FILTERS = get_args(get_args(FilterConfig)[0])
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ EXAMPLES = [
         silent=("bias",),
     ),
     Example("pix2pix_no_norm", Pix2PixConfig(width=4, depth=3, norm="none", dropout=0.2)),
+    *(Example(kind.__name__.lower(), ClassicalConfig(filter=kind())) for kind in FILTERS),
 ]
 
 
