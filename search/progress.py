@@ -82,6 +82,8 @@ class Progress:
 
     def _trial_text(self) -> str:
         psnr = "  no score yet" if self.psnr_db != self.psnr_db else f"  {self.psnr_db:.2f} dB"
+        if self.step == self.steps:
+            return f"{self.label}  scoring whole images{psnr}"
         return (
             f"{self.label}  step {self.step}/{self.steps}  loss {float(self.loss):.4f}{psnr}"
             f"  {self._speed():.1f} steps/s"

@@ -217,8 +217,8 @@ class _Search:
         self.study.tell(trial, value, state=state)
         self._show(state, value, trial.number)
         score = f"{value:.2f} dB" if value is not None else why
-        took = clock(watch.seconds())
-        self.progress.say(f"{name}: {score}  ({took}, {config.total_steps} steps){_short(trial.params)}")
+        took = clock(watch.seconds()) + (f", {config.total_steps} steps" if config.total_steps else "")
+        self.progress.say(f"{name}: {score}  ({took}){_short(trial.params)}")
         if self.bugs[-SAME_BUG_LIMIT:] == [why] * SAME_BUG_LIMIT:
             raise UserError(
                 f"study {self.spec.name!r}: {SAME_BUG_LIMIT} trials in a row failed the same way: {why}\n"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data import DataConfig, DemoConfig
 from data.crops import Augmentation
-from models import ModelConfig
+from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
 from search.trial.adversarial import ObjectiveConfig
 from search.trial.losses import L1Config
@@ -34,7 +34,7 @@ class CropsConfig(BaseModel):
     patch: int = Field(64, ge=4, le=2048, description="side of a crop in pixels")
 
 
-Steps = Annotated[int, Field(ge=1)] | Compute
+Steps = Annotated[int, Field(ge=0)] | Compute
 
 
 class TrialConfig(BaseModel):
@@ -43,7 +43,9 @@ class TrialConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     model: ModelConfig
     data: DataConfig = DemoConfig()
-    steps: Steps = Field(description="optimizer steps, or { teramacs = ... } for equal compute")
+    steps: Steps = Field(
+        description="optimizer steps, or { teramacs = ... } for equal compute; 0 scores the model as it is"
+    )
     crops: CropsConfig = CropsConfig()
     loss: ObjectiveConfig = L1Config()
     optimizer: OptimizerConfig = AdamWConfig()
@@ -59,6 +61,12 @@ class TrialConfig(BaseModel):
         20.0, gt=0, description="most validation pixels scored at the end of a trial, in 10^6"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, crops and augmentation")
+
+    @model_validator(mode="after")
+    def _steps_have_something_to_train(self) -> Self:
+        if isinstance(self.model, ClassicalConfig) and self.steps != 0:
+            raise ValueError("steps: a classical filter has nothing to train; allowed: 0")
+        return self
 
     @model_validator(mode="after")
     def _loss_can_judge_the_crops(self) -> Self:
@@ -87,7 +95,9 @@ class TrialConfig(BaseModel):
         """Steps done at which the model is scored, each with its share of the run in percent.
 
         The shares are the same for runs of any length, so that their scores compare; the last rung is
-        `total_steps`, 100. A run of fewer steps than evaluations has a rung at every step.
+        `total_steps`, 100. A run of fewer steps than evaluations has a rung at every step, one of no
+        steps has none.
         """
         shares = [n / self.evaluations for n in range(1, self.evaluations + 1)]
-        return {max(1, round(self.total_steps * share)): round(100 * share) for share in shares}
+        steps = self.total_steps
+        return {max(1, round(steps * share)): round(100 * share) for share in shares if steps}

@@ -205,6 +205,8 @@ class _Run:
         """Score the best weights on the validation pairs, in float32."""
         weights = self.folder / checkpoint.BEST
         best = self.average.model
+        if not self.rungs:  # no steps: the model is scored as it is
+            checkpoint.save_weights(weights, best)
         checkpoint.load_weights(weights, best)
         image_scores = evaluate(best, val_pairs, Precision("fp32", self.precision.device))
         checkpoint.drop_state(self.folder)

@@ -30,6 +30,15 @@ def test_plain_lines_about_a_running_trial_come_at_most_every_so_often(
     assert "trial 3  step 50/100  loss 0.1250  28.50 dB" in capsys.readouterr().out
 
 
+def test_a_trial_without_steps_left_is_being_scored(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = progress()
+    for steps in (0, 100):
+        shown.start("trial 3", steps, steps)
+        shown.console.print(shown._render())
+    for line in capsys.readouterr().out.splitlines()[1::2]:
+        assert " ".join(line.split()) == "━" * 24 + " trial 3 scoring whole images no score yet"
+
+
 def test_lines_are_not_cut_and_their_brackets_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     line = "blocks=[red][2, 4] " * 20
     progress().say(line)

@@ -25,7 +25,8 @@ def test_config_goes_to_json_and_back_unchanged(config: Callable[..., TrialConfi
     [
         {"stpes": 3},
         {"optimizer": {"lrr": 1e-3}},
-        {"steps": 0},
+        {"steps": -1},
+        {"steps": {"teramacs": 0.5}, "model": {"kind": "classical"}},
         {"steps": {"teramacs": 0}},
         {"optimizer": {"lr": 0}},
         {"crops": {"patch": 2}},
@@ -77,3 +78,11 @@ def test_rungs_of_runs_of_any_length_have_the_same_shares(config: Callable[..., 
     assert config(steps=9, evaluations=4).rungs() == {2: 25, 4: 50, 7: 75, 9: 100}
     assert config(steps=1000, evaluations=4).rungs() == {250: 25, 500: 50, 750: 75, 1000: 100}
     assert config(steps=1, evaluations=4).rungs() == {1: 100}
+    assert config(steps=0, evaluations=4).rungs() == {}
+
+
+def test_a_filter_is_told_to_have_no_steps(config: Callable[..., TrialConfig]) -> None:
+    filters = {"kind": "classical", "channels": 1}
+    assert config(model=filters, steps=0).total_steps == 0
+    with pytest.raises(ValidationError, match="a classical filter has nothing to train; allowed: 0"):
+        config(model=filters, steps=10)

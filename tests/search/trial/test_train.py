@@ -172,6 +172,21 @@ def test_score_of_a_trial_is_that_of_its_best_weights_on_all_pairs(
     assert best_rung == evaluate(model, pairs[:1], Precision("fp32", CPU))[0].psnr_db
 
 
+@pytest.mark.parametrize("kind", ["classical", "dncnn"])
+def test_no_steps_score_the_model_as_it_is(
+    kind: str, config: MakeConfig, run: Run, record: MakeRecord, split: Split, tmp_path: Path
+) -> None:
+    trial, report = config(steps=0, model={"kind": kind, "channels": 1}), record()
+    result = run(trial, tmp_path, report)
+    assert (report.begun_at, report.losses, report.scores) == (0, [], [])
+    torch.manual_seed(trial.seed)
+    model = trial.model.build().eval()
+    pairs = [split.val.whole(index) for index in range(len(split.val))]
+    assert result.image_scores == evaluate(model, pairs, Precision("fp32", CPU))
+    assert load_file(result.weights).keys() == model.state_dict().keys()
+    assert_equal(run(trial, tmp_path), result)
+
+
 def test_weights_are_those_of_the_best_rung_not_of_the_last(
     config: MakeConfig, run: Run, record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
