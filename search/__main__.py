@@ -1,30 +1,35 @@
-"""The command line: parses, calls, prints. Torch is imported only inside a command."""
+"""The command line: calls what the flags ask for, prints what to do next. Torch is imported only inside a command."""
 
 import argparse
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
+from search import flags
 from search.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from search.run import Outcome
+    from search.run import Options, Outcome
+    from search.study import StudySpec
 
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code: 0 done, 2 a mistake of the user's, 130 stopped by Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    options = flags.parse(arguments)
     # Read once, when torch loads. Threads that spin for long hold up whoever shares their cores, those
     # that never spin lose on an idle machine: a short spin is a compromise (tests/benchmarks/busy.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        return int(options.function(options))
+        with _user_errors():
+            return COMMANDS[options.command](options)
     except UserError as error:
         print(f"search {options.command}: {error}", file=sys.stderr)
         return 2
@@ -43,149 +48,68 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-class _Parser(argparse.ArgumentParser):
-    """A mistyped flag gets one line, like every other mistake."""
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """What is wrong with images or a search space is a mistake of the user's."""
+    from data import DataError
+    from search.space import SpaceError
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults beside flags, and examples as they are written."""
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m search",
-        description="Find the best image-restoration model for a folder of paired images.",
-        epilog="start here:\n  python -m search run --study kbnet\n  python -m search export-best --study kbnet",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="search, or go on searching",
-        description="Search for the best recipe, then train it at length. The same command goes on where it stopped.",
-        epilog="example:\n  python -m search run --study kbnet --data my_pairs --timeout 1h",
-        formatter_class=_Help,
-    )
-    flag = _adder(run)
-    flag(
-        "--study",
-        "NAME|FILE",
-        "a shipped study (see `python -m search studies`), or a .toml file",
-        required=True,
-    )
-    flag("--name", "NAME", "name of the study in the database (default: the one in its file)")
-    flag(
-        "--data",
-        "DIR",
-        "pairs: DIR/{train,val}/{scan,clean} or DIR/{scan,clean} (default: what the study says; shipped ones: a demo)",
-        type=Path,
-    )
-    flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
-    flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
-    flag(
-        "--trials",
-        "N",
-        "trials in the whole study, the finale not counted (default: as the study says)",
-        type=int,
-    )
-    flag("--timeout", "TIME", "time of this run: 90s, 20m, 1h30m (default: as the study says)")
-    flag("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    run.add_argument(
-        "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
-    )
-    run.add_argument("--quiet", action="store_true", help="print errors only")
-    _add_places(run)
-    run.set_defaults(function=_run)
-
-    export = commands.add_parser(
-        "export-best",
-        help="write the best model as files that other programs load",
-        description="Validate the best trial again, then write its weights, ONNX, settings and model card.",
-        epilog="example:\n  python -m search export-best --study kbnet --to my_model",
-        formatter_class=_Help,
-    )
-    flag = _adder(export)
-    flag("--study", "NAME|FILE", "a study that has a finished trial", required=True)
-    flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
-    _add_places(export)
-    export.set_defaults(function=_export_best)
-
-    listing = commands.add_parser(
-        "studies",
-        help="list the shipped studies",
-        description="List the shipped studies with a line each.",
-        epilog="example:\n  python -m search studies",
-        formatter_class=_Help,
-    )
-    listing.set_defaults(function=_studies)
-    return parser
-
-
-def _adder(parser: argparse.ArgumentParser) -> Any:
-    """Adds flags whose default is told in words: argparse must not print "(default: None)" as well."""
-
-    def add(name: str, metavar: str, text: str, **options: Any) -> None:
-        parser.add_argument(name, metavar=metavar, help=text, default=argparse.SUPPRESS, **options)
-
-    return add
-
-
-def _add_places(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept"
-    )
-    _adder(parser)(
-        "--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)"
-    )
+    try:
+        yield
+    except (DataError, SpaceError) as error:
+        raise UserError(str(error)) from None
 
 
 def _run(options: argparse.Namespace) -> int:
-    from data import DataError
-    from search import run, space, storage, study
+    from search import run
 
-    given = vars(options)
-    spec = study.load(options.study)
-    changes: dict[str, object] = {
-        key: given[key] for key in ("name", "trials", "timeout", "seed") if key in given
-    }
-    spec = study.with_flags(spec, changes)
-    if "data" in given:
-        spec = spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))
-    elif given.keys() & {"scan_dir", "clean_dir"}:
-        raise UserError("--scan-dir and --clean-dir name folders inside --data DIR, which is missing")
-    try:
-        outcome = run.run(
-            spec,
-            run.Options(
-                storage=given.get("storage") or storage.default_url(options.out),
-                out=options.out,
-                device=_device(options.device),
-                quiet=options.quiet,
-                continue_with_changes=options.continue_with_changes,
-            ),
-        )
-    except (DataError, space.SpaceError) as error:
-        raise UserError(str(error)) from None
+    spec = _spec(options.study, options, "name", "trials", "timeout", "seed")
+    outcome = run.run(spec, _how(options))
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)
     return INTERRUPTED if outcome.stopped else 0
 
 
+def _compare(options: argparse.Namespace) -> int:
+    from search import compare, study
+
+    given = vars(options)
+    specs = [_spec(name.strip(), options, "seed") for name in options.studies.split(",")]
+    if "label" in given:
+        specs = [compare.labelled(spec, options.label) for spec in specs]
+    names = [spec.name for spec in specs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--studies {options.studies}: {twice[0]} is there twice")
+    try:
+        budget = study.parse_duration("0s" if options.budget == "0" else options.budget)
+    except ValueError as error:
+        raise UserError(f"--budget: {error}") from None
+    assert isinstance(budget, float)
+    label = f"-{options.label}" if "label" in given else ""
+    outcome = compare.compare(
+        specs,
+        _how(options),
+        compare.Options(
+            budget_seconds=budget,
+            to=given.get("to") or options.out / f"compare{label}",
+            test=given.get("test"),
+            groups=given.get("groups"),
+            force=options.force,
+        ),
+    )
+    if outcome.stopped:
+        if not options.quiet:
+            _say_how_to_go_on()
+        return INTERRUPTED
+    return 2 if outcome.failures else 0
+
+
 def _export_best(options: argparse.Namespace) -> int:
-    from data import DataError
-    from search import export, storage, study
+    from search import export, study
 
     given = vars(options)
     name = study.load(options.study).name if options.study.endswith(".toml") else options.study
-    url = given.get("storage") or storage.default_url(options.out)
-    try:
-        export.best(name, url, options.out, given.get("to") or options.out / name / "export")
-    except DataError as error:
-        raise UserError(str(error)) from None
+    export.best(name, _url(options), options.out, given.get("to") or options.out / name / "export")
     return 0
 
 
@@ -199,9 +123,41 @@ def _studies(options: argparse.Namespace) -> int:
     return 0
 
 
-def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -> None:
+COMMANDS = {"run": _run, "compare": _compare, "export-best": _export_best, "studies": _studies}
+
+
+def _spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
+    """The study of that name, with these settings and the data as the flags say."""
+    from search import study
+
+    given = vars(options)
+    spec = study.with_flags(study.load(name), {key: given[key] for key in changes if key in given})
+    if "data" in given:
+        return spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))
+    if given.keys() & {"scan_dir", "clean_dir"}:
+        raise UserError("--scan-dir and --clean-dir name folders inside --data DIR, which is missing")
+    return spec
+
+
+def _how(options: argparse.Namespace) -> "Options":
+    from search import run
+
+    return run.Options(
+        storage=_url(options),
+        out=options.out,
+        device=_device(options.device),
+        quiet=options.quiet,
+        continue_with_changes=vars(options).get("continue_with_changes", False),
+    )
+
+
+def _url(options: argparse.Namespace) -> str:
     from search import storage
 
+    return str(vars(options).get("storage") or storage.default_url(options.out))
+
+
+def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -> None:
     given = vars(options)
     if outcome.best_number is None:
         print("no trial has finished yet")
@@ -211,15 +167,17 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -
             f"best: trial {outcome.best_number}, {outcome.best_psnr_db:.2f} dB ({gain:+.2f} over the input)"
         )
     if outcome.stopped:
-        print(f"stopped; go on with: python -m search {shlex.join(sys.argv[1:])}")
+        _say_how_to_go_on()
     elif outcome.best_number is not None:
         places = f" --out {shlex.quote(str(options.out))}" if options.out != Path("runs") else ""
         places += f" --storage {shlex.quote(given['storage'])}" if "storage" in given else ""
-        url = given.get("storage") or storage.default_url(options.out)
+        artifacts = shlex.quote(str(options.out / "artifacts"))
         print(f"next: python -m search export-best --study {name}{places}")
-        print(
-            f"      optuna-dashboard {shlex.quote(url)} --artifact-dir {shlex.quote(str(options.out / 'artifacts'))}"
-        )
+        print(f"      optuna-dashboard {shlex.quote(_url(options))} --artifact-dir {artifacts}")
+
+
+def _say_how_to_go_on() -> None:
+    print(f"stopped; go on with: python -m search {shlex.join(sys.argv[1:])}")
 
 
 def _device(name: str) -> "torch.device":

@@ -77,7 +77,10 @@ class ChangedRecipe(UserError):
 
 
 def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Study:
-    """The Optuna study of `spec`, made if it is new. Raises `ChangedRecipe` for a changed one under an old name."""
+    """The Optuna study of `spec`, made if it is new.
+
+    Raises `ChangedRecipe` for another recipe under an old name, once the old one has trials.
+    """
     database = open_database(url, create=True)
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
@@ -89,7 +92,7 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["PSNR (dB)"])
-    elif changes := _differences(json.loads(stored), spec.recipe):
+    elif study.trials and (changes := _differences(json.loads(stored), spec.recipe)):
         if not continue_with_changes:
             raise ChangedRecipe(
                 f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"

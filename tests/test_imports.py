@@ -14,6 +14,7 @@ WITHOUT_TORCH = {
     "search/space.py",
     "search/storage.py",
     "search/errors.py",
+    "search/flags.py",
     "search/progress.py",
     "search/study.py",
 }

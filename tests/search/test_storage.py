@@ -92,7 +92,7 @@ def test_study_opened_twice_is_one_study_that_maximises(spec: StudySpec, url: st
 def test_changed_recipe_is_refused_with_its_place_and_two_ways_out(
     old: str, new: str, place: str, spec: StudySpec, study_file: StudyFile, url: str
 ) -> None:
-    open_study(spec, url)
+    one_trial(open_study(spec, url), spec)
     changed = study.load(str(study_file((old, new))))
     with pytest.raises(UserError) as caught:
         open_study(changed, url)
@@ -100,6 +100,16 @@ def test_changed_recipe_is_refused_with_its_place_and_two_ways_out(
     assert first == f"study 'tiny' in {url} has another recipe: {place}"
     assert "--name tiny-2" in second
     assert "--continue-with-changes" in second
+
+
+def test_recipe_may_change_while_there_are_no_trials(
+    spec: StudySpec, study_file: StudyFile, url: str
+) -> None:
+    open_study(spec, url)
+    changed = study.load(str(study_file(("steps = 8", "steps = 9"))))
+    one_trial(open_study(changed, url), changed)
+    with pytest.raises(storage.ChangedRecipe, match="steps was 9, now 8"):
+        open_study(spec, url)
 
 
 def test_changed_recipe_goes_on_when_told_to_and_is_then_the_recipe(
