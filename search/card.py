@@ -1,6 +1,7 @@
 """The model card beside exported weights: what it is, how good, and how to use it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,12 @@ def write(
 ) -> None:
     """Write the card and its learning-curve picture into the folder of `path`."""
     trials = study.get_trials(deepcopy=False)
-    _draw_curves(path.with_name(CURVE), trials, trial)
     restored, degraded = mean_score(scores, 0, 0.0), mean_score(inputs, 0, 0.0)
     gains = sorted(ours.psnr_db - theirs.psnr_db for ours, theirs in zip(scores, inputs, strict=True))
     facts = trial.user_attrs
     sections = [
         f"# {study.study_name}: {config.model.kind}, trial {trial.number}",
-        f"Restores {'gray' if config.model.channels == 1 else 'colour'} images. "
-        f"{facts['parameters']:,} parameters, {facts['gmacs_at_256']:.2f} G multiply-adds for 256 x 256 pixels.",
+        f"Restores {'gray' if config.model.channels == 1 else 'colour'} images. {_cost(facts)}",
         "![degraded, restored, clean, error](sample.png)",
         "## Scores",
         f"{len(scores)} validation pairs that training never saw (but the choice of this recipe did), "
@@ -52,11 +51,11 @@ def write(
         "## Against the recipes known beforehand",
         _known_recipes(trials, trial),
         "## Training",
-        f"Data: {split.note} (fingerprint {split.fingerprint}). {facts['steps_done']:,} steps in "
+        f"Data: {split.note} (fingerprint {split.fingerprint}). {_length(facts)} in "
         f"{facts['seconds']:.0f} s on {facts['device']}, seed {facts['seed']}, versions {facts['versions']}. "
         f"The study holds {len(trials)} trials: {_count(trials, TrialState.COMPLETE)} complete, "
         f"{_count(trials, TrialState.PRUNED)} pruned, {_count(trials, TrialState.FAIL)} failed.",
-        f"![learning curves]({CURVE})",
+        *_draw_curves(path.with_name(CURVE), trials, trial),
         "Settings that the search chose:",
         table(["setting", "value"], [[f"`{name}`", f"`{value}`"] for name, value in trial.params.items()]),
         "## Use",
@@ -73,6 +72,23 @@ def write(
             "    restored = model(degraded[None])[0]",
             'write_png("restored.png", to_codes(restored))',
         ),
+        *(_use_elsewhere(settings) if settings["onnx"] else _use_of_a_filter()),
+    ]
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _cost(facts: Mapping[str, Any]) -> str:
+    if not facts["parameters"]:
+        return "A classical filter: it has settings, and nothing in it is learnt."
+    return f"{facts['parameters']:,} parameters, {facts['gmacs_at_256']:.2f} G multiply-adds for 256 x 256 pixels."
+
+
+def _length(facts: Mapping[str, Any]) -> str:
+    return f"{facts['steps_done']:,} steps" if facts["steps_done"] else "Scored as it is, without training,"
+
+
+def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
+    return [
         "With onnxruntime alone, for an image as float32 (1, channels, height, width) in [0, 1]:",
         _code(
             "import numpy, onnxruntime",
@@ -86,7 +102,14 @@ def write(
         ),
         "`model.safetensors` has the published parameter names of the architecture; `config.json` rebuilds the model.",
     ]
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _use_of_a_filter() -> list[str]:
+    return [
+        "`config.json` has the settings, from which the filter is rebuilt: there are no weights and no graph. It is "
+        "computed by OpenCV and scikit-image, on the CPU; `models/filters.py` of this program says how, setting by "
+        "setting."
+    ]
 
 
 def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
@@ -111,12 +134,19 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
             *(f"{best.user_attrs[k]:,.0f}" for k in ("steps_done", "seconds")),
         ]
     )
-    note = "Scored on the validation images that the search uses. Each of them had the compute of one trial"
-    note += ", this model that of the finale." if FINALE in best.user_attrs else ", and so had this model."
+    note = "Scored on the validation images that the search uses."
+    if best.user_attrs["steps_done"]:
+        note += " Each of them had the compute of one trial"
+        note += (
+            ", this model that of the finale." if FINALE in best.user_attrs else ", and so had this model."
+        )
     return note + "\n\n" + table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
 
 
-def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> None:
+def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> list[str]:
+    """The picture, and the text that shows it; none of both where nothing was trained."""
+    if not best.user_attrs["steps_done"]:
+        return []
     figure, axes = plt.subplots(figsize=(7, 4), dpi=120, layout="constrained")
     for trial in trials:
         rungs = json.loads(trial.user_attrs.get("rungs", "[]"))
@@ -139,6 +169,7 @@ def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> No
     axes.legend(loc="lower right")
     figure.savefig(path)
     plt.close(figure)
+    return [f"![learning curves]({path.name})"]
 
 
 def _numbers(psnr_db: float, ssim: float, mae: float) -> list[str]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from data import Split
 from models import ModelConfig
+from models.cost import count_parameters
 from models.padding import pad_to_multiple
 from search import card, pictures, storage, winners
 from search.errors import UserError
@@ -57,8 +58,10 @@ def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    checkpoint.save_weights(partial / WEIGHTS, model)
-    difference = _save_onnx(partial / ONNX, model, config.model.channels)
+    difference = None
+    if count_parameters(model):
+        checkpoint.save_weights(partial / WEIGHTS, model)
+        difference = _save_onnx(partial / ONNX, model, config.model.channels)
     settings = _settings(config, model, name, trial, difference)
     (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     _compare_reloaded(partial, model, split)
@@ -67,20 +70,20 @@ def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None
     _replace(partial, target)
     total = mean_score(scores, step=0, seconds=0.0)
     gain = total.psnr_db - mean_score(inputs, step=0, seconds=0.0).psnr_db
-    say(
-        f"{target}: {total.psnr_db:.2f} dB ({gain:+.2f} over the input), SSIM {total.ssim:.4f}; {WEIGHTS}, {ONNX}"
-    )
-    say(
-        f"ONNX differs from torch by at most {difference:.1e} at {len(ONNX_CHECK_SIZES)} odd sizes; read {CARD}"
-    )
+    files, note = SETTINGS, "a filter has no weights"
+    if difference is not None:
+        files = f"{WEIGHTS}, {ONNX}"
+        note = f"ONNX differs from torch by at most {difference:.1e} at {len(ONNX_CHECK_SIZES)} odd sizes"
+    say(f"{target}: {total.psnr_db:.2f} dB ({gain:+.2f} over the input), SSIM {total.ssim:.4f}; {files}")
+    say(f"{note}; read {CARD}")
     return target
 
 
 def load_model(folder: Path | str) -> nn.Module:
     """An exported model, ready to restore: (N, C, H, W) float32 in [0, 1] in and out, any height and width.
 
-    Reads `config.json` and `model.safetensors`; nothing is unpickled. Raises `UserError` for a folder
-    that is no export.
+    Reads `config.json` and, unless the model is a filter, `model.safetensors`; nothing is unpickled.
+    Raises `UserError` for a folder that is no export.
     """
     folder = Path(folder)
     try:
@@ -88,7 +91,8 @@ def load_model(folder: Path | str) -> nn.Module:
         if not isinstance(settings, dict) or settings.get("format") != FORMAT:
             raise UserError(f"{folder / SETTINGS}: not an export of this program (format {FORMAT})")
         model: nn.Module = _MODEL.validate_python(settings["model"]).build().eval()
-        checkpoint.load_weights(folder / WEIGHTS, model)
+        if count_parameters(model):
+            checkpoint.load_weights(folder / WEIGHTS, model)
     except FileNotFoundError as error:
         raise UserError(
             f"{error.filename}: missing; an exported folder has {SETTINGS} and {WEIGHTS}"
@@ -166,9 +170,10 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> float:
 
 
 def _settings(
-    config: TrialConfig, model: nn.Module, name: str, trial: FrozenTrial, difference: float
+    config: TrialConfig, model: nn.Module, name: str, trial: FrozenTrial, difference: float | None
 ) -> dict[str, Any]:
-    """What a program needs to use the files, and where they come from."""
+    """What a program needs to use the files, and where they come from. `onnx` is null where there is no graph."""
+    graph = None if difference is None else {"opset": OPSET, "largest_difference_to_torch": difference}
     return {
         "format": FORMAT,
         "model": config.model.model_dump(mode="json"),
@@ -183,7 +188,7 @@ def _settings(
             "padding": "zeros at the right and at the bottom up to a multiple, cropped from the output",
         },
         "output": {"name": "restored", "range": "about [0, 1]: clip before saving"},
-        "onnx": {"opset": OPSET, "largest_difference_to_torch": difference},
+        "onnx": graph,
         "study": name,
         "trial": trial.number,
         "psnr_db": trial.value,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from data.images import read_image, write_png
 from search import storage
 from search.__main__ import main
+from search.card import CURVE
 from search.export import ONNX_CHECK_SIZES, load_model
 from tests.conftest import write_pairs
 
@@ -160,6 +162,75 @@ def test_code_in_the_card_runs(exported: Path, tmp_path: Path, monkeypatch: pyte
     names: dict[str, Any] = {"image": (scan.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)}
     exec(second.replace('"model.onnx"', repr(str(exported / "model.onnx"))), names)
     np.testing.assert_allclose(names["restored"][0, 0] * 255, restored[..., 0], atol=0.51)
+
+
+FILTERS = """
+name = "filters"
+trials = 3
+finale = 0.0
+
+[recipe]
+steps = 0
+val_megapixels = 0.0008
+
+[recipe.model]
+kind = "classical"
+
+[recipe.model.filter.choices.unchanged]
+kind = "unchanged"
+
+[recipe.model.filter.choices.gaussian]
+kind = "gaussian"
+sigma = {{ low = 0.5, high = 1.5, step = 0.1 }}
+
+[recipe.data]
+kind = "pairs"
+dir = "{data}"
+
+[[first]]
+name = "unchanged"
+"model.filter" = "unchanged"
+
+[[first]]
+name = "some blur"
+"model.filter" = "gaussian"
+"model.filter.gaussian.sigma" = 0.8
+"""
+
+
+@pytest.fixture(scope="module")
+def filtered(finished: Path) -> Path:
+    """The export of a study of filters."""
+    study, out = finished / "filters.toml", str(finished / "runs")
+    study.write_text(FILTERS.format(data=finished / "data"), encoding="utf-8")
+    assert main(["run", "--study", str(study), "--out", out, "--quiet"]) == 0
+    assert main(["export-best", "--study", "filters", "--out", out]) == 0
+    return finished / "runs" / "filters" / "export"
+
+
+def test_a_filter_is_exported_as_its_settings_alone(filtered: Path) -> None:
+    assert {path.name for path in filtered.iterdir()} == {"config.json", "README.md", "sample.png"}
+    settings = json.loads((filtered / "config.json").read_text("utf-8"))
+    assert settings["onnx"] is None
+    assert settings["model"]["filter"]["kind"] == "gaussian"
+    image = torch.rand(1, 1, 17, 23)
+    blurred = cv2.GaussianBlur(image[0, 0].numpy(), (0, 0), settings["model"]["filter"]["sigma"])
+    np.testing.assert_allclose(load_model(filtered)(image)[0, 0].numpy(), blurred, atol=1e-6)
+
+
+def test_card_of_a_filter_tells_of_no_training_and_no_graph(
+    filtered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (filtered / "README.md").read_text(encoding="utf-8")
+    for absent in ("parameters,", "safetensors", "onnx", CURVE, "had the compute", "0 steps"):
+        assert absent not in card
+    assert re.search(r"\| some blur \| \d+\.\d\d \|", card) and "A classical filter" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    scan = np.random.default_rng(0).integers(0, 256, (17, 23, 1), np.uint8)
+    write_png(tmp_path / "scan.png", scan)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("FOLDER OF THIS FILE", str(filtered)), {})
+    assert read_image(tmp_path / "restored.png").std() < scan.std()
 
 
 def test_export_into_a_named_folder_and_over_an_earlier_export(finished: Path, tmp_path: Path) -> None:
