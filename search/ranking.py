@@ -15,7 +15,8 @@ from search.trial.evaluate import ImageScore
 CONFIDENCE = 0.95
 RESAMPLES = 9999
 SEED = 0
-FEW_GROUPS = 5  # below this the bootstrap has too few different resamples to speak of 95 %
+# Of fewer groups, all favour the same of two equals in more than 5 % of cases (2 / 2^5 = 6 %).
+ENOUGH_GROUPS = 6
 FILTER_KIND = "classical"
 
 
@@ -54,8 +55,8 @@ class Estimate:
     high: float
 
     @property
-    def significant(self) -> bool:
-        """True if the interval lies on one side of zero."""
+    def one_sided(self) -> bool:
+        """True if the whole interval lies on one side of zero."""
         return self.low > 0 or self.high < 0
 
 
@@ -70,7 +71,7 @@ class Row:
     filter_gain_db: Estimate | None
     """Over the best classical filter."""
     behind_db: Estimate | None
-    """Difference to the best entry, 0 or less."""
+    """Difference to the best restorer."""
     ssim: float
     rmse_255: float
     """Root of the mean over images of the squared error, in 8-bit codes."""
@@ -102,14 +103,20 @@ class Ranking:
     def has_intervals(self) -> bool:
         return self.groups > 1
 
+    @property
+    def conclusive(self) -> bool:
+        """True if there are enough groups to call a difference significant."""
+        return self.groups >= ENOUGH_GROUPS
+
 
 def rank(entries: Sequence[Entry], groups: Sequence[str]) -> Ranking:
-    """Order entries by PSNR. `groups` has the group of each image; one entry has no effort.
+    """Order entries by PSNR. `groups` has the group of each image; exactly one entry has no effort.
 
     Differences are paired: taken image by image, then resampled.
     """
     ordered = sorted(entries, key=lambda entry: (-fmean(entry.psnr_db), entry.name))
     unchanged = next(entry for entry in ordered if entry.effort is None)
+    best = next(entry for entry in ordered if entry.effort)
     filters = [entry for entry in ordered if entry.effort and entry.effort.kind == FILTER_KIND]
     number = np.unique(groups, return_inverse=True)[1]
 
@@ -122,7 +129,7 @@ def rank(entries: Sequence[Entry], groups: Sequence[str]) -> Ranking:
             psnr_db=estimate(entry.psnr_db, number),
             gain_db=gain(entry, unchanged),
             filter_gain_db=gain(entry, filters[0] if filters else None),
-            behind_db=gain(entry, ordered[0]),
+            behind_db=gain(entry, best),
             ssim=fmean(score.ssim for score in entry.scores),
             rmse_255=_rmse_255(entry),
             mae_255=255 * fmean(score.mae for score in entry.scores),

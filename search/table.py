@@ -13,18 +13,16 @@ from rich.table import Table
 
 from search import card
 from search.progress import clock
-from search.ranking import CONFIDENCE, FEW_GROUPS, Effort, Estimate, Ranking, Row
+from search.ranking import CONFIDENCE, ENOUGH_GROUPS, Difference, Effort, Estimate, Ranking, Row
 
 CSV, MARKDOWN, CHART = "ranking.csv", "ranking.md", "ranking.png"
 PERCENT = f"{100 * CONFIDENCE:g} %"
-NARROWEST = 100  # columns of text: below this the tables would break their numbers
 
 Column = tuple[str, Callable[[Row], str]]
 
 
 def show(ranking: Ranking, console: Console, remarks: Sequence[str]) -> None:
     """Print both tables and what to know about them."""
-    console.width = max(console.width, NARROWEST)
     for columns in (_scores(ranking), _costs()):
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for heading, _ in columns:
@@ -33,6 +31,10 @@ def show(ranking: Ranking, console: Console, remarks: Sequence[str]) -> None:
             )
         for row in ranking.rows:
             table.add_row(*(cell(row) for _, cell in columns), style=None if row.entry.effort else "dim")
+        # Rather long lines than numbers cut short.
+        console.width = max(
+            console.width, console.measure(table, options=console.options.update(width=1000)).maximum
+        )
         console.print(table)
         console.print()
     for line in [*statistics(ranking), *remarks]:
@@ -52,34 +54,43 @@ def write(folder: Path, ranking: Ranking, title: str, remarks: Sequence[str]) ->
 
 def statistics(ranking: Ranking) -> list[str]:
     """What the intervals mean, and which differences they leave open."""
-    unit = "images" if ranking.groups == ranking.images else f"groups of {ranking.images} images"
     if not ranking.has_intervals:
         return [
-            f"all {ranking.images} images are of one group: no intervals, and nothing is known to be significant"
+            f"all {ranking.images} images are of one group: no intervals, nothing can be called significant"
         ]
-    what = f"[ ]: {PERCENT} interval, paired bootstrap over {ranking.groups} {unit}"
-    if ranking.groups < FEW_GROUPS:
-        what += f"; that is too few for a true {PERCENT}: take the intervals as a hint"
-    open_ones = [
-        f"{d.better} over {d.worse} {_signed(d.gain_db)}"
-        for d in ranking.differences
-        if not d.gain_db.significant
+    by_image = ranking.groups == ranking.images
+    over = f"{ranking.images} images" if by_image else f"{ranking.groups} groups ({ranking.images} images)"
+    lines = [f"[ ]: {PERCENT} interval, paired bootstrap over {over}"]
+    if not ranking.conclusive:
+        lines.append(
+            f"{over} are too few for true {PERCENT}: the intervals are a hint, and fewer than {ENOUGH_GROUPS} "
+            "never make a difference significant"
+        )
+    around_zero = [d for d in ranking.differences if not d.gain_db.one_sided]
+    lines += [
+        f"not significant, 0 is in the interval: {d.better} over {d.worse} {_signed(d.gain_db)}"
+        for d in around_zero
     ]
-    if not open_ones:
-        return [what, "all differences are significant (no interval contains 0)"]
-    return [what, f"not significant (the interval contains 0): {'; '.join(open_ones)}"]
+    if ranking.conclusive:
+        lines.append(f"all {'other ' if around_zero else ''}differences are significant")
+    return lines
+
+
+def _verdict(difference: Difference, ranking: Ranking) -> str:
+    if not difference.gain_db.one_sided:
+        return "no"
+    return "yes" if ranking.conclusive else "too few groups"
 
 
 def _scores(ranking: Ranking) -> list[Column]:
     columns: list[Column] = [
         ("study", lambda row: row.entry.name),
-        ("model", lambda row: row.entry.effort.kind if row.entry.effort else ""),
         ("PSNR (dB)", lambda row: _plain(row.psnr_db)),
         ("gain over unchanged", lambda row: _signed(row.gain_db)),
         ("SSIM", lambda row: f"{row.ssim:.4f}"),
     ]
     if ranking.filter:
-        columns.insert(4, (f"over {ranking.filter}", lambda row: _signed(row.filter_gain_db)))
+        columns.insert(3, (f"over {ranking.filter}", lambda row: _signed(row.filter_gain_db)))
     return columns
 
 
@@ -89,11 +100,12 @@ def _costs() -> list[Column]:
 
     return [
         ("study", lambda row: row.entry.name),
+        ("model", of(lambda effort: effort.kind)),
         ("RMSE", lambda row: f"{row.rmse_255:.2f}"),
         ("MAE", lambda row: f"{row.mae_255:.2f}"),
         ("765 MAE", lambda row: f"{3 * row.mae_255:.2f}"),
         ("parameters", of(lambda effort: f"{effort.parameters:,}")),
-        ("GMACs", of(lambda effort: f"{effort.gmacs_at_256:.3g}")),
+        ("GMACs", of(lambda effort: f"{effort.gmacs_at_256:.2f}")),
         ("ms/megapixel", of(lambda effort: f"{effort.ms_per_megapixel:,.0f}")),
         ("training", of(lambda effort: clock(effort.training_seconds))),
         ("trials", of(lambda effort: str(effort.trials))),
@@ -101,15 +113,7 @@ def _costs() -> list[Column]:
 
 
 def _markdown(ranking: Ranking, title: str, remarks: Sequence[str]) -> str:
-    differences = [
-        [
-            d.better,
-            d.worse,
-            _signed(d.gain_db),
-            "" if not ranking.has_intervals else "yes" if d.gain_db.significant else "no",
-        ]
-        for d in ranking.differences
-    ]
+    differences = [[d.better, d.worse, _signed(d.gain_db), _verdict(d, ranking)] for d in ranking.differences]
     sections = [
         f"# {title}",
         f"![PSNR with intervals, and differences to the best]({CHART})",
@@ -148,7 +152,7 @@ def _csv_row(place: int, row: Row) -> dict[str, Any]:
         "mae_times_765": round(3 * row.mae_255, 4),
     }
     for name in ("parameters", "gmacs_at_256", "ms_per_megapixel", "training_seconds", "trials", "trial"):
-        line[name] = getattr(effort, name) if effort else ""
+        line[name] = round(getattr(effort, name), 4) if effort else ""
     return line
 
 
