@@ -1,6 +1,7 @@
 """Single image files: read as a viewer shows them, written as PNG, turned into tensors."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +43,15 @@ class Pair:
             self.degraded.to(device, non_blocking=non_blocking),
             self.clean.to(device, non_blocking=non_blocking),
         )
+
+    def parts(self, count: int) -> Iterator["Pair"]:
+        """The batch in up to `count` parts of nearly equal size."""
+        for degraded, clean in zip(
+            self.degraded.tensor_split(min(count, len(self.degraded))),
+            self.clean.tensor_split(min(count, len(self.clean))),
+            strict=True,
+        ):
+            yield Pair(degraded, clean)
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class Watch:
     ) -> None:
         self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
         self.rungs: list[Score] = []
+        self.notes: list[str] = []
         self.reported = storage.reported_steps(trial)
         self.step = 0
         self.started = self.last_event = time.monotonic()
@@ -85,7 +86,7 @@ class Watch:
         another length than the other trials, so its rungs do not compare with theirs.
         """
         self.last_event = time.monotonic()
-        self.rungs.append(score)
+        self.rungs = [*(rung for rung in self.rungs if rung.step < score.step), score]
         self.progress.scored(score.psnr_db)
         if not settled or FINALE in self.trial.user_attrs:
             return
@@ -95,6 +96,12 @@ class Watch:
             self.trial.report(score.psnr_db, percent)
         if score.step < self.config.total_steps and self.trial.should_prune():
             raise optuna.TrialPruned(f"pruned at {percent} %: {score.psnr_db:.2f} dB")
+
+    def rescued(self, note: str) -> None:
+        self.last_event = time.monotonic()
+        self.notes.append(note)
+        storage.record(self.trial, {"rescues": self.notes})
+        self.progress.say(f"{self.progress.label}: {note}")
 
     def stop_requested(self) -> bool:
         return self.stop.requested

@@ -53,8 +53,9 @@ class AdversarialConfig(BaseModel):
 class Adversarial(Objective):
     """-log D(x, G(x)) + pixel_weight * L(G(x), y): equation 4 of the paper in its non-saturating form.
 
-    The critic D has its own Adam, schedule and loss scaler, and takes one step before each of the
-    model's, on half the sum of its two terms as published.
+    The critic D has its own Adam, schedule and loss scaler, and minimises half the sum of its two
+    terms as published. It steps together with the model and not before it, so that the gradients of
+    micro-batches add up for both.
     """
 
     def __init__(self, config: AdversarialConfig, channels: Literal[1, 3], precision: Precision) -> None:
@@ -72,12 +73,16 @@ class Adversarial(Objective):
         loss: Tensor = self._error(opinion, 1.0) + self.config.pixel_weight * self.pixel(restored, pair.clean)
         return loss
 
-    def learn(self, restored: Tensor, pair: Pair, step: int, steps: int) -> None:
+    def learn(self, restored: Tensor, pair: Pair, share: float) -> None:
         self.critic.requires_grad_(True)
-        set_learning_rate(self.optimizer, self.config.lr * self.config.schedule.factor(step, steps))
         real = self._error(self._judge(pair.degraded, pair.clean), 1.0)
         fake = self._error(self._judge(pair.degraded, restored), 0.0)
-        self.precision.step((real + fake) / 2, self.critic, self.optimizer, Mask({}), max_norm=float("inf"))
+        self.precision.backward(share * (real + fake) / 2)
+
+    def step(self, step: int, steps: int, lr_scale: float) -> None:
+        lr = self.config.lr * self.config.schedule.factor(step, steps)
+        set_learning_rate(self.optimizer, lr_scale * lr)
+        self.precision.step(self.critic, self.optimizer, Mask({}), max_norm=float("inf"))
 
     def _judge(self, degraded: Tensor, image: Tensor) -> Tensor:
         with self.precision.forward():

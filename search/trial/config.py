@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data import DataConfig, DemoConfig
-from data.crops import Augmentation
+from data.augmentation import Augmentation
 from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
 from search.trial.adversarial import ObjectiveConfig
@@ -32,6 +32,7 @@ class CropsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     batch: int = Field(16, ge=1, le=4096, description="crops per step")
     patch: int = Field(64, ge=4, le=2048, description="side of a crop in pixels")
+    parts: int = Field(1, ge=1, le=64, description="micro-batches per step, to save memory; gradients add up")
 
 
 Steps = Annotated[int, Field(ge=0)] | Compute

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from data import Pair, PairSet
 from search.trial import metrics
 from search.trial.precision import Precision
+from search.trial.rescue import is_lack_of_memory, release_memory
 
 # Above this many pixels an image is restored in tiles, so that memory stays bounded.
 TILE_PIXELS = 3_000_000
 TILE_SIDE = 1024
+SMALLEST_TILE = 64
 TILE_OVERLAP = 64
 
 
@@ -62,16 +64,29 @@ def mean_score(scores: Sequence[ImageScore], step: int, seconds: float) -> Score
 
 @torch.inference_mode()
 def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
-    """(C, H, W) float32 in, the same out, on the same device as `degraded` came; large images go in tiles."""
+    """(C, H, W) float32 in, the same out, on the same device as `degraded` came.
+
+    Large images go in tiles; where memory runs out nevertheless, in smaller ones, down to `SMALLEST_TILE`.
+    """
     image = degraded[None].to(precision.device)
-    with precision.forward():
-        restored: Tensor = torch.empty_like(image)
-        if degraded[0].numel() <= TILE_PIXELS:
-            restored = model(image)
-        else:
-            for tile, inner, target in _tiles(*degraded.shape[1:]):
-                restored[..., *target] = model(image[..., *tile])[..., *inner]
-    return restored[0].float().to(degraded.device)
+    longest = max(degraded.shape[1:])
+    side = longest if degraded[0].numel() <= TILE_PIXELS else TILE_SIDE
+    while True:
+        try:
+            return _restore_tiles(model, image, precision, side)[0].to(degraded.device)
+        except Exception as error:
+            if not is_lack_of_memory(error) or side <= SMALLEST_TILE:
+                raise
+        side //= 2
+        release_memory(precision.device)
+
+
+def _restore_tiles(model: nn.Module, image: Tensor, precision: Precision, side: int) -> Tensor:
+    restored = torch.empty_like(image)
+    for tile, inner, target in _tiles(*image.shape[2:], side):
+        with precision.forward():
+            restored[..., *target] = model(image[..., *tile])[..., *inner]
+    return restored
 
 
 def spread(pairs: PairSet, megapixels: float) -> list[int]:
@@ -97,10 +112,10 @@ def _squared_error(pair: Pair) -> float:
 Window = tuple[slice, slice]
 
 
-def _tiles(height: int, width: int) -> Iterator[tuple[Window, Window, Window]]:
+def _tiles(height: int, width: int, side: int) -> Iterator[tuple[Window, Window, Window]]:
     """Windows to read with their margin, the part of each to keep, and where it goes."""
-    for top, bottom in _spans(height):
-        for left, right in _spans(width):
+    for top, bottom in _spans(height, side):
+        for left, right in _spans(width, side):
             outer_top, outer_left = max(top - TILE_OVERLAP, 0), max(left - TILE_OVERLAP, 0)
             tile = (slice(outer_top, bottom + TILE_OVERLAP), slice(outer_left, right + TILE_OVERLAP))
             inner = (
@@ -110,6 +125,6 @@ def _tiles(height: int, width: int) -> Iterator[tuple[Window, Window, Window]]:
             yield tile, inner, (slice(top, bottom), slice(left, right))
 
 
-def _spans(side: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, side, TILE_SIDE):
-        yield start, min(start + TILE_SIDE, side)
+def _spans(length: int, side: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, length, side):
+        yield start, min(start + side, length)

@@ -1,8 +1,12 @@
 """What a training step minimises, and what else has to learn for it."""
 
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from data import Pair
+from search.trial.precision import Precision
 
 
 class Objective(nn.Module):
@@ -15,8 +19,11 @@ class Objective(nn.Module):
         """The loss of restored images (N, C, H, W), float32, outside autocast."""
         raise NotImplementedError
 
-    def learn(self, restored: Tensor, pair: Pair, step: int, steps: int) -> None:
-        """Called before the loss of step `step` of `steps`, with images that carry no gradient."""
+    def learn(self, restored: Tensor, pair: Pair, share: float) -> None:
+        """Add up gradients of its own, from images that carry none; `pair` is a `share` of the batch."""
+
+    def step(self, step: int, steps: int, lr_scale: float) -> None:
+        """Called beside each step of the model, with the gradients of the whole batch added up."""
 
 
 class ImageObjective(Objective):
@@ -29,3 +36,25 @@ class ImageObjective(Objective):
     def forward(self, restored: Tensor, pair: Pair) -> Tensor:
         loss: Tensor = self.distance(restored, pair.clean)
         return loss
+
+
+class ImageLossConfig(BaseModel):
+    """Settings of a loss that needs the restored and the clean image and nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def build(self) -> nn.Module:
+        """The loss: restored and clean (N, C, H, W) in, a scalar out."""
+        raise NotImplementedError
+
+    def objective_for(self, channels: Literal[1, 3], precision: Precision) -> Objective:
+        return ImageObjective(self.build().to(precision.device))
+
+    def macs(self, channels: Literal[1, 3], patch: int) -> int:
+        """Multiply-adds of networks inside the loss, per crop and training step."""
+        return 0
+
+    @property
+    def smallest_patch(self) -> int:
+        """The smallest side in pixels of crops that the loss can judge."""
+        return 1

@@ -30,17 +30,17 @@ class Precision:
         """The context in which a model's forward pass runs."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.name != "fp32")
 
-    def step(
-        self, loss: Tensor, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, max_norm: float
-    ) -> None:
-        """Backward, then unscale, mask, clip, step and mask again, in this order.
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` to those that are there."""
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, max_norm: float) -> None:
+        """Unscale, mask, clip, step and mask again, in this order.
 
         Clipping comes after unscaling because `max_norm` is meant in units of the true gradient, and
         after masking because weights held at zero must not use up the norm. The weights are masked
         again also when an fp16 overflow made the scaler skip the step.
         """
-        optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(optimizer)
         mask.zero_gradients()
         nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)

@@ -26,6 +26,7 @@ class Record:
         self.losses: list[float] = []
         self.scores: list[Score] = []
         self.settled: list[bool] = []
+        self.notes: list[str] = []
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
         self.begun_at, self.rungs_before = step, list(rungs)
@@ -38,6 +39,9 @@ class Record:
         self.settled.append(settled)
         if self.error:
             raise self.error
+
+    def rescued(self, note: str) -> None:
+        self.notes.append(note)
 
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.losses) >= self.stop_after

@@ -49,11 +49,16 @@ def test_models_step_leaves_the_critic_without_gradient(pair: Pair) -> None:
 
 def test_critic_takes_the_step_that_adam_takes_on_the_mean_of_its_two_terms(pair: Pair) -> None:
     steps, lr = 10, 1e-3
-    adversarial = built(lr=lr, schedule={"kind": "exponential", "final": 0.1})
-    twin = built().critic
+    adversarial = built(
+        lr=lr, critic={**SMALL, "norm": "none"}, schedule={"kind": "exponential", "final": 0.1}
+    )
+    twin = built(critic={**SMALL, "norm": "none"}).critic
     optimizer = torch.optim.Adam(twin.parameters(), lr=lr, betas=(0.5, 0.999))
     for step in range(3):
-        adversarial.learn(pair.degraded, pair, step, steps)
+        for part in pair.parts(2):  # gradients of micro-batches add up
+            adversarial.learn(part.degraded, part, share=0.5)
+        adversarial.step(step, steps, lr_scale=1.0)
+        adversarial.zero_grad()
         optimizer.param_groups[0]["lr"] = lr * 0.1 ** (step / steps)
         optimizer.zero_grad()
         real, fake = twin(pair.degraded, pair.clean), twin(pair.degraded, pair.degraded)
@@ -67,7 +72,9 @@ def test_critic_takes_the_step_that_adam_takes_on_the_mean_of_its_two_terms(pair
 def test_critic_learns_to_tell_restored_from_clean(pair: Pair) -> None:
     adversarial = built(lr=1e-2)
     for step in range(60):
-        adversarial.learn(pair.degraded, pair, step, 1000)
+        adversarial.zero_grad()
+        adversarial.learn(pair.degraded, pair, share=1.0)
+        adversarial.step(step, 1000, lr_scale=1.0)
     with torch.no_grad():
         clean = adversarial.critic(pair.degraded, pair.clean).mean()
         restored = adversarial.critic(pair.degraded, pair.degraded).mean()

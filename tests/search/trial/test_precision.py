@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models import DnCNNConfig, KBNetSConfig
 from search.trial.precision import Precision
@@ -16,6 +16,12 @@ CPU = torch.device("cpu")
 
 def half_masked(model: nn.Linear) -> Mask:
     return Mask({"weight": (model.weight, magnitude_mask(model.weight, 0.5))})
+
+
+def take_step(precision: Precision, loss: Tensor, model: nn.Module, *others: Any, max_norm: float) -> None:
+    model.zero_grad()
+    precision.backward(loss)
+    precision.step(model, *others, max_norm=max_norm)
 
 
 class Recorder:
@@ -48,7 +54,7 @@ def test_step_unscales_then_masks_then_clips_then_steps_then_masks(
     precision, mask = Precision(name, CPU), half_masked(model)
     recorder = Recorder(monkeypatch, precision, mask)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    precision.step(model(torch.ones(1, 4)).sum(), model, optimizer, mask, max_norm=1.0)
+    take_step(precision, model(torch.ones(1, 4)).sum(), model, optimizer, mask, max_norm=1.0)
     assert recorder.order == ["unscale", "mask gradients", "clip", "step", "mask weights"]
 
 
@@ -60,10 +66,10 @@ def test_gradients_are_clipped_in_true_units_whatever_the_loss_scale(name: Any) 
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     # Each weight's gradient is 0.01 and each of the 4 biases' too: a norm of 0.01 sqrt(20) = 0.0447.
-    precision.step(0.01 * model(torch.ones(1, 4)).sum(), model, optimizer, Mask({}), max_norm=0.02)
+    take_step(precision, 0.01 * model(torch.ones(1, 4)).sum(), model, optimizer, Mask({}), max_norm=0.02)
     moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before
     assert moved.norm().item() == pytest.approx(0.02, rel=1e-3)
-    precision.step(0.01 * model(torch.ones(1, 4)).sum(), model, optimizer, Mask({}), max_norm=1.0)
+    take_step(precision, 0.01 * model(torch.ones(1, 4)).sum(), model, optimizer, Mask({}), max_norm=1.0)
     moved = nn.utils.parameters_to_vector(model.parameters()).detach() - before - moved
     assert moved.norm().item() == pytest.approx(0.01 * math.sqrt(20), rel=1e-3)
 
@@ -74,7 +80,9 @@ def test_weights_held_at_zero_use_up_no_share_of_the_norm() -> None:
     mask.zero_weights()
     before = model.weight.detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    Precision("fp32", CPU).step(100 * model(torch.ones(1, 4)).sum(), model, optimizer, mask, max_norm=1.0)
+    take_step(
+        Precision("fp32", CPU), 100 * model(torch.ones(1, 4)).sum(), model, optimizer, mask, max_norm=1.0
+    )
     moved = (model.weight.detach() - before)[mask.kept["weight"][1]]
     assert moved.norm().item() == pytest.approx(1.0, rel=1e-5)
 
@@ -88,7 +96,7 @@ def test_fp16_overflow_skips_the_step_lowers_the_scale_and_still_masks() -> None
     before = model.weight.detach().clone()
     scale = precision.scaler.get_scale()
     loss = model(torch.ones(1, 4)).sum() * torch.tensor(3e38)  # finite, but not once it is scaled
-    precision.step(loss, model, optimizer, mask, max_norm=1.0)
+    take_step(precision, loss, model, optimizer, mask, max_norm=1.0)
     assert torch.equal(model.weight.detach()[kept], before[kept])
     assert not model.weight.detach()[~kept].any()
     assert precision.scaler.get_scale() == scale / 2
@@ -102,7 +110,7 @@ def test_step_equals_a_plain_clipped_step_in_full_precision() -> None:
     precision = Precision("fp32", CPU)
     for seed in range(3):
         x = torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))
-        precision.step(model(x).square().sum(), model, ours, Mask({}), max_norm=0.5)
+        take_step(precision, model(x).square().sum(), model, ours, Mask({}), max_norm=0.5)
         theirs.zero_grad()
         twin(x).square().sum().backward()
         nn.utils.clip_grad_norm_(twin.parameters(), 0.5)
@@ -145,7 +153,7 @@ def test_half_precision_trains(config: Any, name: Any) -> None:
         with precision.forward():
             restored = model(0.5 * clean)
         loss = (restored.float() - clean).abs().mean()
-        precision.step(loss, model, optimizer, Mask({}), max_norm=1.0)
+        take_step(precision, loss, model, optimizer, Mask({}), max_norm=1.0)
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())

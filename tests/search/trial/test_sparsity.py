@@ -36,7 +36,9 @@ class Trained:
         for seed in range(count):
             pair = torch.rand(2, 2, 1, 9, 11, generator=torch.Generator().manual_seed(seed))
             loss = (self.model(pair[0]) - pair[1]).square().mean()
-            self.precision.step(loss, self.model, self.optimizer, mask, max_norm=1.0)
+            self.optimizer.zero_grad()
+            self.precision.backward(loss)
+            self.precision.step(self.model, self.optimizer, mask, max_norm=1.0)
             self.average.update(self.model)
             mask.zero_copy(self.average.model)
 

@@ -245,7 +245,7 @@ def test_learning_rates_follow_phases_and_schedule(
     for sparsity in (0.4, 0.0):
         seen = rates.setdefault(sparsity, [])
         monkeypatch.setattr(
-            "search.trial.train.set_learning_rate", lambda optimizer, lr, s=seen: s.append(lr)
+            "search.trial.state.set_learning_rate", lambda optimizer, lr, s=seen: s.append(lr)
         )
         run(
             config(
@@ -270,7 +270,7 @@ def test_enormous_learning_rate_ends_as_diverged_with_the_step(
     trial = config(
         optimizer={"lr": 1.0}, steps=200, model={"kind": "dncnn", "channels": 1, "width": 16, "layers": 8}
     )
-    with pytest.raises(Diverged, match=r"diverged at step \d+: loss .*, largest restored value"):
+    with pytest.raises(Diverged, match=r"diverged at step \d+ \(loss .*, largest restored value"):
         run(trial, tmp_path)
 
 

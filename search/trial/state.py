@@ -1,0 +1,166 @@
+"""What changes while a trial trains: how it is made, goes to disk, comes back and is rescued."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data import Pair
+from search.trial import checkpoint
+from search.trial.average import Average
+from search.trial.config import TrialConfig
+from search.trial.evaluate import Score
+from search.trial.optimizers import set_learning_rate
+from search.trial.precision import Precision
+from search.trial.rescue import Diverged, Rescue, is_lack_of_memory, release_memory
+from search.trial.sparsity import Mask
+
+
+class State:
+    """Model, average, optimizer, precision, objective and mask of one trial, and how far it has come."""
+
+    def __init__(
+        self, config: TrialConfig, device: torch.device, folder: Path, tell: Callable[[str], None]
+    ) -> None:
+        self.config, self.device, self.folder, self.tell = config, device, folder, tell
+        self.fingerprint = checkpoint.fingerprint(config.model_dump_json())
+        self.started = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = checkpoint.load_state(folder, self.fingerprint)
+        self.rescue = Rescue(**saved["rescue"]) if saved else Rescue()
+        self._build()
+        if saved:
+            self._restore(saved)
+            self.started -= saved["seconds"]
+        else:  # weights without a state are those of another trial
+            (folder / checkpoint.BEST).unlink(missing_ok=True)
+
+    def _build(self) -> None:
+        """Everything as it is at step 0."""
+        config = self.config
+        torch.manual_seed(config.seed)
+        self.model = config.model.build().to(self.device)
+        self.average = Average(self.model, config.ema_decay)
+        self.optimizer = config.optimizer.build(self.model)
+        self.precision = Precision("fp32" if self.rescue.full_precision else config.precision, self.device)
+        self.objective = config.loss.objective_for(config.model.channels, self.precision)
+        self.mask = Mask({})
+        self.step = 0
+        self.rungs: list[Score] = []
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this trial, earlier sittings included."""
+        return time.monotonic() - self.started
+
+    def offer(self, score: Score) -> None:
+        """Keep the averaged weights if this is the best rung so far."""
+        if all(score.psnr_db > earlier.psnr_db for earlier in self.rungs):
+            checkpoint.save_weights(self.folder / checkpoint.BEST, self.average.model)
+        self.rungs.append(score)
+
+    def backward(self, batch: Pair) -> tuple[Tensor, Tensor]:
+        """Gradients of the loss over `batch`, in micro-batches that fit into memory.
+
+        The loss of the batch and the largest restored value, both still on the device. Raises what is
+        not a lack of memory, and a lack of memory that a single crop runs into.
+        """
+        while True:
+            try:
+                return self._backward(batch)
+            except Exception as error:
+                if not is_lack_of_memory(error) or self.rescue.parts >= len(batch.clean):
+                    raise
+            # Outside the handler, where the error no longer holds on to the tensors of the failed attempt.
+            normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in self.model.modules())
+            self.rescue.halve_micro_batch(self.step, len(batch.clean), normalised)
+            self.tell(self.rescue.notes[-1])
+            release_memory(self.device)
+
+    def _backward(self, batch: Pair) -> tuple[Tensor, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.objective.zero_grad(set_to_none=True)
+        self.model.train()
+        losses, largest = [], []
+        for part in batch.parts(max(self.rescue.parts, self.config.crops.parts)):
+            share = len(part.clean) / len(batch.clean)
+            with self.precision.forward():
+                restored = self.model(part.degraded)
+            restored = restored.float()
+            self.objective.learn(restored.detach(), part, share)
+            loss = share * self.objective(restored, part)
+            self.precision.backward(loss)
+            losses.append(loss.detach())
+            largest.append(restored.detach().abs().amax())
+        return torch.stack(losses).sum(), torch.stack(largest).amax()
+
+    def step_optimizers(self, lr: float) -> None:
+        """One step of the model, of its average, and of whatever the objective trains."""
+        lr_scale = self.rescue.lr_scale
+        set_learning_rate(self.optimizer, lr_scale * lr)
+        self.precision.step(self.model, self.optimizer, self.mask, max_norm=self.config.clip_norm)
+        self.objective.step(self.step, self.config.total_steps, lr_scale)
+        self.average.update(self.model)
+        self.mask.zero_copy(self.average.model)
+        self.step += 1
+
+    def go_back(self, problem: str) -> None:
+        """To the last saved state, more carefully; raises `Diverged` if that was tried before."""
+        if self.rescue.full_precision:
+            raise Diverged(problem)
+        saved = checkpoint.load_state(self.folder, self.fingerprint)
+        self.rescue.go_back(problem, saved["step"] if saved else 0)
+        rescue = self.rescue
+        self._build()
+        if saved:
+            self._restore(saved)
+        self.rescue = rescue
+        self.save()
+        self.tell(rescue.notes[-1])
+
+    def save(self) -> None:
+        """Write the state whole, or leave the last one."""
+        checkpoint.save_state(
+            self.folder,
+            {
+                "config": self.fingerprint,
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "average": self.average.model.state_dict(),
+                "updates": self.average.updates,
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.precision.scaler.state_dict(),
+                "objective": self.objective.state_dict(),
+                "mask": self.mask.state(),
+                "rungs": [asdict(score) for score in self.rungs],
+                "rescue": asdict(self.rescue),
+                "random": torch.get_rng_state(),
+                "seconds": self.seconds,
+            },
+        )
+
+    def _restore(self, saved: Mapping[str, Any]) -> None:
+        self.step = saved["step"]
+        self.model.load_state_dict(saved["model"])
+        self.average.model.load_state_dict(saved["average"])
+        self.average.updates = saved["updates"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.precision.scaler.load_state_dict(saved["scaler"])
+        self.objective.load_state_dict(saved["objective"])
+        prunable: Callable[[], list[tuple[str, nn.Parameter]]] = self.model.prunable
+        self.mask = Mask.from_state(prunable(), saved["mask"])
+        self.rungs = [Score(**score) for score in saved["rungs"]]
+        torch.set_rng_state(saved["random"])
+
+    def take_best_weights(self) -> Path:
+        """Put the averaged weights of the best rung into `average`, or keep them where there was no rung."""
+        weights = self.folder / checkpoint.BEST
+        if not self.rungs:  # no steps: the model is scored as it is
+            checkpoint.save_weights(weights, self.average.model)
+        checkpoint.load_weights(weights, self.average.model)
+        checkpoint.drop_state(self.folder)
+        return weights
