@@ -83,7 +83,8 @@ def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
 
 def _restore_tiles(model: nn.Module, image: Tensor, precision: Precision, side: int) -> Tensor:
     restored = torch.empty_like(image)
-    for tile, inner, target in _tiles(*image.shape[2:], side):
+    height, width = image.shape[2:]
+    for tile, inner, target in _tiles(height, width, side):
         with precision.forward():
             restored[..., *target] = model(image[..., *tile])[..., *inner]
     return restored
