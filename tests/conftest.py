@@ -37,6 +37,7 @@ layers = 3
 width = { choices = [4, 6] }
 
 [recipe.optimizer]
+kind = "adamw"
 lr = { low = 1e-3, high = 1e-2, log = true }
 """
 

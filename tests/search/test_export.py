@@ -45,6 +45,7 @@ decoder_blocks = [1]
 lightweight = true
 
 [recipe.optimizer]
+kind = "adamw"
 lr = {{ low = 1e-3, high = 1e-2, log = true }}
 
 [recipe.data]

@@ -60,7 +60,7 @@ finale = 0
 steps = 60
 crops = { batch = 2, patch = 8 }
 model = { kind = "toy" }
-optimizer = { lr = 2e-2 }
+optimizer = { kind = "adamw", lr = 2e-2 }
 ema_decay = 0.5
 """
 

@@ -62,7 +62,7 @@ def config(pairs_folder: Path) -> Callable[..., TrialConfig]:
             "data": {"kind": "pairs", "dir": str(pairs_folder)},
             "steps": 10,
             "crops": {"batch": 2, "patch": 8},
-            "optimizer": {"lr": 3e-3, "weight_decay": 0.1},
+            "optimizer": {"kind": "adamw", "lr": 3e-3, "weight_decay": 0.1},
             "evaluations": 5,
             "precision": "fp32",
             "ema_decay": 0.8,

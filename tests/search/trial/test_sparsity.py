@@ -10,7 +10,7 @@ from torch import nn
 from models import DnCNNConfig, KBNetSConfig
 from search.trial.average import Average
 from search.trial.config import TrialConfig
-from search.trial.optimizers import AdamWConfig
+from search.trial.optimizers import AdamConfig, AdamWConfig, NAdamConfig, OptimizerConfig, SGDConfig
 from search.trial.precision import Precision
 from search.trial.sparsity import DenseConfig, DSDConfig, Mask, Phase, enter_phase, magnitude_mask
 from search.trial.train import Stopped, TrialResult
@@ -20,15 +20,23 @@ SPARSE = Phase("sparse", 0, 10, sparsity=0.5, lr_scale=0.1)
 DENSE = Phase("re-dense", 10, 20, sparsity=0.0, lr_scale=0.1)
 KBNET = KBNetSConfig(channels=1, width=4, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,))
 DSD = {"kind": "dsd", "sparsity": 0.4, "dense_share": 0.4, "sparse_share": 0.3}
+ADAMW = AdamWConfig(lr=1e-2, weight_decay=0.1)
+OPTIMIZERS: list[OptimizerConfig] = [
+    ADAMW,
+    AdamConfig(lr=1e-2, weight_decay=0.1),
+    NAdamConfig(lr=1e-2, weight_decay=0.1),
+    SGDConfig(lr=1e-2, weight_decay=0.1),
+    SGDConfig(lr=1e-2, weight_decay=0.1, momentum=0.0, nesterov=False),
+]
 
 
 class Trained:
     """A model with its optimizer and average, trained a little so that moments are in full swing."""
 
-    def __init__(self, model: nn.Module, lr: float = 1e-2) -> None:
+    def __init__(self, model: nn.Module, optimizer: OptimizerConfig = ADAMW) -> None:
         self.model = model
         self.average = Average(model, decay=0.99)
-        self.optimizer = AdamWConfig(lr=lr, weight_decay=0.1).build(model)
+        self.optimizer = optimizer.build(model)
         self.precision = Precision("fp32", CPU)
         self.steps(5, Mask({}))
 
@@ -168,6 +176,28 @@ def test_optimizer_starts_every_phase_from_fresh_state(trained: Trained) -> None
         assert not trained.optimizer.state
         trained.steps(1, mask)
         assert {float(state["step"]) for state in trained.optimizer.state.values()} == {1.0}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
+def test_every_optimizer_holds_pruned_weights_at_zero_and_forgets_them_when_they_come_back(
+    optimizer: OptimizerConfig,
+) -> None:
+    torch.manual_seed(0)
+    trained = Trained(KBNET.build(), optimizer)
+    mask = trained.enter(SPARSE)
+    trained.steps(5, mask)
+    for name, (parameter, kept) in mask.kept.items():
+        assert not parameter[~kept].any(), name
+        assert parameter[kept].all(), name
+    assert trained.enter(DENSE).kept == {}
+    # From here on it moves as an optimizer that has never seen the network.
+    twin = Trained(KBNET.build(), optimizer)
+    twin.model.load_state_dict(trained.model.state_dict())
+    twin.optimizer = optimizer.build(twin.model)
+    for either in (trained, twin):
+        either.steps(3, Mask({}))
+    for (name, ours), theirs in zip(trained.model.named_parameters(), twin.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
 
 
 def test_moments_of_pruned_weights_stay_zero(trained: Trained) -> None:

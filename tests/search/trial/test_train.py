@@ -42,6 +42,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "dsd with batch norm": {"sparsity": DSD, "model": BATCH_NORM},
     "bf16": {"precision": "bf16"},
     "fp16 with dsd": {"precision": "fp16", "sparsity": DSD},
+    "adam with dsd": {"optimizer": {"kind": "adam", "weight_decay": 0.1}, "sparsity": DSD},
+    "nadam with dsd": {"optimizer": {"kind": "nadam", "weight_decay": 0.1}, "sparsity": DSD},
+    "nadam in fp16": {"optimizer": {"kind": "nadam"}, "precision": "fp16"},
+    "sgd with dsd": {"optimizer": {"kind": "sgd", "weight_decay": 0.1}, "sparsity": DSD},
+    "sgd in fp16": {"optimizer": {"kind": "sgd", "nesterov": False}, "precision": "fp16"},
+    "sgd without momentum": {"optimizer": {"kind": "sgd", "momentum": 0.0, "nesterov": False}},
+    "restarts": {"schedule": {"kind": "warm_restarts", "decay": 0.5}},
     "warm-up": {"schedule": {"kind": "cosine", "warmup": 0.3}},
     "critic with dsd": {"loss": CRITIC, "sparsity": DSD},
     "critic in bf16": {"loss": CRITIC, "precision": "bf16"},
@@ -220,7 +227,7 @@ def test_training_beats_the_untouched_scan(
 ) -> None:
     pairs = [split.val.whole(index) for index in range(len(split.val))]
     unchanged = mean_score(evaluate(nn.Identity(), pairs, Precision("fp32", CPU)), 0, 0)
-    result = run(config(steps=150, optimizer={"lr": 5e-3}), tmp_path)
+    result = run(config(steps=150, optimizer={"kind": "adamw", "lr": 5e-3}), tmp_path)
     assert result.score.psnr_db > unchanged.psnr_db + 3
 
 
@@ -251,7 +258,7 @@ def test_learning_rates_follow_phases_and_schedule(
             config(
                 sparsity={**DSD, "sparsity": sparsity, "sparse_lr": 0.5, "redense_lr": 0.1},
                 schedule={"kind": "exponential", "final": 0.01},
-                optimizer={"lr": 0.001},
+                optimizer={"kind": "adamw", "lr": 0.001},
             ),
             tmp_path / str(sparsity),
         )
@@ -268,7 +275,9 @@ def test_enormous_learning_rate_ends_as_diverged_with_the_step(
     config: MakeConfig, run: Run, tmp_path: Path
 ) -> None:
     trial = config(
-        optimizer={"lr": 1.0}, steps=200, model={"kind": "dncnn", "channels": 1, "width": 16, "layers": 8}
+        optimizer={"kind": "adamw", "lr": 1.0},
+        steps=200,
+        model={"kind": "dncnn", "channels": 1, "width": 16, "layers": 8},
     )
     with pytest.raises(Diverged, match=r"diverged at step \d+ \(loss .*, largest restored value"):
         run(trial, tmp_path)
