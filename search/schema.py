@@ -41,6 +41,8 @@ def schema() -> dict[str, Any]:
 
 def _openable(setting: dict[str, Any]) -> dict[str, Any]:
     """The same setting, or an open leaf in its place."""
+    if isinstance(inside := setting.get("additionalProperties"), dict):  # a table of named settings
+        setting = {**setting, "additionalProperties": _openable(inside)}
     described: dict[str, Any] = {
         key: setting[key] for key in ("description", "default", "title") if key in setting
     }

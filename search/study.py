@@ -12,6 +12,7 @@ import studies
 from search import space
 from search.errors import UserError, closest
 from search.trial.config import TrialConfig
+from search.trial.objective import WITH_FILES
 
 SHIPPED = Path(studies.__file__).parent
 RANDOM_DRAWS = 200
@@ -58,6 +59,10 @@ class StudySpec(BaseModel):
     finale: float = Field(
         0.5, ge=0, lt=1, description="share of the time in which the best recipe is trained at length"
     )
+    trial_timeout: Duration | None = Field(
+        None, description="longest time of one trial, the finale not counted: it ends with its last rung"
+    )
+    keep: int = Field(10, ge=1, description="weights of so many of the best trials stay on disk")
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of every trial")
     sampler: Literal["tpe", "random"] = Field("tpe", description="how recipes are drawn")
     recipe: dict[str, Any] = Field(description="a trial config with open leaves")
@@ -107,7 +112,8 @@ def with_flags(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
     except ValidationError as error:
         problem = error.errors()[0]
         message = problem["msg"].removeprefix("Value error, ")
-        raise UserError(f"--{problem['loc'][0]}: {message} (found {problem['input']})") from None
+        flag = str(problem["loc"][0]).replace("_", "-")
+        raise UserError(f"--{flag}: {message} (found {problem['input']})") from None
 
 
 def find(name: str) -> Path:
@@ -153,9 +159,12 @@ def check(spec: StudySpec) -> None:
 
 
 def close(tree: Mapping[str, Any]) -> TrialConfig:
-    """A config from a recipe without open leaves. `SpaceError` with the dotted path where it is wrong."""
+    """A config from a recipe without open leaves, all files that it names at hand.
+
+    `SpaceError` with the dotted path where it is wrong.
+    """
     try:
-        return TrialConfig.model_validate(tree)
+        return TrialConfig.model_validate(tree, context=WITH_FILES)
     except ValidationError as error:
         raise space.SpaceError(f"recipe.{_explain(error, tree, TrialConfig)}") from None
 
@@ -180,9 +189,9 @@ def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     path, node = [], tree
     owner: type[BaseModel] | None = form
-    for item in problem["loc"]:
+    for place, item in enumerate(problem["loc"], 1):
         if isinstance(node, Mapping) and item in node:
-            owner = _settings_class(owner, str(item), node) if problem["loc"][-1] != item else owner
+            owner = _settings_class(owner, str(item), node) if place < len(problem["loc"]) else owner
             node = node[item]
         elif isinstance(node, list | tuple) and isinstance(item, int):
             node = node[item]
@@ -211,9 +220,12 @@ def _explain(error: ValidationError, tree: object, form: type[BaseModel]) -> str
 def _settings_class(
     owner: type[BaseModel] | None, key: str, tree: Mapping[str, Any]
 ) -> type[BaseModel] | None:
-    """The class that holds the settings under `owner.key`; picked by its `kind` where there are several."""
+    """The class that holds the settings under `owner.key`; picked by its `kind` where there are several.
+
+    A key that is no setting is a name in a table of them: `owner` holds the settings under it, too.
+    """
     if owner is None or key not in owner.model_fields:
-        return None
+        return owner
     classes = list(_model_classes(owner.model_fields[key].annotation))
     child = tree[key]
     kind = child.get("kind") if isinstance(child, Mapping) else None

@@ -41,13 +41,14 @@ class AdversarialConfig(BaseModel):
         return Adversarial(self, channels, precision)
 
     def macs(self, channels: Literal[1, 3], patch: int) -> int:
-        """Multiply-adds that the critic adds to a training step, per crop."""
-        return CRITIC_COST * count_macs(self.critic.build(channels), channels, patch, patch, inputs=2)
+        """Multiply-adds that critic and pixel loss add to a training step, per crop."""
+        critic = count_macs(self.critic.build(channels), channels, patch, patch, inputs=2)
+        return CRITIC_COST * critic + self.pixel.macs(channels, patch)
 
     @property
     def smallest_patch(self) -> int:
-        """The smallest side in pixels of crops that the critic can judge."""
-        return smallest_patch(self.critic.layers)
+        """The smallest side in pixels of crops that critic and pixel loss can judge."""
+        return max(smallest_patch(self.critic.layers), self.pixel.smallest_patch)
 
 
 class Adversarial(Objective):
@@ -61,7 +62,7 @@ class Adversarial(Objective):
     def __init__(self, config: AdversarialConfig, channels: Literal[1, 3], precision: Precision) -> None:
         super().__init__()
         self.config = config
-        self.pixel = config.pixel.build()
+        self.pixel = config.pixel.build().to(precision.device)
         self.critic = config.critic.build(channels).to(precision.device)
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.lr, betas=(config.beta1, 0.999))
         # Scales grow and shrink with the overflows of one network: the critic has a scaler of its own.

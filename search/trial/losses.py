@@ -1,36 +1,18 @@
 """Training losses between restored and clean images, and their settings."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import pytorch_msssim
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from search.trial.objective import ImageObjective, Objective
-from search.trial.precision import Precision
+from search.trial.objective import ImageLossConfig
+from search.trial.perceptual import PerceptualConfig
 
-
-class ImageLossConfig(BaseModel):
-    """Settings of a loss that needs the restored and the clean image and nothing else."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def build(self) -> nn.Module:
-        """The loss: restored and clean (N, C, H, W) in, a scalar out."""
-        raise NotImplementedError
-
-    def objective_for(self, channels: Literal[1, 3], precision: Precision) -> Objective:
-        return ImageObjective(self.build().to(precision.device))
-
-    def macs(self, channels: Literal[1, 3], patch: int) -> int:
-        """Multiply-adds of networks inside the loss, per crop and training step."""
-        return 0
-
-    @property
-    def smallest_patch(self) -> int:
-        """The smallest side in pixels of crops that the loss can judge."""
-        return 1
+Window = Literal[3, 5, 7, 9, 11]
 
 
 class L1Config(ImageLossConfig):
@@ -72,7 +54,98 @@ class PSNRConfig(ImageLossConfig):
         return NegativePSNR()
 
 
-LossConfig = Annotated[L1Config | MSEConfig | CharbonnierConfig | PSNRConfig, Field(discriminator="kind")]
+class SSIMConfig(ImageLossConfig):
+    """1 - SSIM: local means, contrasts and correlations in place of pixels."""
+
+    kind: Literal["ssim"] = "ssim"
+    window: Window = Field(11, description="side in pixels of the Gaussian window (its sigma is 1.5)")
+
+    def build(self) -> nn.Module:
+        return Dissimilarity(self.window)
+
+    @property
+    def smallest_patch(self) -> int:
+        return self.window
+
+
+class MSSSIMConfig(ImageLossConfig):
+    """1 - MS-SSIM: SSIM's terms at five scales, each half the size of the one before."""
+
+    kind: Literal["ms_ssim"] = "ms_ssim"
+    window: Window = Field(
+        11, description="side in pixels of the Gaussian window; crops need 16 * (window - 1) + 1"
+    )
+
+    def build(self) -> nn.Module:
+        return MultiScaleDissimilarity(self.window)
+
+    @property
+    def smallest_patch(self) -> int:
+        return 16 * (self.window - 1) + 1
+
+
+class GradientConfig(ImageLossConfig):
+    """Mean absolute error of the differences between neighbours: edges and texture, not brightness."""
+
+    kind: Literal["gradient"] = "gradient"
+
+    def build(self) -> nn.Module:
+        return GradientError()
+
+    @property
+    def smallest_patch(self) -> int:
+        return 2
+
+
+class FourierConfig(ImageLossConfig):
+    """Mean absolute error of the spectra of whole crops (MIMO-UNet)."""
+
+    kind: Literal["fourier"] = "fourier"
+
+    def build(self) -> nn.Module:
+        return SpectralError()
+
+
+MemberConfig = Annotated[
+    L1Config
+    | MSEConfig
+    | CharbonnierConfig
+    | PSNRConfig
+    | SSIMConfig
+    | MSSSIMConfig
+    | GradientConfig
+    | FourierConfig
+    | PerceptualConfig,
+    Field(discriminator="kind"),
+]
+
+
+class TermConfig(BaseModel):
+    """One loss in a sum."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    weight: float = Field(1.0, gt=0, le=1e5, description="its factor")
+    loss: MemberConfig
+
+
+class SumConfig(ImageLossConfig):
+    """A weighted sum of losses, each under a name of your choice."""
+
+    kind: Literal["sum"] = "sum"
+    terms: dict[str, TermConfig] = Field(min_length=1, description="name = { weight = 1.0, loss = { ... } }")
+
+    def build(self) -> nn.Module:
+        return WeightedSum({name: (term.weight, term.loss.build()) for name, term in self.terms.items()})
+
+    def macs(self, channels: Literal[1, 3], patch: int) -> int:
+        return sum(term.loss.macs(channels, patch) for term in self.terms.values())
+
+    @property
+    def smallest_patch(self) -> int:
+        return max(term.loss.smallest_patch for term in self.terms.values())
+
+
+LossConfig = Annotated[MemberConfig | SumConfig, Field(discriminator="kind")]
 
 
 class Charbonnier(nn.Module):
@@ -95,3 +168,67 @@ class NegativePSNR(nn.Module):
     def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
         squared_error = (restored - clean).square().flatten(1).mean(1)
         return (10 / math.log(10)) * torch.log(squared_error + 1e-8).mean()
+
+
+class Dissimilarity(nn.Module):
+    """1 - SSIM (Wang et al. 2004), mean over windows inside the image, channels and batch; a scalar in [0, 2]."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+        # Variances are small differences of large numbers: TF32, cuDNN's default, would leave noise of them.
+        with torch.backends.cudnn.flags(enabled=False):
+            index: Tensor = pytorch_msssim.ssim(restored, clean, data_range=1.0, win_size=self.window)
+        return 1 - index
+
+
+class MultiScaleDissimilarity(nn.Module):
+    """1 - MS-SSIM (Wang et al. 2003, five scales with the published exponents); a scalar in [0, 1].
+
+    An image with a scale of no positive correlation counts 1, without a gradient: alone, this loss
+    cannot start from restored images that have nothing in common with the clean ones.
+    """
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+        with torch.backends.cudnn.flags(enabled=False):  # as in Dissimilarity
+            index: Tensor = pytorch_msssim.ms_ssim(restored, clean, data_range=1.0, win_size=self.window)
+        return 1 - index
+
+
+class GradientError(nn.Module):
+    """Mean absolute error of vertical and of horizontal differences, the two averaged; a scalar."""
+
+    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+        error = restored - clean
+        return (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
+
+
+class SpectralError(nn.Module):
+    """mean |F(restored) - F(clean)| over the half spectrum that `rfft2` gives; a scalar.
+
+    The frequency loss of MIMO-UNet (arXiv 2108.05054) at one scale, but with an orthonormal F, so that a weight
+    means the same for crops of any size. 0.1 without normalisation on 256-pixel crops, as published, is 25.6 here.
+    """
+
+    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+        spectrum: Tensor = torch.fft.rfft2(restored - clean, norm="ortho")
+        return spectrum.abs().mean()
+
+
+class WeightedSum(nn.Module):
+    """The sum of weight * loss over named terms; a scalar."""
+
+    def __init__(self, terms: Mapping[str, tuple[float, nn.Module]]) -> None:
+        super().__init__()
+        self.weights = [weight for weight, _ in terms.values()]
+        self.losses = nn.ModuleList(loss for _, loss in terms.values())
+
+    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
+        losses = torch.stack([loss(restored, clean) for loss in self.losses])
+        return (losses * losses.new_tensor(self.weights)).sum()

@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from data import Pair
 from search.trial.precision import Precision
 
+# The context in which settings are valid only if the files that they name are there and sound. Elsewhere they
+# are valid without: a model is exported from its stored settings long after its training needed the files.
+WITH_FILES = {"files": True}
+
 
 class Objective(nn.Module):
     """A scalar, in float32, from restored images and the pair they belong to.

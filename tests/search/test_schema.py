@@ -26,8 +26,9 @@ def test_shipped_studies_satisfy_the_schema(path: Any) -> None:
     [
         {"stepps": 3},
         {"model": {"kind": "kbnet_s", "widht": 8}},
-        {"optimizer": {"lr": {"low": 1e-4, "hihg": 1e-3}}},
+        {"optimizer": {"kind": "adamw", "lr": {"low": 1e-4, "hihg": 1e-3}}},
         {"loss": {"kind": "l3"}},
+        {"loss": {"kind": "sum", "terms": {"a": {"wieght": 1.0, "loss": {"kind": "l1"}}}}},
     ],
 )
 def test_a_misspelt_setting_does_not(recipe: dict[str, Any]) -> None:
@@ -36,9 +37,13 @@ def test_a_misspelt_setting_does_not(recipe: dict[str, Any]) -> None:
 
 
 def test_any_setting_of_a_recipe_may_be_open() -> None:
+    weight = {"low": 0.1, "high": 1.0}
+    features = {"kind": "perceptual", "layers": {"relu3_3": weight}}
+    window = {"choices": [3, 7]}
+    summed = {"kind": "sum", "terms": {"a": {"weight": weight, "loss": {"kind": "ssim", "window": window}}}}
     recipe = {
         "model": {"kind": "kbnet_s", "width": {"choices": [8, 16]}},
-        "optimizer": {"lr": {"low": 1e-4, "high": 1e-3, "log": True}},
-        "loss": {"choices": {"l1": {"kind": "l1"}, "mse": {"kind": "mse"}}},
+        "optimizer": {"kind": "adamw", "lr": {"low": 1e-4, "high": 1e-3, "log": True}},
+        "loss": {"choices": {"l1": {"kind": "l1"}, "features": features, "sum": summed}},
     }
     jsonschema.validate({"name": "x", "recipe": recipe}, schema())

@@ -23,6 +23,12 @@ layers = 3
 width = { choices = [4, 6] }
 """
 LR = "lr = { low = 1e-3, high = 1e-2, log = true }"
+SUM = """
+[recipe.loss]
+kind = "sum"
+terms.pixels = { loss = { kind = "l1" } }
+terms.structure = { weight = { low = 0.05, high = 0.5 }, loss = { kind = "ssim", window = { choices = [3, 7] } } }
+"""
 
 WRONG = [
     (
@@ -44,7 +50,7 @@ WRONG = [
     (
         "patch = 8",
         "pach = 8",
-        "recipe.crops.pach: unknown setting; did you mean patch? (known: batch, patch)",
+        "recipe.crops.pach: unknown setting; did you mean patch? (known: batch, patch",
     ),
     (
         "[recipe.optimizer]",
@@ -75,6 +81,36 @@ WRONG = [
     ('"tiny"', '"../tiny"', "name: String should match pattern"),
     (DNCNN, "", "recipe.model: Field required"),
     (DNCNN, KBNET, "recipe.model: decoder_blocks has 1 levels, encoder_blocks 2; they must be equal"),
+    (
+        LR,
+        LR + SUM.replace("weight", "wieght"),
+        "recipe.loss.terms.structure.wieght: unknown setting; did you mean weight? (known: weight, loss)",
+    ),
+    (
+        LR,
+        LR + SUM.replace('"ssim"', '"sim"'),
+        "recipe.loss.terms.structure.loss.kind: 'sim' is not known; did you mean ssim? (known: 'l1', ",
+    ),
+    (
+        LR,
+        LR + SUM.replace('kind = "ssim", ', ""),
+        "recipe.loss.terms.structure.loss.kind: missing (known: l1, mse, charbonnier, psnr, ssim,",
+    ),
+    (
+        LR,
+        LR + SUM.replace("high = 0.5", "high = 0.01"),
+        "recipe.loss.terms.structure.weight: low (0.05) must be below high (0.01)",
+    ),
+    (
+        LR,
+        LR + SUM.replace("[3, 7]", "[3, 4]"),
+        "recipe.loss.terms.structure.loss.window: Input should be 3, 5, 7, 9 or 11 (found 4)",
+    ),
+    (
+        LR,
+        LR + SUM.replace("[3, 7]", "[3, 11]"),
+        "recipe.crops.patch is 8, but loss 'sum' as set needs 11 or more",
+    ),
     ('dir = "', 'die = "', "recipe.data.die: unknown setting; did you mean dir?"),
 ]
 
@@ -114,6 +150,30 @@ def test_mistake_is_named_by_file_and_dotted_path(
         study.load(str(path))
     assert str(caught.value).startswith(f"{path}: {message}")
     assert len(str(caught.value).splitlines()) <= 2
+
+
+def test_weights_and_settings_in_a_sum_may_be_open(study_file: StudyFile) -> None:
+    spec = study.load(str(study_file((LR, LR + SUM))))
+    leaves = {f"loss.terms.structure.{name}" for name in ("weight", "loss.window")}
+    assert {name for name, _ in space.open_leaves(spec.recipe) if name.startswith("loss")} == leaves
+    drawn = [study.close(space.fill(spec.recipe, space.RandomSuggester(seed))).loss for seed in range(9)]
+    assert len({str(loss) for loss in drawn}) == 9
+
+
+def test_missing_weights_of_a_loss_are_found_with_where_to_get_them(
+    study_file: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    loss = SUM.replace('kind = "ssim", window = { choices = [3, 7] }', 'kind = "perceptual"')
+    path = study_file((LR, LR + loss))
+    place = tmp_path / "hub" / "checkpoints" / "vgg16-397923af.pth"
+    with pytest.raises(UserError) as caught:
+        study.load(str(path))
+    assert str(caught.value) == (
+        f"{path}: recipe.loss.terms.structure.loss: {place}: no such file; "
+        f"download https://download.pytorch.org/models/vgg16-397923af.pth to {place}, "
+        "or set file to where weights of vgg16 are"
+    )
 
 
 def test_width_that_cannot_be_built_is_found_with_the_allowed_ones(

@@ -97,6 +97,16 @@ def test_work_of_the_critic_counts_as_compute() -> None:
     assert judged.teramacs_per_step - alone == pytest.approx(2 * 8 * forward / 1e12)
 
 
+def test_pixel_loss_counts_in_cost_and_smallest_patch() -> None:
+    features = {"kind": "perceptual", "layers": {"relu5_1": 1.0}}
+    summed = {"kind": "sum", "terms": {"l1": {"loss": {"kind": "l1"}}, "vgg": {"loss": features}}}
+    alone = AdversarialConfig.model_validate({"critic": SMALL})
+    config = AdversarialConfig.model_validate({"critic": SMALL, "pixel": summed})
+    assert (alone.smallest_patch, config.smallest_patch) == (6, 16)
+    assert config.macs(1, 32) == alone.macs(1, 32) + config.pixel.macs(1, 32)
+    assert config.pixel.macs(1, 32) > 0
+
+
 def test_crops_that_the_critic_cannot_judge_are_refused() -> None:
     tree = {
         "model": {"kind": "dncnn"},
