@@ -66,6 +66,7 @@ def compare(specs: Sequence[StudySpec], how: run.Options, options: Options) -> O
     group_of = groups.of_images(options.groups, [judged.name(index) for index in range(len(judged))])
     for spec in specs:
         run.check_channels(spec, split.channels)
+    for spec in specs:
         _refuse_unfit(spec, how.storage, options.budget_seconds)
 
     failures: dict[str, str] = {}

@@ -221,7 +221,7 @@ def test_refusal_in_a_process_of_its_own_has_no_traceback(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["rnu"], ["run"], ["run", "--study"], ["run", "--study", "x", "--trials", "many"]],
+    [[], ["rnu"], ["run"], ["run", "--study"], ["run", "--study", "x", "--trials", "many"], ["compare"]],
     ids=str,
 )
 def test_wrong_usage_ends_with_2_and_names_the_argument(
@@ -248,11 +248,11 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for command in ("run", "export-best", "studies"):
+    for command in ("run", "compare", "export-best", "studies"):
         assert re.search(rf"^    {command}\s+\w", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["run", "export-best"])
+@pytest.mark.parametrize("command", ["run", "compare", "export-best"])
 def test_help_explains_each_flag_with_its_default_and_an_example(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,12 +260,12 @@ def test_help_explains_each_flag_with_its_default_and_an_example(
     with pytest.raises(SystemExit):
         main([command, "--help"])
     text = capsys.readouterr().out
-    assert f"example:\n  python -m search {command} --study kbnet" in text
+    assert re.search(rf"example:\n  python -m search {command} --(study|studies) kbnet", text)
     assert "None" not in text
     assert "SUPPRESS" not in text
     flags = re.findall(r"^  (--[a-z-]+)( [A-Z|]+)? +(.*(?:\n {10,}.*)*)", text, re.MULTILINE)
     assert len(flags) >= 4
     for flag, value, words in flags:
         # Folder names and switches explain themselves; what takes a value and may be left out has a default.
-        if value and flag != "--study":
+        if value and flag not in ("--study", "--studies"):
             assert "(default: " in words, flag
