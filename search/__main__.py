@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def _user_errors() -> Iterator[None]:
 def _run(options: argparse.Namespace) -> int:
     from search import run
 
-    spec = _spec(options.study, options, "name", "trials", "timeout", "seed")
+    spec = _spec(options.study, options, "name", "trials", "timeout", "trial_timeout", "seed")
     outcome = run.run(spec, _how(options))
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)
@@ -146,6 +147,7 @@ def _how(options: argparse.Namespace) -> "Options":
         storage=_url(options),
         out=options.out,
         device=_device(options.device),
+        memory=_bytes(options.memory) if "memory" in vars(options) else None,
         quiet=options.quiet,
         continue_with_changes=vars(options).get("continue_with_changes", False),
     )
@@ -178,6 +180,14 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -
 
 def _say_how_to_go_on() -> None:
     print(f"stopped; go on with: python -m search {shlex.join(sys.argv[1:])}")
+
+
+def _bytes(size: str) -> int:
+    """The number of bytes in "6G" or "800M"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])", size)
+    if found is None:
+        raise UserError(f"--memory {size}: not a size; write 800M or 6G")
+    return round(float(found[1]) * {"M": 2**20, "G": 2**30}[found[2]])
 
 
 def _device(name: str) -> "torch.device":

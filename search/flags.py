@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
     )
     flag("--timeout", "TIME", "time of this run: 90s, 20m, 1h30m (default: as the study says)")
+    flag("--trial-timeout", "TIME", "longest time of one trial (default: as the study says)")
     _add_conduct(run)
     run.add_argument(
         "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
@@ -146,6 +147,11 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_conduct(parser: argparse.ArgumentParser) -> None:
     _adder(parser)("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    _adder(parser)(
+        "--memory",
+        "SIZE",
+        "memory that may be used on the CPU, as 6G or 800M: larger batches go in parts (default: no limit)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 

@@ -23,7 +23,8 @@ from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image, spread
-from search.trial.train import Diverged, Stopped, TrialResult, memory_mb, train
+from search.trial.rescue import Diverged, is_lack_of_memory, limit_memory
+from search.trial.train import Stopped, TrialResult, memory_mb, train
 from search.watch import StopSignals, Watch
 
 SAME_BUG_LIMIT = 3
@@ -39,6 +40,8 @@ class Options:
     storage: str
     out: Path
     device: torch.device
+    memory: int | None = None
+    """Bytes that this process may hold: batches that need more go in parts."""
     quiet: bool = False
     continue_with_changes: bool = False
 
@@ -59,6 +62,8 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     Calling it again goes on: with the interrupted trial first, then with new ones.
     """
     storage.make_writable(options.out)
+    if options.memory is not None:
+        limit_memory(options.memory)
     started = time.monotonic()
     split = open_data(spec, options.out)
     study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
@@ -183,10 +188,10 @@ class _Search:
         self.durations.append(time.monotonic() - started)
 
     def _train(self, trial: optuna.Trial, config: TrialConfig) -> None:
-        folder = self.options.out / self.spec.name / f"trial-{trial.number:04d}"
+        folder = self._folder(trial.number)
         label = trial.user_attrs.get(LABEL)
         name = f"trial {trial.number}" + (f" ({label})" if label else "")
-        watch = Watch(trial, config, self.progress, self.stop)
+        watch = Watch(trial, config, self.progress, self.stop, self.spec.trial_timeout)
         storage.record(trial, self._circumstances(config))
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
@@ -205,16 +210,18 @@ class _Search:
             state, why = TrialState.PRUNED, str(pruned)
         except Diverged as diverged:
             state, why = TrialState.PRUNED, str(diverged)
-        except torch.OutOfMemoryError as error:
-            state, why = TrialState.PRUNED, f"out of memory: {str(error).splitlines()[0]}"
         except OSError:
             raise
         except Exception as error:
-            state, why = TrialState.FAIL, f"{type(error).__name__}: {error}"
-            storage.record(trial, {"traceback": traceback.format_exc()})
-            self.bugs = [*bugs, why]
+            if is_lack_of_memory(error):
+                state, why = TrialState.PRUNED, f"out of memory: {_first_line(error)}"
+            else:
+                state, why = TrialState.FAIL, f"{type(error).__name__}: {error}"
+                storage.record(trial, {"traceback": traceback.format_exc()})
+                self.bugs = [*bugs, why]
         self._record_end(trial, config, folder, watch, why)
         self.study.tell(trial, value, state=state)
+        self._forget_weights(trial)
         self._show(state, value, trial.number)
         score = f"{value:.2f} dB" if value is not None else why
         took = clock(watch.seconds()) + (f", {config.total_steps} steps" if config.total_steps else "")
@@ -245,6 +252,16 @@ class _Search:
             strip = folder / "sample.png"
             pictures.save_strip(strip, config.model, weights, self.split.val, self.options.device)
             storage.add_picture(trial, strip, self.options.out / "artifacts")
+
+    def _folder(self, number: int) -> Path:
+        return self.options.out / self.spec.name / f"trial-{number:04d}"
+
+    def _forget_weights(self, last: optuna.Trial) -> None:
+        """Delete weights that no export will ask for: of `last` if it came to nothing, and of the beaten."""
+        ranked = [trial.number for trial in storage.best_first(self.study)]
+        beaten = ranked[self.spec.keep :] + [last.number] * (last.number not in ranked)
+        for number in beaten:
+            (self._folder(number) / checkpoint.BEST).unlink(missing_ok=True)
 
     def _circumstances(self, config: TrialConfig) -> dict[str, Any]:
         """What a trial depended on, known before it starts."""
@@ -325,6 +342,10 @@ def _facts(result: TrialResult) -> dict[str, Any]:
         "ssim": result.score.ssim,
         "mae": result.score.mae,
     }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _short(params: Mapping[str, Any]) -> str:

@@ -200,10 +200,15 @@ def reported_steps(trial: Trial) -> set[int]:
     return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
 
+def best_first(study: Study) -> list[FrozenTrial]:
+    """The completed trials, the highest score first; of equal ones the earlier first."""
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))
+
+
 def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(done, key=lambda trial: trial.value or float("-inf"), default=None)
+    return next(iter(best_first(study)), None)
 
 
 def _is_alive(owner: Mapping[str, Any] | None) -> bool:

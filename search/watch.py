@@ -10,7 +10,7 @@ import optuna
 from torch import Tensor
 
 from search import storage
-from search.progress import Progress
+from search.progress import Progress, clock
 from search.storage import FINALE
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
@@ -44,9 +44,15 @@ class Watch:
     """Passes a training run's reports on to Optuna and to the display."""
 
     def __init__(
-        self, trial: optuna.Trial, config: TrialConfig, progress: Progress, stop: StopSignals
+        self,
+        trial: optuna.Trial,
+        config: TrialConfig,
+        progress: Progress,
+        stop: StopSignals,
+        limit_seconds: float | None = None,
     ) -> None:
         self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
+        self.limit_seconds = None if FINALE in trial.user_attrs else limit_seconds
         self.rungs: list[Score] = []
         self.notes: list[str] = []
         self.reported = storage.reported_steps(trial)
@@ -77,6 +83,8 @@ class Watch:
         self.training_seconds += now - self.last_event
         self.last_event = now
         self.progress.stepped(step, steps, loss)
+        if self.limit_seconds is not None and self.seconds() > self.limit_seconds and step < steps:
+            raise optuna.TrialPruned(f"out of time at step {step} of {steps} ({clock(self.limit_seconds)})")
 
     def scored(self, score: Score, settled: bool) -> None:
         """Report to Optuna at the share of the budget, in percent, so that trials of unlike steps compare.

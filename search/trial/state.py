@@ -31,7 +31,7 @@ class State:
         self.started = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         saved = checkpoint.load_state(folder, self.fingerprint)
-        self.rescue = Rescue(**saved["rescue"]) if saved else Rescue()
+        self.rescue = Rescue(**saved["rescue"]) if saved else Rescue(parts=config.crops.parts)
         self._build()
         if saved:
             self._restore(saved)
@@ -86,7 +86,7 @@ class State:
         self.objective.zero_grad(set_to_none=True)
         self.model.train()
         losses, largest = [], []
-        for part in batch.parts(max(self.rescue.parts, self.config.crops.parts)):
+        for part in batch.parts(self.rescue.parts):
             share = len(part.clean) / len(batch.clean)
             with self.precision.forward():
                 restored = self.model(part.degraded)

@@ -187,7 +187,7 @@ def test_diverging_recipe_ends_as_pruned_with_the_reason(
     monkeypatch.setattr(L1Config, "build", lambda self: Broken())
     search(study_file(), out)
     assert [trial.state for trial in trials()] == [TrialState.PRUNED] * 2
-    assert trials()[0].user_attrs["ended"].startswith("diverged at step 1: loss nan")
+    assert trials()[0].user_attrs["ended"].startswith("diverged at step 1 (loss nan")
     assert trials()[0].user_attrs["steps_done"] == 0
 
 
@@ -438,3 +438,112 @@ def test_process_ended_from_outside_leaves_a_trial_that_completes_under_its_numb
     (trial,) = trials()
     assert (trial.number, trial.state) == (0, TrialState.COMPLETE)
     assert [score[0] for score in scores(trial)] == list(range(20, 401, 20))
+
+
+def test_trial_that_takes_too_long_ends_with_its_last_rung(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([1.0, 1.0, 1.0, 1.0, 1.0, 99.0])
+    monkeypatch.setattr(watch.Watch, "seconds", lambda self: next(seconds, 99.0))
+    search(study_file(), out, trials=1, trial_timeout=10.0)
+    (trial,) = trials()
+    assert trial.state == TrialState.PRUNED
+    assert trial.user_attrs["ended"] == "out of time at step 6 of 8 (0:10)"
+    assert trial.intermediate_values.keys() == {25, 50}
+    assert trial.value == trial.intermediate_values[50]
+
+
+def test_finale_has_no_limit_of_a_single_trial(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped = watch.Watch.stepped
+    limits: list[float | None] = []
+
+    def noting(self: Any, done: int, steps: int, loss: Tensor) -> None:
+        limits.append(self.limit_seconds)
+        stepped(self, done, steps, loss)
+
+    monkeypatch.setattr(watch.Watch, "stepped", noting)
+    search(study_file(), out, trials=1, finale=0.6, trial_timeout=60.0)
+    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 2
+    assert limits[:8] == [60.0] * 8
+    assert set(limits[8:]) == {None}
+
+
+def test_only_the_weights_of_the_best_trials_stay(study_file: StudyFile, out: Path, trials: Trials) -> None:
+    search(study_file(), out, trials=5, keep=2)
+    best = sorted(trials(), key=lambda trial: -(trial.value or 0))[:2]
+    kept = {path.parent.name for path in (out / "tiny").glob("*/best.safetensors")}
+    assert kept == {f"trial-{trial.number:04d}" for trial in best}
+    assert len(list((out / "tiny").glob("*/sample.png"))) == 5
+
+
+def test_rescue_is_written_down_with_the_trial(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = nn.L1Loss.forward, iter([False] * 3 + [True])
+
+    def poisoned(self: nn.L1Loss, restored: Tensor, clean: Tensor) -> Tensor:
+        return forward(self, restored, clean) * (float("nan") if next(calls, False) else 1.0)
+
+    monkeypatch.setattr(nn.L1Loss, "forward", poisoned)
+    search(study_file(), out, trials=1)
+    (trial,) = trials()
+    assert trial.state == TrialState.COMPLETE
+    (note,) = trial.user_attrs["rescues"]
+    assert note.startswith("diverged at step 4 (loss nan")
+    assert [rung["step"] for rung in json.loads(trial.user_attrs["rungs"])] == [2, 4, 6, 8]
+
+
+LIMITED = """
+import sys
+from pathlib import Path
+
+import torch
+from search import run
+from search.__main__ import main
+from search.trial.rescue import limit_memory
+
+
+def limit_growth(size):
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    limit_memory(int(status["VmData"].split()[0]) * 1024 + size)
+
+
+torch.set_num_threads(1)
+run.limit_memory = limit_growth  # what torch itself holds differs between machines
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_limited_memory_is_kept_by_going_in_parts(
+    study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path
+) -> None:
+    """A real allocator that fails: 48 crops of 96 pixels with 32 channels and more need half a gigabyte."""
+    path = study_file(("batch = 2, patch = 8", "batch = 48, patch = 96"), ("{ choices = [4, 6] }", "32"))
+    flags = [
+        "run",
+        "--study",
+        str(path),
+        "--trials",
+        "1",
+        "--out",
+        str(out),
+        "--memory",
+        "300M",
+        "--device",
+        "cpu",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (trial,) = trials()
+    assert trial.state == TrialState.COMPLETE
+    assert trial.user_attrs["rescues"][0] == "out of memory at step 0: batches of 48 in 2 parts from here"
