@@ -7,11 +7,13 @@ from pydantic import Field
 from models.classical import Classical, ClassicalConfig
 from models.dncnn import DnCNN, DnCNNConfig
 from models.kbnet_s import KBNetS, KBNetSConfig
+from models.nafnet import NAFNet, NAFNetConfig
 from models.pix2pix import Pix2Pix, Pix2PixConfig
 from models.srresnet import SRResNet, SRResNetConfig
+from models.unet import UNet, UNetConfig
 
 ModelConfig = Annotated[
-    KBNetSConfig | DnCNNConfig | SRResNetConfig | Pix2PixConfig | ClassicalConfig,
+    KBNetSConfig | NAFNetConfig | DnCNNConfig | UNetConfig | SRResNetConfig | Pix2PixConfig | ClassicalConfig,
     Field(discriminator="kind"),
 ]
 
@@ -23,8 +25,12 @@ __all__ = [
     "KBNetS",
     "KBNetSConfig",
     "ModelConfig",
+    "NAFNet",
+    "NAFNetConfig",
     "Pix2Pix",
     "Pix2PixConfig",
     "SRResNet",
     "SRResNetConfig",
+    "UNet",
+    "UNetConfig",
 ]

@@ -1,34 +1,25 @@
 """KBNet_s: a U-shaped restorer whose blocks filter every pixel with its own kernel (arXiv 2303.02881)."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import GlobalMean, LayerNorm2d, SimpleGate, fast_layout, full_precision
+from models.blocks import GlobalMean, LayerNorm2d, SimpleGate
 from models.kernel_basis import kernel_basis_attention
-from models.padding import crop_like, pad_to_multiple
+from models.ushape import UShape, UShapeConfig
 
 GROUP_SIZE = 4  # channels that one basis kernel sees
 NUM_BASES = 32
 KERNEL_SIZE = 3
 
-Blocks = Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1, max_length=5)]
 
-
-class KBNetSConfig(BaseModel):
+class KBNetSConfig(UShapeConfig):
     """Settings of KBNet_s. The published colour denoiser is width 64 with all defaults below it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Literal["kbnet_s"] = "kbnet_s"
-    channels: Literal[1, 3] = Field(3, description="image channels: 1 (gray) or 3 (colour)")
-    width: int = Field(32, ge=4, le=256, description="feature channels at full resolution; doubled per level")
-    encoder_blocks: Blocks = Field((2, 2, 4, 8), description="blocks per level on the way down, finest first")
-    middle_blocks: int = Field(12, ge=1, le=64, description="blocks at the coarsest resolution")
-    decoder_blocks: Blocks = Field((2, 2, 2, 2), description="blocks per level on the way up, coarsest first")
     lightweight: bool = Field(False, description="depthwise 3x3 instead of grouped 5x5 in the gate branch")
     ffn_scale: float = Field(
         2.0, ge=0.5, le=4, description="channels of the second half of a block, per width"
@@ -37,11 +28,6 @@ class KBNetSConfig(BaseModel):
     @model_validator(mode="after")
     def _can_be_built(self) -> Self:
         levels = len(self.encoder_blocks)
-        if len(self.decoder_blocks) != levels:
-            raise ValueError(
-                f"decoder_blocks has {len(self.decoder_blocks)} levels, encoder_blocks {levels}; "
-                "they must be equal"
-            )
         if not _divides(self.width, levels):
             allowed = [str(width) for width in range(4, 257, 4) if _divides(width, levels)]
             raise ValueError(
@@ -115,57 +101,11 @@ class KernelBasisBlock(nn.Module):
         return y + refined * self.gamma  # type: ignore[no-any-return]
 
 
-class KBNetS(nn.Module):
+class KBNetS(UShape):
     """The network; parameter names are the published ones, so checkpoints load both ways."""
 
     def __init__(self, config: KBNetSConfig) -> None:
-        super().__init__()
+        def block(channels: int) -> KernelBasisBlock:
+            return KernelBasisBlock(channels, round(channels * config.ffn_scale), config.lightweight)
 
-        def stage(count: int, width: int) -> nn.Sequential:
-            hidden = round(width * config.ffn_scale)
-            return nn.Sequential(*(KernelBasisBlock(width, hidden, config.lightweight) for _ in range(count)))
-
-        width = config.width
-        self.intro = nn.Conv2d(config.channels, width, 3, padding=1)
-        self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
-        for count in config.encoder_blocks:
-            self.encoders.append(stage(count, width))
-            self.downs.append(nn.Conv2d(width, 2 * width, 2, stride=2))
-            width *= 2
-        self.middle_blks = stage(config.middle_blocks, width)
-        self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
-        for count in config.decoder_blocks:
-            self.ups.append(nn.Sequential(nn.Conv2d(width, 2 * width, 1, bias=False), nn.PixelShuffle(2)))
-            width //= 2
-            self.decoders.append(stage(count, width))
-        self.ending = nn.Conv2d(width, config.channels, 3, padding=1)
-        self.size_multiple = 2 ** len(config.encoder_blocks)
-
-    def forward(self, degraded: Tensor) -> Tensor:
-        """Restored images (N, C, H, W), float32, for degraded ones in [0, 1]; any H, W >= 1."""
-        return crop_like(self.body(pad_to_multiple(degraded, self.size_multiple)), degraded)
-
-    def body(self, degraded: Tensor) -> Tensor:
-        """The same for sides that are multiples of `size_multiple`: nothing padded, nothing cropped."""
-        x = self.intro(fast_layout(degraded))
-        skips = []
-        for encoder, down in zip(self.encoders, self.downs, strict=True):
-            x = encoder(x)
-            skips.append(x)
-            x = down(x)
-        x = self.middle_blks(x)
-        for up, decoder, skip in zip(self.ups, self.decoders, reversed(skips), strict=True):
-            x = decoder(up(x) + skip)
-        # The last step stays in the type of the image: bfloat16 would round it to 61 dB.
-        with full_precision(degraded):
-            return self.ending(x.to(degraded.dtype)) + degraded  # type: ignore[no-any-return]
-
-    def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What pruning may mask: kernels and kernel bases, not the first and last layer, not `sca`."""
-        dense = ("intro.", "ending.")
-        return [
-            (name, parameter)
-            for name, parameter in self.named_parameters()
-            if name.endswith((".w", ".weight")) and parameter.ndim >= 3
-            if not name.startswith(dense) and ".sca." not in name
-        ]
+        super().__init__(config, block)

@@ -102,7 +102,7 @@ def published_network() -> Iterator[None]:
     """KBNet_s with the published operator, norm and memory order."""
     with ExitStack() as stack:
         stack.enter_context(patch("models.kbnet_s.kernel_basis_attention", published_attention))
-        stack.enter_context(patch("models.kbnet_s.fast_layout", lambda images: images))
+        stack.enter_context(patch("models.ushape.fast_layout", lambda images: images))
         stack.enter_context(patch.object(LayerNorm2d, "forward", plain_norm))
         yield
 

@@ -5,7 +5,15 @@ from typing import Any, get_args
 
 import pytest
 
-from models import ClassicalConfig, DnCNNConfig, KBNetSConfig, Pix2PixConfig, SRResNetConfig
+from models import (
+    ClassicalConfig,
+    DnCNNConfig,
+    KBNetSConfig,
+    NAFNetConfig,
+    Pix2PixConfig,
+    SRResNetConfig,
+    UNetConfig,
+)
 from models.filters import FilterConfig
 
 FILTERS = get_args(get_args(FilterConfig)[0])
@@ -18,11 +26,32 @@ class Example:
     name: str
     config: Any
     silent: tuple[str, ...] = ()
-    """Endings of parameter names without gradient, because a norm that follows cancels them."""
+    """Endings of parameter names without gradient, as a norm that follows cancels them or a factor is zero yet."""
+
+
+NAFNET_BRANCHES = ("norm1", "conv1", "conv2", "sca.1", "conv3", "norm2", "conv4", "conv5")
 
 
 EXAMPLES = [
     Example("kbnet_s", KBNetSConfig(width=8, encoder_blocks=(1, 1), middle_blocks=1, decoder_blocks=(1, 1))),
+    Example(
+        "nafnet",
+        NAFNetConfig(width=6, encoder_blocks=(1, 1), middle_blocks=1, decoder_blocks=(1, 1)),
+        silent=tuple(f"{layer}.{kind}" for layer in NAFNET_BRANCHES for kind in ("weight", "bias")),
+    ),
+    Example("unet_add", UNetConfig(width=4, levels=2, blocks=1)),
+    Example(
+        "unet_concat_glu",
+        UNetConfig(
+            width=6,
+            levels=1,
+            blocks=1,
+            skip="concat",
+            activation="glu",
+            global_residual=True,
+            noise_map=False,
+        ),
+    ),
     Example("dncnn_r", DnCNNConfig(width=8, layers=8)),
     Example("dncnn_br", DnCNNConfig(width=8, layers=5, batch_norm=True), silent=("bias",)),
     Example("srresnet_basic", SRResNetConfig(width=8, blocks=2)),
