@@ -143,3 +143,24 @@ def make_activation(kind: ActivationKind) -> nn.Module:
 def activation_factor(kind: ActivationKind) -> int:
     """How many channels an activation takes for each that it gives: 2 if gated (arXiv 1612.08083), else 1."""
     return 2 if kind == "glu" else 1
+
+
+class Residuals(nn.Sequential):
+    """Blocks of the form x + f(x), one after another; while training each may leave out its f.
+
+    Stochastic depth (arXiv 1603.09382), drawn for every image of the batch: f counts 0 with probability
+    `drop`, else 1 / (1 - drop), so that its mean stays. In evaluation all blocks work as they are.
+    """
+
+    def __init__(self, *blocks: nn.Module, drop: float) -> None:
+        super().__init__(*blocks)
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self:
+            y = block(x)
+            if self.training and self.drop > 0:
+                kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.drop
+                y = torch.where(kept, x + (y - x) / (1 - self.drop), x)
+            x = y
+        return x

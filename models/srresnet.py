@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.blocks import (
     ActivationKind,
     NormKind,
+    Residuals,
     activation_factor,
     fast_layout,
     full_precision,
@@ -47,6 +48,9 @@ class SRResNetConfig(BaseModel):
     )
     groups: int = Field(4, ge=1, le=256, description="of norm = group; must divide the channels it sees")
     residual_scale: float = Field(1.0, gt=0, le=1, description="factor of every block's branch")
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="chance of a block to be left out in a training step (stochastic depth)"
+    )
     channel_normalize: Literal["none", "input", "input_and_output"] = Field(
         "none",
         description=(
@@ -128,7 +132,7 @@ class SRResNet(nn.Module):
             config.channels, width * activation_factor(config.activation), 3, padding=1
         )
         self.act_first = make_activation(config.activation)
-        self.blocks = nn.Sequential(*(ResidualBlock(config) for _ in range(config.blocks)))
+        self.blocks = Residuals(*(ResidualBlock(config) for _ in range(config.blocks)), drop=config.drop_path)
         self.conv_hr = _convolution(width, width, 3, config.norm)
         self.norm_hr = make_norm(config.norm, width, config.groups)
         self.conv_last = nn.Conv2d(width, config.channels, 3, padding=1)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import fast_layout, full_precision
+from models.blocks import Residuals, fast_layout, full_precision
 from models.padding import crop_like, pad_to_multiple
 
 Blocks = Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1, max_length=5)]
@@ -23,6 +23,9 @@ class UShapeConfig(BaseModel):
     encoder_blocks: Blocks = Field((2, 2, 4, 8), description="blocks per level on the way down, finest first")
     middle_blocks: int = Field(12, ge=1, le=64, description="blocks at the coarsest resolution")
     decoder_blocks: Blocks = Field((2, 2, 2, 2), description="blocks per level on the way up, coarsest first")
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="chance of a block to be left out in a training step (stochastic depth)"
+    )
 
     @model_validator(mode="after")
     def _levels_match(self) -> Self:
@@ -44,8 +47,8 @@ class UShape(nn.Module):
     def __init__(self, config: UShapeConfig, block: Callable[[int], nn.Module]) -> None:
         super().__init__()
 
-        def stage(count: int, width: int) -> nn.Sequential:
-            return nn.Sequential(*(block(width) for _ in range(count)))
+        def stage(count: int, width: int) -> Residuals:
+            return Residuals(*(block(width) for _ in range(count)), drop=config.drop_path)
 
         width = config.width
         self.intro = nn.Conv2d(config.channels, width, 3, padding=1)
