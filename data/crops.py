@@ -2,60 +2,47 @@
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from data.images import Pixels
 
 
-class Augmentation(BaseModel):
-    """Which exact symmetries of the square a training crop may be turned by; each with equal chance."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    flips: bool = Field(True, description="mirror left-right and top-bottom")
-    rotations: bool = Field(
-        True, description="turn by 90, 180 or 270 degrees (pixels are moved, never resampled)"
-    )
-
-    def elements(self) -> tuple[int, ...]:
-        """The elements that `dihedral` may be called with: closed under composition, the identity first."""
-        if self.flips and self.rotations:
-            return tuple(range(8))
-        if self.rotations:
-            return (0, 1, 2, 3)
-        return (0, 2, 4, 6) if self.flips else (0,)
-
-
 class Crop(NamedTuple):
-    """One square to cut from image `image`: its first row and column, and how `dihedral` turns it."""
+    """One square to cut from image `image`: first row and column, side, and how `dihedral` turns it.
+
+    Where the side is not that of the patch, the square is resized to it.
+    """
 
     image: int
     top: int
     left: int
+    side: int
     element: int
 
 
-def offset_bounds(sizes: NDArray[np.int64], patch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last offset (both included) of a crop of `patch` along sides of these sizes.
+def offset_bounds(
+    sizes: NDArray[np.int64], sides: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last offset (both included) of squares of these sides along images of these sizes.
 
-    Where a side is smaller than the patch the offsets are negative or zero: the whole side is in every
-    crop, at each place it can have there, and the rest is filled by reflection.
+    Where an image is smaller than the square the offsets are negative or zero: all of it is in every
+    square, at each place it can have there, and the rest is filled by reflection.
     """
-    room = sizes - patch
+    room = sizes - sides
     return np.minimum(room, 0), np.maximum(room, 0)
 
 
-def cut(image: Pixels, top: int, left: int, patch: int) -> Pixels:
-    """The square of `patch` pixels at (top, left) of a (C, H, W) image; a view where it lies inside.
+def cut(image: Pixels, top: int, left: int, side: int) -> Pixels:
+    """The square of `side` pixels at (top, left) of a (C, H, W) image; a view where it lies inside.
 
     Beyond the border the image goes on as its reflection (the border pixel is not repeated).
     """
     height, width = image.shape[-2:]
-    if top >= 0 and left >= 0 and top + patch <= height and left + patch <= width:
-        return image[:, top : top + patch, left : left + patch]
-    rows, columns = reflected(top, patch, height), reflected(left, patch, width)
+    if top >= 0 and left >= 0 and top + side <= height and left + side <= width:
+        return image[:, top : top + side, left : left + side]
+    rows, columns = reflected(top, side, height), reflected(left, side, width)
     return image[:, rows[:, None], columns]
 
 
@@ -66,6 +53,15 @@ def reflected(start: int, count: int, size: int) -> NDArray[np.int64]:
     period = 2 * (size - 1)
     position = np.arange(start, start + count) % period
     return np.minimum(position, period - position)
+
+
+def resized(square: Pixels, side: int) -> Pixels:
+    """A (C, S, S) image with `side` rows and columns: area means where they are fewer, linear where more."""
+    before = square.shape[-1]
+    if side == before:
+        return square
+    method = cv2.INTER_AREA if side < before else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(plane, (side, side), interpolation=method) for plane in square])
 
 
 def dihedral(image: Pixels, element: int) -> Pixels:

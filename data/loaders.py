@@ -5,12 +5,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from data.crops import Augmentation, Crop, offset_bounds
+from data.augmentation import Augmentation
+from data.crops import Crop, offset_bounds
 from data.images import Pair
 from data.split import PairSet
 
 # Streams of random numbers that share a seed are kept apart by these.
-_ORDER, _PLACES, _NOISE = range(3)
+_ORDER, _PLACES, _NOISE, _SIDES, _VARIATION, _PASTE = range(6)
 
 
 class TrainLoader:
@@ -26,28 +27,30 @@ class TrainLoader:
     ) -> None:
         assert len(pairs) > 0 and batch > 0 and patch > 0 and seed >= 0
         self._pairs, self._batch, self._patch, self._seed = pairs, batch, patch, seed
-        self._elements = np.array(augmentation.elements())
-        sizes = np.array([pairs.size(index) for index in range(len(pairs))], np.int64)
-        self._first, self._last = offset_bounds(sizes, patch)
+        self._augmentation, self._elements = augmentation, np.array(augmentation.elements())
+        self._sizes = np.array([pairs.size(index) for index in range(len(pairs))], np.int64)
         # Only a memory: recomputing gives the same order.
         self._order = lru_cache(maxsize=4)(self._epoch_order)
 
     def batch(self, step: int) -> Pair:
         """The batch of step `step` (0, 1, 2, ...): float32, (batch, C, patch, patch), contiguous."""
-        return self._pairs.crops(self.plan(step), self._patch, (self._seed, _NOISE, step))
+
+        def vary(images: NDArray[np.float32]) -> None:
+            self._augmentation.vary(images, self._rng(_VARIATION, step))
+
+        pair = self._pairs.crops(self.plan(step), self._patch, vary, (self._seed, _NOISE, step))
+        self._augmentation.paste(pair, self._rng(_PASTE, step))
+        return pair
 
     def plan(self, step: int) -> list[Crop]:
         """The crops of step `step`, before any pixel is touched."""
         images = self._images(step)
-        rng = np.random.default_rng((self._seed, _PLACES, step))
-        offsets = rng.integers(self._first[images], self._last[images], endpoint=True)
+        sides = self._augmentation.sides(self._patch, self._batch, self._rng(_SIDES, step))
+        rng = self._rng(_PLACES, step)
+        offsets = rng.integers(*offset_bounds(self._sizes[images], sides[:, None]), endpoint=True)
         elements = self._elements[rng.integers(len(self._elements), size=self._batch)]
-        return [
-            Crop(image, top, left, element)
-            for image, (top, left), element in zip(
-                images.tolist(), offsets.tolist(), elements.tolist(), strict=True
-            )
-        ]
+        columns = images, *offsets.T, sides, elements
+        return [Crop(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
     def _images(self, step: int) -> NDArray[np.int64]:
         places = np.arange(step * self._batch, (step + 1) * self._batch)
@@ -55,4 +58,7 @@ class TrainLoader:
         return np.array([self._order(int(e))[w] for e, w in zip(epochs, within, strict=True)], np.int64)
 
     def _epoch_order(self, epoch: int) -> NDArray[np.int64]:
-        return np.random.default_rng((self._seed, _ORDER, epoch)).permutation(len(self._pairs))
+        return self._rng(_ORDER, epoch).permutation(len(self._pairs))
+
+    def _rng(self, stream: int, number: int) -> np.random.Generator:
+        return np.random.default_rng((self._seed, stream, number))

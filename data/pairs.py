@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from data import folders, store
-from data.crops import Crop, cut, dihedral
+from data.augmentation import Vary
+from data.crops import Crop, cut, dihedral, resized
 from data.images import DataError, Header, Pair, Pixels, to_unit
 from data.split import Split, divided, place_key
 
@@ -87,15 +88,18 @@ class FolderPairs:
     def whole(self, index: int) -> Pair:
         return Pair(to_unit(self._degraded[index]), to_unit(self._clean[index]))
 
-    def crops(self, crops: Sequence[Crop], patch: int, key: tuple[int, ...]) -> Pair:
-        return Pair(*(to_unit(collate(side, crops, patch)) for side in (self._degraded, self._clean)))
+    def crops(self, crops: Sequence[Crop], patch: int, vary: Vary, key: tuple[int, ...]) -> Pair:
+        sides = [to_unit(collate(side, crops, patch)) for side in (self._degraded, self._clean)]
+        for side in sides:
+            vary(side.numpy())
+        return Pair(*sides)
 
 
 def collate(images: Sequence[Pixels], crops: Sequence[Crop], patch: int) -> Pixels:
-    """The crops, cut and turned, as one (B, C, patch, patch) array of the images' own pixel type."""
+    """The crops, cut, resized and turned, as one (B, C, patch, patch) array of the images' own pixel type."""
     batch = np.empty((len(crops), images[0].shape[0], patch, patch), images[0].dtype)
-    for place, (image, top, left, element) in zip(batch, crops, strict=True):
-        place[...] = dihedral(cut(images[image], top, left, patch), element)
+    for place, (image, top, left, side, element) in zip(batch, crops, strict=True):
+        place[...] = dihedral(resized(cut(images[image], top, left, side), patch), element)
     return batch
 
 

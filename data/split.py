@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from data.augmentation import Vary
 from data.crops import Crop
 from data.images import DataError, Pair
 
@@ -31,10 +32,11 @@ class PairSet(Protocol):
     def whole(self, index: int) -> Pair:
         """The whole pair (C, H, W), unaugmented and the same at every call."""
 
-    def crops(self, crops: Sequence[Crop], patch: int, key: tuple[int, ...]) -> Pair:
-        """These crops as one contiguous batch (B, C, patch, patch).
+    def crops(self, crops: Sequence[Crop], patch: int, vary: Vary, key: tuple[int, ...]) -> Pair:
+        """These crops as one contiguous batch (B, C, patch, patch), in memory of its own.
 
-        Both sides are cut and turned alike. `key` seeds whatever chance the set itself adds (noise).
+        Both sides are cut, turned and varied alike. `key` seeds whatever chance the set itself adds (noise),
+        after that.
         """
 
 

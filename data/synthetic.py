@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from data import folders, store
+from data.augmentation import Vary
 from data.crops import Crop
 from data.images import Pair, Pixels, jpeg_round_trip, to_unit
 from data.pairs import channel_count, collate
@@ -156,16 +157,22 @@ class SyntheticPairs:
         degraded = self._config.degrade(clean.numpy()[None], np.random.default_rng(seed))
         return Pair(torch.from_numpy(degraded[0]), clean)
 
-    def crops(self, crops: Sequence[Crop], patch: int, key: tuple[int, ...]) -> Pair:
+    def crops(self, crops: Sequence[Crop], patch: int, vary: Vary, key: tuple[int, ...]) -> Pair:
         margin = self._margin
-        wider = [crop._replace(top=crop.top - margin, left=crop.left - margin) for crop in crops]
+        wider = [_widened(crop, round(margin * crop.side / patch)) for crop in crops]
         clean = to_unit(collate(self._clean, wider, patch + 2 * margin))
+        vary(clean.numpy())
         degraded = self._config.degrade(clean.numpy(), np.random.default_rng(key))
         inner = slice(margin, margin + patch)
         return Pair(
             torch.from_numpy(np.ascontiguousarray(degraded[..., inner, inner])),
             clean[..., inner, inner].contiguous(),
         )
+
+
+def _widened(crop: Crop, margin: int) -> Crop:
+    """The crop with so many more pixels on each side."""
+    return crop._replace(top=crop.top - margin, left=crop.left - margin, side=crop.side + 2 * margin)
 
 
 def _shown(value: tuple[float, float]) -> str:

@@ -8,6 +8,7 @@ one random crop, and a DataLoader that collates. Both run in turns, so that a bu
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -21,12 +22,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from data import PairsConfig, folders
-from data.crops import Augmentation
+from data.augmentation import Augmentation
 from data.images import write_png
 from data.loaders import TrainLoader
 
 SHAPES = ((16, 64), (4, 128), (32, 64), (8, 256))
-"""(batch, patch) of each row of the table."""
+"""(batch, patch) of each two rows of the table."""
+VARIED = Augmentation(rescale=0.5, mixup=0.5, channel_shuffle=0.5, cutblur=0.5)
+"""Of each second row. The plain loader has nothing of the kind."""
 
 
 class FileDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -77,9 +80,11 @@ def main() -> None:
         files = list(
             folders.matched(*folders.sides(part.get("train", part.get("all", folder)), None, None)).values()
         )
-        print(f"{'batch':>12} {'ms/batch':>9} {'crops/s':>9} {'plain ms':>9} {'plain/s':>9} {'ratio':>7}")
-        for batch, patch in shapes:
-            ours = TrainLoader(split.train, batch=batch, patch=patch, augmentation=Augmentation(), seed=0)
+        print(
+            f"{'batch':>12} {'ms/batch':>9} {'crops/s':>9} {'plain ms':>9} {'plain/s':>9} {'ratio':>7}  varied"
+        )
+        for (batch, patch), augmentation in itertools.product(shapes, (Augmentation(), VARIED)):
+            ours = TrainLoader(split.train, batch=batch, patch=patch, augmentation=augmentation, seed=0)
             dataset = FileDataset(files, patch)
             plain = DataLoader(
                 dataset,
@@ -96,7 +101,8 @@ def main() -> None:
             mine, theirs = (statistics.median(column) for column in zip(*measured, strict=True))
             print(
                 f"{f'{batch}x{patch}x{patch}':>12} {1e3 * mine:9.2f} {batch / mine:9.0f} "
-                f"{1e3 * theirs:9.2f} {batch / theirs:9.0f} {theirs / mine:7.1f}"
+                f"{1e3 * theirs:9.2f} {batch / theirs:9.0f} {theirs / mine:7.1f}  "
+                f"{'yes' if augmentation is VARIED else 'no'}"
             )
 
 

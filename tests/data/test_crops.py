@@ -5,12 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
-from data.crops import Augmentation, cut, dihedral, offset_bounds, reflected
+from data.augmentation import Augmentation
+from data.crops import cut, dihedral, offset_bounds, reflected
 
 
 @pytest.mark.parametrize(("size", "patch", "bounds"), [(23, 16, (0, 7)), (16, 16, (0, 0)), (5, 16, (-11, 0))])
 def test_offsets_reach_from_one_border_to_the_other(size: int, patch: int, bounds: tuple[int, int]) -> None:
-    first, last = offset_bounds(np.array([[size, size]]), patch)
+    first, last = offset_bounds(np.array([[size, size]]), np.array([[patch]]))
     assert (first[0, 0], last[0, 1]) == bounds
 
 

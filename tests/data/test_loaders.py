@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.crops import Augmentation
+from data.augmentation import Augmentation
 from data.images import Pixels, to_tensor
 from data.loaders import TrainLoader
 from data.pairs import FolderPairs

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data import store
-from data.crops import Augmentation
+from data.augmentation import Augmentation
 from data.images import DataError
 from data.loaders import TrainLoader
 from data.pairs import PairsConfig

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from data.crops import Augmentation
+from data.augmentation import Augmentation
 from data.images import DataError, to_tensor
 from data.loaders import TrainLoader
 from data.split import Split
