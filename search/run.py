@@ -1,5 +1,6 @@
 """Run a study: sample, train, record; what a failed trial means; then the finale."""
 
+import hashlib
 import json
 import platform
 import statistics
@@ -15,7 +16,7 @@ import torch
 
 from data import DataConfig, Split
 from models.cost import count_macs, count_parameters
-from search import pictures, space, storage
+from search import pictures, space, storage, winners
 from search.errors import UserError
 from search.progress import Progress, clock
 from search.storage import FINALE, LABEL, REPLACED, TrialState
@@ -23,6 +24,7 @@ from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image, spread
+from search.trial.initial import InitialConfig
 from search.trial.rescue import Diverged, is_lack_of_memory, limit_memory
 from search.trial.train import Stopped, TrialResult, memory_mb, train
 from search.watch import StopSignals, Watch
@@ -67,6 +69,9 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     started = time.monotonic()
     split = open_data(spec, options.out)
     study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
+    for corner in map(close, space.corners(spec.recipe)):
+        if corner.initial is not None:
+            starting_point(corner.initial, options.storage, options.out)
     resumed = storage.reclaim(study)
     if not study.trials:
         for known in spec.first:
@@ -130,6 +135,15 @@ def unchanged(split: Split, indices: Iterable[int]) -> Score:
     return mean_score([score_image(pair.degraded, pair.clean) for pair in pairs], step=0, seconds=0.0)
 
 
+def starting_point(initial: InitialConfig, url: str, out: Path) -> InitialConfig:
+    """The same, with a study resolved to the file of its best weights. `UserError` if it has none."""
+    if initial.study is None:
+        return initial
+    weights = winners.load(storage.load_study(initial.study, url), out).weights
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return InitialConfig(file=weights, match=initial.match, sha256=digest)
+
+
 def config_of(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialConfig:
     """Let the trial fill the open leaves. What the recipe does not fix follows from the study and the data."""
     tree = space.fill(space.replaced(spec.recipe, trial.user_attrs.get(REPLACED, {})), trial)
@@ -177,6 +191,9 @@ class _Search:
         started = time.monotonic()
         try:
             config = config_of(self.spec, trial, self.split.channels)
+            if config.initial is not None:
+                initial = starting_point(config.initial, self.options.storage, self.options.out)
+                config = config.model_copy(update={"initial": initial})
             self._train(trial, config)
         except space.SpaceError as error:
             self.study.tell(trial, state=TrialState.FAIL)

@@ -10,6 +10,8 @@ from data.augmentation import Augmentation
 from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
 from search.trial.adversarial import ObjectiveConfig
+from search.trial.batches import CropsConfig
+from search.trial.initial import InitialConfig
 from search.trial.losses import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
 from search.trial.precision import PrecisionName
@@ -26,15 +28,6 @@ class Compute(BaseModel):
     teramacs: float = Field(gt=0, description="10^12 multiply-adds of forward and backward passes together")
 
 
-class CropsConfig(BaseModel):
-    """What one training step sees."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    batch: int = Field(16, ge=1, le=4096, description="crops per step")
-    patch: int = Field(64, ge=4, le=2048, description="side of a crop in pixels")
-    parts: int = Field(1, ge=1, le=64, description="micro-batches per step, to save memory; gradients add up")
-
-
 Steps = Annotated[int, Field(ge=0)] | Compute
 
 
@@ -48,6 +41,7 @@ class TrialConfig(BaseModel):
         description="optimizer steps, or { teramacs = ... } for equal compute; 0 scores the model as it is"
     )
     crops: CropsConfig = CropsConfig()
+    initial: InitialConfig | None = Field(None, description="weights to start from; none: random ones")
     loss: ObjectiveConfig = L1Config()
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = ConstantCooldownConfig()
@@ -71,19 +65,25 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _loss_can_judge_the_crops(self) -> Self:
-        smallest = self.loss.smallest_patch
-        if self.crops.patch < smallest:
+        smallest, patch = self.loss.smallest_patch, self.crops.smallest_patch
+        if patch < smallest:
             raise ValueError(
-                f"crops.patch is {self.crops.patch}, but loss {self.loss.kind!r} as set needs {smallest} or more"
+                f"crops.patch is {patch}, but loss {self.loss.kind!r} as set needs {smallest} or more"
             )
         return self
 
     @cached_property
     def teramacs_per_step(self) -> float:
-        """10^12 multiply-adds of one training step, forward and backward, networks of the loss included."""
-        channels, patch = self.model.channels, self.crops.patch
-        forward = count_macs(self.model.build(), channels, patch, patch)
-        return (BACKWARD_COST * forward + self.loss.macs(channels, patch)) * self.crops.batch / 1e12
+        """10^12 multiply-adds of one training step, forward and backward, networks of the loss included.
+
+        The mean over all steps, where crops change on the way.
+        """
+        model, channels, macs = self.model.build(), self.model.channels, 0.0
+        for stage in self.crops.stages():
+            forward = count_macs(model, channels, stage.patch, stage.patch)
+            per_crop = BACKWARD_COST * forward + self.loss.macs(channels, stage.patch)
+            macs += stage.share * stage.batch * per_crop
+        return macs / 1e12
 
     @cached_property
     def total_steps(self) -> int:

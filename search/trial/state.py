@@ -32,18 +32,21 @@ class State:
         folder.mkdir(parents=True, exist_ok=True)
         saved = checkpoint.load_state(folder, self.fingerprint)
         self.rescue = Rescue(**saved["rescue"]) if saved else Rescue(parts=config.crops.parts)
-        self._build()
+        self._build(resumed=saved is not None)
         if saved:
             self._restore(saved)
             self.started -= saved["seconds"]
         else:  # weights without a state are those of another trial
             (folder / checkpoint.BEST).unlink(missing_ok=True)
 
-    def _build(self) -> None:
-        """Everything as it is at step 0."""
+    def _build(self, *, resumed: bool) -> None:
+        """Everything as it is at step 0; a resumed trial gets its weights from its own state."""
         config = self.config
         torch.manual_seed(config.seed)
-        self.model = config.model.build().to(self.device)
+        self.model = config.model.build()
+        if config.initial is not None and not resumed:
+            config.initial.load_into(self.model)
+        self.model.to(self.device)
         self.average = Average(self.model, config.ema_decay)
         self.optimizer = config.optimizer.build(self.model)
         self.precision = Precision("fp32" if self.rescue.full_precision else config.precision, self.device)
@@ -115,7 +118,7 @@ class State:
         saved = checkpoint.load_state(self.folder, self.fingerprint)
         self.rescue.go_back(problem, saved["step"] if saved else 0)
         rescue = self.rescue
-        self._build()
+        self._build(resumed=saved is not None)
         if saved:
             self._restore(saved)
         self.rescue = rescue

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data import Split
-from data.loaders import TrainLoader
+from search.trial.batches import Batches
 from search.trial.config import TrialConfig
 from search.trial.evaluate import ImageScore, Score, evaluate, mean_score, spread
 from search.trial.precision import Precision
@@ -66,25 +66,20 @@ def train(
     `folder`. Raises `Diverged`, `Stopped`, or whatever `report` raises; the best weights so far
     stay on disk.
     """
-    train_pairs = TrainLoader(
-        split.train,
-        batch=config.crops.batch,
-        patch=config.crops.patch,
-        augmentation=config.augmentation,
-        seed=config.seed,
-    )
+    steps = config.total_steps
+    batches = Batches(config.crops, split.train, config.augmentation, config.seed, steps, device)
     val_pairs = [split.val.whole(i) for i in spread(split.val, config.val_megapixels)]
     rung_pairs = [split.val.whole(i) for i in spread(split.val, config.rung_megapixels)]
-    phases = config.sparsity.phases(config.total_steps)
+    phases = config.sparsity.phases(steps)
     rungs = set(config.rungs())
     state = State(config, device, folder, report.rescued)
     report.begun(state.step, state.rungs, state.seconds)
 
-    while state.step < config.total_steps:
+    while state.step < steps:
         phase = next(phase for phase in phases if state.step < phase.last)
         if state.step == phase.first:
             state.mask = enter_phase(phase, state.model, state.average.model, state.optimizer)
-        batch = train_pairs.batch(state.step).to(device)
+        batch = batches.batch(state.step)
         loss, largest = state.backward(batch)
         state.step_optimizers(lr=config.optimizer.lr * _lr_factor(config, phase, state.step))
         is_rung = state.step in rungs
@@ -93,7 +88,7 @@ def train(
                 f"diverged at step {state.step} (loss {loss:g}, largest restored value {largest:g})"
             )
             continue
-        report.stepped(state.step, config.total_steps, loss)
+        report.stepped(state.step, steps, loss)
 
         if is_rung:
             scores = evaluate(state.average.model, rung_pairs, state.precision)
@@ -101,9 +96,9 @@ def train(
             state.offer(score)
             report.scored(score, settled=phase.sparsity == 0)
             state.save()
-        if report.stop_requested() and state.step < config.total_steps:
+        if report.stop_requested() and state.step < steps:
             state.save()
-            raise Stopped(f"at step {state.step} of {config.total_steps}")
+            raise Stopped(f"at step {state.step} of {steps}")
 
     weights = state.take_best_weights()
     image_scores = evaluate(state.average.model, val_pairs, Precision("fp32", device))

@@ -16,6 +16,7 @@ import pytest
 import torch
 from optuna.artifacts import get_all_artifact_meta
 from optuna.trial import FrozenTrial, TrialState
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data.images import read_image
@@ -547,3 +548,27 @@ def test_limited_memory_is_kept_by_going_in_parts(
     (trial,) = trials()
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs["rescues"][0] == "out of memory at step 0: batches of 48 in 2 parts from here"
+
+
+def test_study_starts_from_the_best_weights_of_another(
+    study_file: StudyFile, out: Path, tmp_path: Path
+) -> None:
+    path = study_file(*FIXED)
+    search(path, out, trials=1)
+    best = load_file(out / "tiny" / "trial-0000" / "best.safetensors")
+    text = path.read_text(encoding="utf-8")
+    later = text.replace('name = "tiny"', 'name = "later"').replace("steps = 8", "steps = 0")
+    (tmp_path / "later.toml").write_text(
+        later.replace("[recipe]", '[recipe]\ninitial = { study = "tiny" }'), encoding="utf-8"
+    )
+    search(tmp_path / "later.toml", out, trials=1)
+    found = load_file(out / "later" / "trial-0000" / "best.safetensors")
+    assert all(torch.equal(found[name], best[name]) for name in best)
+
+
+def test_study_that_is_to_start_from_one_without_a_finished_trial_is_refused(
+    study_file: StudyFile, out: Path
+) -> None:
+    path = study_file(("[recipe]", '[recipe]\ninitial = { study = "nothing" }'))
+    with pytest.raises(UserError, match="no study 'nothing'"):
+        search(path, out)

@@ -50,6 +50,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "sgd without momentum": {"optimizer": {"kind": "sgd", "momentum": 0.0, "nesterov": False}},
     "restarts": {"schedule": {"kind": "warm_restarts", "decay": 0.5}},
     "warm-up": {"schedule": {"kind": "cosine", "warmup": 0.3}},
+    "drop path in parts": {
+        "model": {"kind": "srresnet", "channels": 1, "width": 4, "blocks": 3, "drop_path": 0.5},
+        "crops": {"batch": 3, "patch": 8, "parts": 2},
+    },
     "critic with dsd": {"loss": CRITIC, "sparsity": DSD},
     "critic in bf16": {"loss": CRITIC, "precision": "bf16"},
     "critic in fp16": {"loss": {**CRITIC, "objective": "least_squares"}, "precision": "fp16"},
