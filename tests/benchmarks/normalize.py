@@ -1,0 +1,87 @@
+"""What normalising the channels of the input costs, and what undoing it at the end gives back.
+
+    python -m tests.benchmarks.normalize --data DIR --teramacs 0.1
+
+One known recipe of the study `srresnet` is trained for equal compute with each `channel_normalize`, once for each seed.
+Scores are over all validation pairs, in float32, with averaged weights; "at the start" is the fresh network.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from data import Split
+from search import space, study
+from search.run import open_data, unchanged
+from search.study import StudySpec, close
+from search.trial.evaluate import Score, evaluate, mean_score
+from search.trial.precision import Precision
+from search.trial.train import train
+from tests.benchmarks.by_hand import Silent
+
+KINDS = ("none", "input", "input_and_output")
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="folder of pairs (default: the embedded ones)")
+    parser.add_argument("--recipe", default="small and fast", help="a known recipe, by how its name starts")
+    parser.add_argument("--teramacs", type=float, default=0.1, help="compute of each training run")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
+    options = parser.parse_args()
+    spec = study.load("srresnet")
+    if options.data:
+        spec = spec.with_data(options.data, None, None)
+    recipe = known_recipe(spec, options.recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        split = open_data(spec, Path(folder))
+        print(f"{split.note}; input {unchanged(split, range(len(split.val))).psnr_db:.2f} dB")
+        print(
+            "| channel_normalize | steps | at the start (dB) | trained (dB) | lowest to highest | MAE of 255 |"
+        )
+        print("| --- | --- | --- | --- | --- | --- |")
+        for kind in KINDS:
+            model = {**recipe["model"], "channels": split.channels, "channel_normalize": kind}
+            tree = {**recipe, "model": model, "steps": {"teramacs": options.teramacs}}
+            run_seeds(kind, tree, split, options.seeds, Path(folder))
+
+
+def known_recipe(spec: StudySpec, name: str) -> dict[str, Any]:
+    """The closed recipe of the first known one whose name starts so."""
+    known = next(known for known in spec.first if known.name.startswith(name))
+    filled: dict[str, Any] = space.fill(
+        space.replaced(spec.recipe, known.recipe), space.KnownSuggester(known.values)
+    )
+    return filled
+
+
+def run_seeds(kind: str, tree: dict[str, Any], split: Split, seeds: int, folder: Path) -> None:
+    """Train once for each seed and print the row of this kind."""
+    fresh: list[Score] = []
+    trained: list[Score] = []
+    for seed in range(seeds):
+        config = close(
+            {**tree, "seed": seed, "evaluations": 1, "rung_megapixels": 1e-3, "val_megapixels": 1e6}
+        )
+        torch.manual_seed(seed)
+        untrained = config.model.build().eval()
+        pairs = map(split.val.whole, range(len(split.val)))
+        fresh.append(mean_score(evaluate(untrained, pairs, Precision("fp32", CPU)), 0, 0.0))
+        trained.append(train(config, split, CPU, folder / f"{kind}-{seed}", Silent()).score)
+    scores = [score.psnr_db for score in trained]
+    print(
+        f"| {kind} | {trained[0].step} | {fmean(score.psnr_db for score in fresh):.2f} | {fmean(scores):.2f} "
+        f"| {min(scores):.2f} to {max(scores):.2f} | {255 * fmean(score.mae for score in trained):.2f} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
