@@ -91,10 +91,14 @@ def test_a_new_model_is_one_file_and_its_name_in_the_list(tmp_path: Path, pairs_
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "models" / "toy.py").write_text(TOY, encoding="utf-8")
     known = tmp_path / "models" / "__init__.py"
-    before = known.read_text(encoding="utf-8")
-    after = before.replace("KBNetSConfig |", 'KBNetSConfig | __import__("models.toy").toy.ToyConfig |')
-    assert after != before
-    known.write_text(after, encoding="utf-8")
+    listed = known.read_text(encoding="utf-8")
+    for before, after in (
+        ("ModelConfig = ", "from models.toy import ToyConfig\n\nModelConfig = "),
+        ("KBNetSConfig | ", "KBNetSConfig | ToyConfig | "),
+    ):
+        assert listed.count(before) == 1
+        listed = listed.replace(before, after)
+    known.write_text(listed, encoding="utf-8")
     (tmp_path / "toy.toml").write_text(TOY_STUDY, encoding="utf-8")
     command = [sys.executable, "-m", "search", "run", "--study", "toy.toml", "--data", str(pairs_folder)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
