@@ -10,6 +10,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,9 @@ def main() -> None:
     parser.add_argument("--budget", type=parse_duration, default=1200.0, help="training time of all together")
     parser.add_argument("--study", default="kbnet", help="whose known recipes")
     parser.add_argument("--recipes", default="by hand", help="those whose name starts so")
+    parser.add_argument(
+        "--defaults", action="store_true", help="and the first recipe's network with all else at its default"
+    )
     options = parser.parse_args()
     spec = study.load(options.study).with_data(options.data, None, None)
     with tempfile.TemporaryDirectory() as folder:
@@ -64,11 +68,19 @@ def main() -> None:
         print(f"{split.note}; input {unchanged(split, range(len(split.val))).psnr_db:.2f} dB")
         print("| recipe | steps | training (s) | PSNR (dB) | SSIM |\n| --- | --- | --- | --- | --- |")
         recipes = [known for known in spec.first if known.name.startswith(options.recipes)]
-        for number, known in enumerate(recipes):
-            part = space.replaced(spec.recipe, known.recipe)
-            tree = space.fill(part, space.KnownSuggester(known.values))
-            tree["model"]["channels"] = split.channels
-            run_one(known.name, tree, split, options.budget / len(recipes), scratch / str(number))
+        trees = {known.name: closed(spec, known, split) for known in recipes}
+        if options.defaults:
+            trees["defaults"] = {"model": closed(spec, spec.first[0], split)["model"]}
+        for number, (name, tree) in enumerate(trees.items()):
+            run_one(name, tree, split, options.budget / len(trees), scratch / str(number))
+
+
+def closed(spec: study.StudySpec, known: study.KnownRecipe, split: Split) -> dict[str, Any]:
+    """A known recipe with no open leaves."""
+    part = space.replaced(spec.recipe, known.recipe)
+    tree: dict[str, Any] = space.fill(part, space.KnownSuggester(known.values))
+    tree["model"]["channels"] = split.channels
+    return tree
 
 
 def run_one(name: str, tree: dict[str, object], split: Split, seconds: float, folder: Path) -> None:
