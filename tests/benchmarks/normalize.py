@@ -3,7 +3,8 @@
     python -m tests.benchmarks.normalize --data DIR --teramacs 0.1
 
 One known recipe of the study `srresnet` is trained for equal compute with each `channel_normalize`, once for each seed.
-Scores are over all validation pairs, in float32, with averaged weights; "at the start" is the fresh network.
+Scores are those of a trial: in float32, with averaged weights, over the recipe's part of the validation pairs.
+"At the start" is the fresh network of the first seed.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from data import Split
 from search import space, study
 from search.run import open_data, unchanged
 from search.study import StudySpec, close
-from search.trial.evaluate import Score, evaluate, mean_score
+from search.trial.evaluate import evaluate, mean_score, spread
 from search.trial.precision import Precision
 from search.trial.train import train
 from tests.benchmarks.by_hand import Silent
@@ -42,7 +43,8 @@ def main() -> None:
     recipe = known_recipe(spec, options.recipe)
     with tempfile.TemporaryDirectory() as folder:
         split = open_data(spec, Path(folder))
-        print(f"{split.note}; input {unchanged(split, range(len(split.val))).psnr_db:.2f} dB")
+        judged = spread(split.val, recipe["val_megapixels"])
+        print(f"{split.note}; {len(judged)} are scored, input {unchanged(split, judged).psnr_db:.2f} dB")
         print(
             "| channel_normalize | steps | at the start (dB) | trained (dB) | lowest to highest | MAE of 255 |"
         )
@@ -64,21 +66,20 @@ def known_recipe(spec: StudySpec, name: str) -> dict[str, Any]:
 
 def run_seeds(kind: str, tree: dict[str, Any], split: Split, seeds: int, folder: Path) -> None:
     """Train once for each seed and print the row of this kind."""
-    fresh: list[Score] = []
-    trained: list[Score] = []
-    for seed in range(seeds):
-        config = close(
-            {**tree, "seed": seed, "evaluations": 1, "rung_megapixels": 1e-3, "val_megapixels": 1e6}
-        )
-        torch.manual_seed(seed)
-        untrained = config.model.build().eval()
-        pairs = map(split.val.whole, range(len(split.val)))
-        fresh.append(mean_score(evaluate(untrained, pairs, Precision("fp32", CPU)), 0, 0.0))
-        trained.append(train(config, split, CPU, folder / f"{kind}-{seed}", Silent()).score)
-    scores = [score.psnr_db for score in trained]
+    configs = [
+        close({**tree, "seed": seed, "evaluations": 1, "rung_megapixels": 1e-3}) for seed in range(seeds)
+    ]
+    torch.manual_seed(0)
+    fresh = configs[0].model.build().eval()
+    judged = map(split.val.whole, spread(split.val, configs[0].val_megapixels))
+    start = mean_score(evaluate(fresh, judged, Precision("fp32", CPU)), 0, 0.0)
+    scores = [
+        train(config, split, CPU, folder / f"{kind}-{config.seed}", Silent()).score for config in configs
+    ]
+    psnr_db = [score.psnr_db for score in scores]
     print(
-        f"| {kind} | {trained[0].step} | {fmean(score.psnr_db for score in fresh):.2f} | {fmean(scores):.2f} "
-        f"| {min(scores):.2f} to {max(scores):.2f} | {255 * fmean(score.mae for score in trained):.2f} |",
+        f"| {kind} | {scores[0].step} | {start.psnr_db:.2f} | {fmean(psnr_db):.2f} "
+        f"| {min(psnr_db):.2f} to {max(psnr_db):.2f} | {255 * fmean(score.mae for score in scores):.2f} |",
         flush=True,
     )
 
