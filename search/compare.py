@@ -23,6 +23,7 @@ from search.storage import Study, TrialState
 from search.study import StudySpec
 from search.trial.evaluate import evaluate, restore, score_image
 from search.trial.precision import Precision
+from search.worker import device_name
 
 SMALLEST_SHARE = 0.05  # of the budget: less is not worth another start
 OVERDRAWN = 1.1  # times the budget: more is told
@@ -238,7 +239,7 @@ def _place(data: DataConfig, options: Options) -> str:
 
 def _remarks(entries: Sequence[Entry], how: run.Options, split: Split, options: Options) -> list[str]:
     """What a reader must know to judge the judgement."""
-    remarks = [f"studies worked on {split.note}; {run.device_name(how.device)}"]
+    remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
     if options.test is None:
         remarks.append("these images chose the winners, which flatters all of them a little: see --test")
     budget = options.budget_seconds

@@ -18,7 +18,7 @@ from search import storage
 
 PROGRAM = """
 import sys, time
-import search.run, search.trial.train
+import search.trial.train, search.worker
 inside = 0.0
 def timed(*arguments, train=search.trial.train.train):
     global inside
@@ -27,7 +27,7 @@ def timed(*arguments, train=search.trial.train.train):
         return train(*arguments)
     finally:
         inside += time.monotonic() - started
-search.run.train = timed
+search.worker.train = timed
 from search.__main__ import main
 code = main(sys.argv[2:])
 open(sys.argv[1], "w").write(str(inside))

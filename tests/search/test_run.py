@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from data.images import read_image
 from models import DnCNNConfig
 from models.cost import count_macs
-from search import run as run_module
-from search import space, storage, study, watch
+from search import space, storage, study, watch, worker
 from search.__main__ import main
 from search.errors import UserError
 from search.run import Options, Outcome, run
@@ -198,7 +197,7 @@ def test_out_of_memory_ends_as_pruned_with_the_reason(
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore words")
 
-    monkeypatch.setattr(run_module, "train", full)
+    monkeypatch.setattr(worker, "train", full)
     search(study_file(), out, trials=1)
     assert trials()[0].state == TrialState.PRUNED
     assert trials()[0].user_attrs["ended"] == "out of memory: CUDA out of memory. Tried to allocate 2 GiB."
@@ -214,7 +213,7 @@ def test_same_bug_three_times_in_a_row_stops_the_search_and_keeps_the_traceback(
     def buggy(*_: object) -> None:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(run_module, "train", buggy)
+    monkeypatch.setattr(worker, "train", buggy)
     path = study_file()
     assert main(["run", "--study", str(path), "--out", str(out), "--trials", "9", "--quiet"]) == 2
     assert [trial.state for trial in trials()] == [TrialState.FAIL] * 3
@@ -236,8 +235,8 @@ def test_bug_in_between_does_not_stop_the_search(
             raise RuntimeError("shapes do not fit")
         return train(*arguments)
 
-    train = run_module.train
-    monkeypatch.setattr(run_module, "train", sometimes)
+    train = worker.train
+    monkeypatch.setattr(worker, "train", sometimes)
     search(study_file(), out, trials=5)
     states = [trial.state.name for trial in trials()]
     assert states == ["FAIL", "FAIL", "COMPLETE", "FAIL", "FAIL"]
@@ -249,7 +248,7 @@ def test_recipe_that_turns_out_impossible_ends_its_trial_and_is_said(
     def impossible(*_: object) -> None:
         raise space.SpaceError("recipe.model: width 5 does not work")
 
-    monkeypatch.setattr(run_module, "config_of", impossible)
+    monkeypatch.setattr(worker, "config_of", impossible)
     with pytest.raises(UserError, match="width 5 does not work"):
         search(study_file(), out)
     assert [trial.state for trial in trials()] == [TrialState.FAIL]
@@ -386,7 +385,7 @@ def test_interrupt_after_a_trial_was_recorded_keeps_it(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module._Search, "_show", interrupted)
+    monkeypatch.setattr(worker.Worker, "_show", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(study_file(), out)
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE]
