@@ -27,7 +27,10 @@ class UNetConfig(BaseModel):
     skip: Literal["add", "concat"] = Field("add", description="how features of both sides are joined")
     activation: ActivationKind = Field("relu", description="between the two convolutions of a residual block")
     global_residual: bool = Field(False, description="add the degraded image to the output")
-    noise_map: bool = Field(True, description="one more input channel, 15/255 everywhere")
+    noise_map: bool = Field(
+        True,
+        description="one more input channel, 15/255 everywhere: the only constant, as there are no biases",
+    )
 
     @property
     def is_drunet(self) -> bool:
