@@ -7,15 +7,18 @@ from pydantic import Field
 from models.classical import Classical, ClassicalConfig
 from models.dncnn import DnCNN, DnCNNConfig
 from models.kbnet_s import KBNetS, KBNetSConfig
+from models.luminance import Luminance, LuminanceConfig
 from models.nafnet import NAFNet, NAFNetConfig
 from models.pix2pix import Pix2Pix, Pix2PixConfig
 from models.srresnet import SRResNet, SRResNetConfig
 from models.unet import UNet, UNetConfig
 
-ModelConfig = Annotated[
-    KBNetSConfig | NAFNetConfig | DnCNNConfig | UNetConfig | SRResNetConfig | Pix2PixConfig | ClassicalConfig,
-    Field(discriminator="kind"),
-]
+NetworkConfig = KBNetSConfig | NAFNetConfig | DnCNNConfig | UNetConfig | SRResNetConfig | Pix2PixConfig
+
+# Luminance is restored by one of the networks, which are all known only here.
+LuminanceConfig.model_rebuild()
+
+ModelConfig = Annotated[NetworkConfig | LuminanceConfig | ClassicalConfig, Field(discriminator="kind")]
 
 __all__ = [
     "Classical",
@@ -24,9 +27,12 @@ __all__ = [
     "DnCNNConfig",
     "KBNetS",
     "KBNetSConfig",
+    "Luminance",
+    "LuminanceConfig",
     "ModelConfig",
     "NAFNet",
     "NAFNetConfig",
+    "NetworkConfig",
     "Pix2Pix",
     "Pix2PixConfig",
     "SRResNet",

@@ -88,6 +88,7 @@ def _length(facts: Mapping[str, Any]) -> str:
 
 
 def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
+    prefix = ", each behind `model.`" if settings["model"]["kind"] == "luminance" else ""
     return [
         "With onnxruntime alone, for an image as float32 (1, channels, height, width) in [0, 1]:",
         _code(
@@ -100,7 +101,8 @@ def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
             '(restored,) = session.run(None, {"degraded": numpy.pad(image, padding)})',
             "restored = restored[..., :height, :width].clip(0, 1)",
         ),
-        "`model.safetensors` has the published parameter names of the architecture; `config.json` rebuilds the model.",
+        f"`model.safetensors` has the published parameter names of the architecture{prefix}; `config.json` rebuilds "
+        "the model.",
     ]
 
 

@@ -9,6 +9,7 @@ from models import (
     ClassicalConfig,
     DnCNNConfig,
     KBNetSConfig,
+    LuminanceConfig,
     NAFNetConfig,
     Pix2PixConfig,
     SRResNetConfig,
@@ -80,6 +81,14 @@ EXAMPLES = [
         silent=("bias",),
     ),
     Example("pix2pix_no_norm", Pix2PixConfig(width=4, depth=3, norm="none", dropout=0.2)),
+    Example(
+        "luminance_nafnet",
+        LuminanceConfig(
+            model=NAFNetConfig(width=4, encoder_blocks=(1,), middle_blocks=1, decoder_blocks=(1,))
+        ),
+        silent=tuple(f"{layer}.{kind}" for layer in NAFNET_BRANCHES for kind in ("weight", "bias")),
+    ),
+    Example("luminance_dncnn", LuminanceConfig(model=DnCNNConfig(width=8, layers=4))),
     *(Example(kind.__name__.lower(), ClassicalConfig(filter=kind())) for kind in FILTERS),
 ]
 

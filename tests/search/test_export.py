@@ -234,6 +234,56 @@ def test_card_of_a_filter_tells_of_no_training_and_no_graph(
     assert read_image(tmp_path / "restored.png").std() < scan.std()
 
 
+LUMINANCE = """
+name = "y"
+trials = 1
+finale = 0.0
+
+[recipe]
+steps = 20
+precision = "fp32"
+ema_decay = 0.5
+crops = {{ batch = 2, patch = 8 }}
+optimizer = {{ kind = "adamw", lr = 3e-3 }}
+
+[recipe.model]
+kind = "luminance"
+
+[recipe.model.model]
+kind = "dncnn"
+width = 4
+layers = {{ choices = [3, 4] }}
+
+[recipe.data]
+kind = "pairs"
+dir = "{data}"
+"""
+
+
+def test_a_model_of_luminance_is_exported_as_one_for_colour_images(tmp_path: Path) -> None:
+    for part, count in (("train", 4), ("val", 2)):
+        write_pairs(tmp_path / "data" / part, [f"{part}-{n}" for n in range(count)], count, channels=3)
+    text = LUMINANCE.format(data=tmp_path / "data")
+    (tmp_path / "y.toml").write_text(text, encoding="utf-8")
+    assert main(["run", "--study", str(tmp_path / "y.toml"), "--out", str(tmp_path), "--quiet"]) == 0
+    assert main(["export-best", "--study", "y", "--out", str(tmp_path)]) == 0
+    folder = tmp_path / "y" / "export"
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    assert (settings["model"]["kind"], settings["model"]["model"]["kind"]) == ("luminance", "dncnn")
+    assert (settings["input"]["channels"], settings["model"]["model"]["channels"]) == (3, 1)
+    assert "each behind `model.`" in (folder / "README.md").read_text(encoding="utf-8")
+    image = np.random.default_rng(0).random((17, 23, 3), np.float32)
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"degraded": image.transpose(2, 0, 1)[None]})
+    restored = np.ascontiguousarray(found[0].transpose(1, 2, 0))
+    before, after = (cv2.cvtColor(colours, cv2.COLOR_RGB2YCrCb) for colours in (image, restored))
+    assert np.abs(after[..., 0] - before[..., 0]).max() > 1e-3
+    np.testing.assert_allclose(after[..., 1:], before[..., 1:], atol=1e-3)
+    with torch.inference_mode():
+        again = load_model(folder)(torch.from_numpy(image).permute(2, 0, 1)[None])
+    np.testing.assert_allclose(again[0].permute(1, 2, 0), restored, atol=1e-4)
+
+
 def test_export_into_a_named_folder_and_over_an_earlier_export(finished: Path, tmp_path: Path) -> None:
     arguments = [
         "export-best",

@@ -47,3 +47,26 @@ def test_any_setting_of_a_recipe_may_be_open() -> None:
         "loss": {"choices": {"l1": {"kind": "l1"}, "features": features, "sum": summed}},
     }
     jsonschema.validate({"name": "x", "recipe": recipe}, schema())
+
+
+def luminance(network: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "x", "recipe": {"model": {"kind": "luminance", "model": network}}}
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"kind": "dncnn", "width": {"choices": [8, 16]}},
+        {"choices": {"small": {"kind": "dncnn", "width": {"low": 4, "high": 8}}}},
+    ],
+)
+def test_settings_of_a_model_in_a_model_may_be_open(network: dict[str, Any]) -> None:
+    jsonschema.validate(luminance(network), schema())
+
+
+@pytest.mark.parametrize(
+    "network", [{"kind": "dncnn", "widht": 8}, {"kind": "luminance"}, {"kind": "classical"}]
+)
+def test_a_misspelt_setting_or_another_kind_of_model_in_a_model_does_not(network: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(luminance(network), schema())

@@ -93,7 +93,7 @@ def test_a_new_model_is_one_file_and_its_name_in_the_list(tmp_path: Path, pairs_
     known = tmp_path / "models" / "__init__.py"
     listed = known.read_text(encoding="utf-8")
     for before, after in (
-        ("ModelConfig = ", "from models.toy import ToyConfig\n\nModelConfig = "),
+        ("NetworkConfig = ", "from models.toy import ToyConfig\n\nNetworkConfig = "),
         ("KBNetSConfig | ", "KBNetSConfig | ToyConfig | "),
     ):
         assert listed.count(before) == 1

@@ -22,6 +22,14 @@ kind = "dncnn"
 layers = 3
 width = { choices = [4, 6] }
 """
+LUMINANCE = """[recipe.model]
+kind = "luminance"
+
+[recipe.model.model]
+kind = "dncnn"
+layers = 3
+width = { choices = [4, 6] }
+"""
 LR = "lr = { low = 1e-3, high = 1e-2, log = true }"
 SUM = """
 [recipe.loss]
@@ -111,6 +119,23 @@ WRONG = [
         LR + SUM.replace("[3, 7]", "[3, 11]"),
         "recipe.crops.patch is 8, but loss 'sum' as set needs 11 or more",
     ),
+    (
+        DNCNN,
+        LUMINANCE.replace("layers", "layer"),
+        "recipe.model.model.layer: unknown setting; did you mean layers? (known: kind, channels, width,",
+    ),
+    (
+        DNCNN,
+        LUMINANCE.replace('"dncnn"', '"classical"'),
+        "recipe.model.model.kind: 'classical' is not known (known: 'kbnet_s', ",
+    ),
+    (DNCNN, LUMINANCE.replace('kind = "dncnn"', ""), "recipe.model.model.kind: missing (known: kbnet_s, "),
+    (
+        DNCNN,
+        LUMINANCE + "channels = 3\n",
+        "recipe.model.model: channels is 3, but luminance has 1: leave it out",
+    ),
+    (DNCNN, '[recipe.model]\nkind = "luminance"\n', "recipe.model.model: Field required"),
     ('dir = "', 'die = "', "recipe.data.die: unknown setting; did you mean dir?"),
 ]
 
