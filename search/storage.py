@@ -21,6 +21,7 @@ from optuna.trial import TrialState as TrialState
 
 from search import space
 from search.errors import UserError, closest
+from search.neighbours import NeighbourSampler
 from search.study import StudySpec
 
 BUSY_TIMEOUT_S = 60
@@ -123,6 +124,8 @@ def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
     seed = (spec.seed * 1_000_003 + number) % 2**32
     if spec.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    if spec.sampler == "neighbours":
+        return NeighbourSampler(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)

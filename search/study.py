@@ -64,7 +64,9 @@ class StudySpec(BaseModel):
     )
     keep: int = Field(10, ge=1, description="weights of so many of the best trials stay on disk")
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of every trial")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="how recipes are drawn")
+    sampler: Literal["tpe", "random", "neighbours"] = Field(
+        "tpe", description="how recipes are drawn; neighbours: step by step uphill, for small grids"
+    )
     recipe: dict[str, Any] = Field(description="a trial config with open leaves")
     first: tuple[KnownRecipe, ...] = Field((), description="recipes tried before anything is sampled")
 

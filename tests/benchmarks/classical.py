@@ -1,0 +1,158 @@
+"""How near the search of `classical` comes to the best of all its filters, tried one by one.
+
+    python -m tests.benchmarks.classical --data DIR --cache FILE.csv [--model runs/kbnet/export]
+
+Every recipe of the study's grid is scored once, on the validation images that the study judges by, and
+kept in the cache. On that table the study's own search (its known recipes, then its sampler) is
+played through with several seeds and a share of the evaluations.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import optuna
+import torch
+
+from search import space, storage, study
+from search.export import load_model
+from search.run import open_data
+from search.study import StudySpec, close
+from search.trial.evaluate import evaluate, spread
+from search.trial.precision import Precision
+
+CPU = torch.device("cpu")
+COLUMNS = ("data", "recipe", "psnr_db", "seconds")
+Table = dict[str, float]
+
+
+def key(params: Mapping[str, Any]) -> str:
+    """The name of a recipe by its open settings."""
+    rounded = {name: round(value, 9) if isinstance(value, float) else value for name, value in params.items()}
+    return json.dumps(rounded, sort_keys=True)
+
+
+def grid(spec: StudySpec) -> dict[str, Any]:
+    """Every recipe of a space without continuous ranges."""
+    recipes = {}
+
+    def visit(trial: optuna.Trial) -> float:
+        recipe = space.fill(spec.recipe, trial)
+        recipes[key(trial.params)] = recipe
+        return 0.0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.BruteForceSampler()
+    optuna.create_study(sampler=sampler).optimize(visit)
+    return recipes
+
+
+def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
+    """PSNR of every recipe of the grid; what the cache has for these images is not scored again."""
+    with tempfile.TemporaryDirectory() as folder:
+        split = open_data(spec, Path(folder))
+    recipes = grid(spec)
+    config = close(space.corners(spec.recipe)[0])
+    pairs = [split.val.whole(index) for index in spread(split.val, config.val_megapixels)]
+    data = f"{split.fingerprint}-{len(pairs)}"
+    print(f"{len(recipes)} recipes, {len(pairs)} images; {split.note}")
+    table: Table = {}
+    if cache.exists():
+        with cache.open(newline="") as file:
+            table = {
+                row["recipe"]: float(row["psnr_db"]) for row in csv.DictReader(file) if row["data"] == data
+            }
+    precision = Precision("fp32", CPU)
+    started = time.monotonic()
+    with cache.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if file.tell() == 0:
+            writer.writerow(COLUMNS)
+        for name, recipe in recipes.items():
+            if name not in table:
+                begun = time.monotonic()
+                filter_ = close(
+                    {**recipe, "model": {"channels": split.channels, **recipe["model"]}}
+                ).model.build()
+                table[name] = statistics.fmean(score.psnr_db for score in evaluate(filter_, pairs, precision))
+                writer.writerow((data, name, f"{table[name]:.6f}", f"{time.monotonic() - begun:.3f}"))
+    print(f"swept in {time.monotonic() - started:.0f} s")
+    if model:
+        scores = evaluate(load_model(model), pairs, precision)
+        print(f"exported model {model}: {statistics.fmean(score.psnr_db for score in scores):.2f} dB")
+    return {name: table[name] for name in recipes}
+
+
+def play(spec: StudySpec, table: Table, trials: int) -> list[str]:
+    """The recipes that the study tries, one after another, if each scores what the table says."""
+    played = optuna.create_study(direction="maximize")
+    for known in spec.first:
+        played.enqueue_trial(dict(known.values))
+    tried = []
+    for _ in range(trials):
+        played.sampler = storage.sampler(spec, storage.next_number(played))
+        trial = played.ask()
+        space.fill(spec.recipe, trial)
+        tried.append(key(trial.params))
+        played.tell(trial, table[tried[-1]])
+    return tried
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
+    parser.add_argument("--study", default="classical", help="a study of filters, all settings discrete")
+    parser.add_argument(
+        "--cache", type=Path, required=True, help="CSV file that keeps the scores of the grid"
+    )
+    parser.add_argument("--share", type=float, default=0.15, help="evaluations, as a share of the grid")
+    parser.add_argument("--seeds", type=int, default=20, help="searches to play through")
+    parser.add_argument("--against", default="tpe,random", help="samplers to compare the study's with")
+    parser.add_argument("--model", type=Path, help="an exported model to score on the same images")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    spec = study.load(options.study).with_data(options.data, None, None)
+    table = sweep(spec, options.cache, options.model)
+    best: dict[str, tuple[float, str]] = {}
+    for name, psnr_db in table.items():
+        kind = json.loads(name)["model.filter"]
+        best[kind] = max(best.get(kind, (0.0, "")), (psnr_db, name))
+    print("| filter | settings | PSNR (dB) |\n| --- | --- | --- |")
+    for kind, (psnr_db, name) in sorted(best.items(), key=lambda item: -item[1][0]):
+        settings = {path.split(".")[-1]: value for path, value in json.loads(name).items() if "." in path[6:]}
+        shown = ", ".join(f"{setting} {value}" for setting, value in settings.items() if setting != "filter")
+        print(f"| {kind} | {shown} | {psnr_db:.2f} |")
+    trials = min(int(options.share * len(table)), spec.trials)
+    top = max(table.values())
+    print(
+        f"searches of {trials} of {len(table)} recipes ({trials / len(table):.1%}), {options.seeds} seeds each"
+    )
+    print("| sampler | below the best: median (dB) | worst (dB) | within 0.05 dB | recipes tried twice |")
+    print("| --- | --- | --- | --- | --- |")
+    for sampler in (spec.sampler, *options.against.split(",")):
+        gaps, repeats = [], []
+        for seed in range(options.seeds):
+            tried = play(spec.with_changes(seed=seed, sampler=sampler), table, trials)
+            gaps.append(top - max(table[name] for name in tried))
+            repeats.append(len(tried) - len(set(tried)))
+        within = sum(gap <= 0.05 for gap in gaps)
+        print(
+            f"| {sampler} | {statistics.median(gaps):.3f} | {max(gaps):.3f} | {within} of {options.seeds} "
+            f"| {statistics.median(repeats):.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
