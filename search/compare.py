@@ -233,8 +233,8 @@ def _ms_per_megapixel(model: nn.Module, degraded: Tensor, precision: Precision) 
 
 def _place(data: DataConfig, options: Options) -> str:
     if options.test is not None:
-        return str(options.test)
-    return str(data.dir) if isinstance(data, PairsConfig) else data.kind
+        return options.test.resolve().name
+    return data.dir.name if isinstance(data, PairsConfig) else data.kind
 
 
 def _remarks(entries: Sequence[Entry], how: run.Options, split: Split, options: Options) -> list[str]:
