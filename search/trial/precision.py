@@ -25,6 +25,11 @@ class Precision:
         self.name = _fastest(device) if name == "auto" else name
         self.dtype = _DTYPES[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+        if device.type == "cuda":
+            # What float32 is left may use TF32 (10-bit mantissas, like fp16's); crops keep their size, so that
+            # timing the convolution algorithms once pays.
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
 
     def forward(self) -> AbstractContextManager[Any]:
         """The context in which a model's forward pass runs."""

@@ -238,7 +238,11 @@ def test_other_images_can_judge(
     assert float(ranking(tmp_path / "tested")["unchanged"]["psnr_db"]) == pytest.approx(
         np.mean(expected), abs=1e-3
     )
-    assert (tmp_path / "tested" / "ranking.md").read_text().startswith(f"# 4 test images of {unseen_pairs.name}\n")
+    assert (
+        (tmp_path / "tested" / "ranking.md")
+        .read_text()
+        .startswith(f"# 4 test images of {unseen_pairs.name}\n")
+    )
     assert "these images chose the winners" not in text
 
 
