@@ -38,7 +38,10 @@ class Pix2PixConfig(BaseModel):
 
 
 def norm_layer(name: NormName, channels: int) -> nn.Module:
-    """Normalises `channels`. Only batch norm has parameters; no norm is a layer too, so that names stay."""
+    """Normalises `channels`; no norm is a layer too, so that names stay.
+
+    As published, and unlike `make_norm`, instance norm has no parameters.
+    """
     if name == "none":
         return nn.Identity()
     return nn.BatchNorm2d(channels) if name == "batch" else nn.InstanceNorm2d(channels)
