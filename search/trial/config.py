@@ -48,6 +48,10 @@ class TrialConfig(BaseModel):
     sparsity: SparsityConfig = DenseConfig()
     augmentation: Augmentation = Augmentation()
     precision: PrecisionName = Field("auto", description="auto, fp32, bf16 or fp16 for forward passes")
+    compile: bool = Field(
+        False,
+        description="torch.compile the model for training steps: minutes to start, for long runs on a GPU",
+    )
     ema_decay: float = Field(0.999, ge=0, lt=1, description="memory of the averaged weights, per step")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient of all weights together")
     evaluations: int = Field(8, ge=1, le=1000, description="rungs: scores on the way, evenly spaced")

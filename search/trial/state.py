@@ -47,6 +47,8 @@ class State:
         if config.initial is not None and not resumed:
             config.initial.load_into(self.model)
         self.model.to(self.device)
+        # The compiled form shares the weights; whatever is saved, averaged or masked stays the plain model.
+        self.forward = torch.compile(self.model) if config.compile else self.model
         self.average = Average(self.model, config.ema_decay)
         self.optimizer = config.optimizer.build(self.model)
         self.precision = Precision("fp32" if self.rescue.full_precision else config.precision, self.device)
@@ -92,7 +94,7 @@ class State:
         for part in batch.parts(self.rescue.parts):
             share = len(part.clean) / len(batch.clean)
             with self.precision.forward():
-                restored = self.model(part.degraded)
+                restored = self.forward(part.degraded)
             restored = restored.float()
             self.objective.learn(restored.detach(), part, share)
             loss = share * self.objective(restored, part)

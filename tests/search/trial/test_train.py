@@ -16,7 +16,7 @@ from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, evaluate, mean_score
 from search.trial.losses import L1Config
 from search.trial.precision import Precision
-from search.trial.train import Diverged, Stopped, TrialResult
+from search.trial.train import Diverged, Stopped, TrialResult, train
 
 CPU = torch.device("cpu")
 DSD = {"kind": "dsd", "sparsity": 0.4, "dense_share": 0.4, "sparse_share": 0.3}  # of 10 steps: 4, 3, 3
@@ -308,3 +308,32 @@ def test_trial_that_diverges_before_its_first_rung_leaves_no_weights_of_another(
     with pytest.raises(Diverged):
         run(config(), tmp_path)
     assert not (tmp_path / checkpoint.BEST).exists()
+
+
+def test_compiled_training_equals_plain_training(
+    config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a compiler that only traces: the real ones take minutes to start."""
+    traced: list[int] = []
+    plain = torch.compile
+
+    def tracing(model: nn.Module) -> Any:
+        traced.append(1)
+        return plain(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", tracing)
+    trial = config(sparsity=DSD)
+    expected = run(trial, tmp_path / "plain")
+    assert not traced
+    result = run(config(sparsity=DSD, compile=True), tmp_path / "compiled")
+    assert traced
+    assert result.score.psnr_db == pytest.approx(expected.score.psnr_db, abs=1e-3)
+    assert load_file(result.weights).keys() == load_file(expected.weights).keys()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_compiled_training_runs_on_a_gpu(
+    config: MakeConfig, split: Split, record: MakeRecord, tmp_path: Path
+) -> None:
+    result = train(config(compile=True), split, torch.device("cuda"), tmp_path, record())
+    assert result.score.psnr_db > 5
