@@ -119,13 +119,11 @@ class State:
             raise Diverged(problem)
         saved = checkpoint.load_state(self.folder, self.fingerprint)
         self.rescue.go_back(problem, saved["step"] if saved else 0)
-        rescue = self.rescue
         self._build(resumed=saved is not None)
         if saved:
             self._restore(saved)
-        self.rescue = rescue
         self.save()
-        self.tell(rescue.notes[-1])
+        self.tell(self.rescue.notes[-1])
 
     def save(self) -> None:
         """Write the state whole, or leave the last one."""
@@ -144,6 +142,7 @@ class State:
                 "rungs": [asdict(score) for score in self.rungs],
                 "rescue": asdict(self.rescue),
                 "random": torch.get_rng_state(),
+                "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
                 "seconds": self.seconds,
             },
         )
@@ -160,6 +159,8 @@ class State:
         self.mask = Mask.from_state(prunable(), saved["mask"])
         self.rungs = [Score(**score) for score in saved["rungs"]]
         torch.set_rng_state(saved["random"])
+        if saved["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
 
     def take_best_weights(self) -> Path:
         """Put the averaged weights of the best rung into `average`, or keep them where there was no rung."""
