@@ -4,7 +4,6 @@ On a grid of a few hundred recipes with one hill per branch, climbing needs fewe
 whole space, and no recipe is tried twice (tests/benchmarks/classical.py).
 """
 
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,8 +23,9 @@ class NeighbourSampler(optuna.samplers.BaseSampler):
     """Best-first search on a grid.
 
     Takes the best trial that has a neighbour nobody tried: one setting moved by one step, or to the
-    choice before or after. Every third trial does so below the best trial of another branch (another value of
-    the first setting), in turn, so that a branch with a poor start gets its chance. When nothing is left, and for
+    choice before or after. A setting that others depend on (`model.filter`, where there is a
+    `model.filter.gaussian.sigma`) stays: its value is the branch. Every third trial is below the best one of
+    another branch, in turn, so that a branch with a poor start gets its chance. When nothing is left, and for
     settings of a branch that is new, it draws at random.
     """
 
@@ -47,8 +47,15 @@ class NeighbourSampler(optuna.samplers.BaseSampler):
         done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE and t.params]
         done.sort(key=lambda t: -(t.value or 0.0))
         tried = {_key(t.params) for t in study.get_trials(deepcopy=False)}
+        forks = _forks(done)
         self._plan = next(
-            (p for t in _order(done, trial.number) for p in _neighbours(t) if _key(p) not in tried), {}
+            (
+                p
+                for t in _order(done, forks, trial.number)
+                for p in _neighbours(t, forks)
+                if _key(p) not in tried
+            ),
+            {},
         )
 
     def sample_independent(
@@ -60,25 +67,32 @@ class NeighbourSampler(optuna.samplers.BaseSampler):
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _order(best_first: list[FrozenTrial], number: int) -> list[FrozenTrial]:
+def _forks(trials: list[FrozenTrial]) -> set[str]:
+    """The settings whose choices have settings of their own, named by the path to them."""
+    names = {name for trial in trials for name in trial.params}
+    return {name for name in names if any(other.startswith(f"{name}.") for other in names)}
+
+
+def _order(best_first: list[FrozenTrial], forks: set[str], number: int) -> list[FrozenTrial]:
     """The trials in the order in which their neighbours are wanted."""
-    branches = list(dict.fromkeys(_branch(trial) for trial in best_first))
+    branches = list(dict.fromkeys(_branch(trial, forks) for trial in best_first))
     if number % 3 or len(branches) < 2:
         return best_first
     others = branches[1:]
     turn = others[number // 3 % len(others)]
-    return [trial for trial in best_first if _branch(trial) == turn] + best_first
+    return [trial for trial in best_first if _branch(trial, forks) == turn] + best_first
 
 
-def _branch(trial: FrozenTrial) -> Any:
-    return next(iter(trial.params.values()))
+def _branch(trial: FrozenTrial, forks: set[str]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, value) for name, value in trial.params.items() if name in forks)
 
 
-def _neighbours(trial: FrozenTrial) -> Iterator[Params]:
-    """All ways to move one setting of a trial by one step; the first setting, its branch, stays."""
-    for name in itertools.islice(trial.params, 1, None):
-        for value in _beside(trial.distributions[name], trial.params[name]):
-            yield {**trial.params, name: value}
+def _neighbours(trial: FrozenTrial, forks: set[str]) -> Iterator[Params]:
+    """All ways to move one setting of a trial by one step; its branch stays."""
+    for name in trial.params:
+        if name not in forks:
+            for value in _beside(trial.distributions[name], trial.params[name]):
+                yield {**trial.params, name: value}
 
 
 def _beside(distribution: BaseDistribution, value: Any) -> list[Any]:

@@ -288,6 +288,24 @@ def test_finale_trains_the_best_recipe_at_greater_length(
     assert finale.intermediate_values == {}
 
 
+def test_filters_are_scored_without_steps_and_have_no_finale(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    path = study_file(
+        ("steps = 8", "steps = 0"),
+        ('kind = "dncnn"\nlayers = 3\nwidth = { choices = [4, 6] }', 'kind = "classical"'),
+        ("lr = { low = 1e-3, high = 1e-2, log = true }", ""),
+        more="[recipe.model.filter]\nkind = 'gaussian'\nsigma = { low = 0.5, high = 1.5, step = 0.5 }",
+    )
+    search(path, out, trials=3, finale=0.5, sampler="neighbours")
+    for trial in trials():
+        facts = trial.user_attrs
+        assert (trial.state, facts["ended"]) == (TrialState.COMPLETE, "finished")
+        assert (facts["steps"], facts["steps_done"], facts["parameters"], facts["rungs"]) == (0, 0, 0, "[]")
+        assert (out / "tiny" / f"trial-{trial.number:04d}" / "sample.png").exists()
+    assert sorted(trial.params["model.filter.sigma"] for trial in trials()) == [0.5, 1.0, 1.5]
+
+
 def test_finale_does_not_wait_for_recipes_that_the_time_was_too_short_for(
     study_file: StudyFile, out: Path, trials: Trials
 ) -> None:
