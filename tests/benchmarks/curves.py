@@ -18,6 +18,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,8 @@ def record(tree: Mapping[str, Any], split: Split, folder: Path) -> Row:
     """Train once. A run that diverges has no final score; what it scored before stays."""
     config = study.close({**tree, "model": {**tree["model"], "channels": split.channels}})
     clock, final = Clock(), ""
-    try:
+    with suppress(Diverged):
         final = f"{train(config, split, torch.device('cpu'), folder, clock).score.psnr_db:.4f}"
-    except Diverged:
-        pass
     scores = {score.step: f"{score.psnr_db:.4f}" for score in clock.rungs}
     return {
         "parameters": str(sum(p.numel() for p in config.model.build().parameters())),
