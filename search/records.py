@@ -1,0 +1,169 @@
+"""What the database says about each trial of a study, as plain values."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.storage import LABEL, REPLACED, FrozenTrial, Study, TrialState
+
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+RUNNING, PAUSED, WAITING = "running", "paused", "waiting"
+FINISHED = (COMPLETE, PRUNED, FAILED)
+_STATES = {
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAILED,
+    TrialState.RUNNING: RUNNING,
+    TrialState.WAITING: WAITING,
+}
+_FINALE = ("length", "finale_teramacs")  # attributes of a trial that was trained at length
+_ARTIFACT = "artifacts:"  # where Optuna keeps what is attached to a trial
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A score on the way, at a share of the trial's budget."""
+
+    percent: float
+    psnr_db: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial. What is not known (yet) is None, zero or empty."""
+
+    number: int
+    trial_id: int
+    state: str
+    """complete, pruned, failed, running, paused (begun, goes on) or waiting."""
+    ended: str = ""
+    """Why it ended, in words."""
+    label: str | None = None
+    """Name of a known recipe, or "finale"."""
+    finale: bool = False
+    """Trained at length, so that its score does not compare with those of the others at equal compute."""
+    psnr_db: float | None = None
+    """Of complete trials."""
+    rungs: tuple[Rung, ...] = ()
+    """The whole learning curve."""
+    reported: Mapping[int, float] = field(default_factory=dict)
+    """Scores by percent of the budget of the search, comparable between trials."""
+    steps_done: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    """The part of `seconds` that was spent in training steps: the rest is validation, most of all."""
+    teramacs: float = 0.0
+    """10^12 multiply-adds spent in training, as far as they follow from the planned length."""
+    parameters: int | None = None
+    gmacs_at_256: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The open leaves as filled, by dotted path."""
+    replaced: Mapping[str, Any] = field(default_factory=dict)
+    """Parts of the study's recipe that this trial has otherwise."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """All that it was trained by, as nested plain values."""
+    notes: tuple[str, ...] = ()
+    """How it was rescued from lack of memory or divergence."""
+    pictures: tuple[str, ...] = ()
+    """Ids of its artifacts."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Everything recorded with it."""
+
+    @property
+    def name(self) -> str:
+        return f"trial {self.number}" + (f" ({self.label})" if self.label else "")
+
+    @property
+    def last_rung(self) -> Rung | None:
+        return self.rungs[-1] if self.rungs else None
+
+
+def read(study: Study) -> list[Record]:
+    """All trials by number."""
+    return [of_trial(trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def of_trial(trial: FrozenTrial) -> Record:
+    facts = trial.user_attrs
+    state = _STATES[trial.state]
+    begun = trial.datetime_start is not None
+    steps_done = int(facts.get("steps_done", 0))
+    seconds = float(facts.get("seconds", 0.0))
+    config = json.loads(facts.get("config", "{}"))
+    steps = int(facts.get("steps", 0))
+    return Record(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        state=PAUSED if state == WAITING and begun else state,
+        ended=str(facts.get("ended", "")),
+        label=facts.get(LABEL),
+        finale=any(key in facts for key in _FINALE),
+        psnr_db=trial.value if state == COMPLETE else None,
+        rungs=_rungs(trial, steps),
+        reported=dict(sorted(trial.intermediate_values.items())),
+        steps_done=steps_done,
+        steps=steps,
+        seconds=seconds,
+        training_seconds=min(float(facts.get("seconds_per_step", 0.0)) * steps_done, seconds),
+        teramacs=_teramacs(config, steps_done / steps if steps else 0.0),
+        parameters=facts.get("parameters"),
+        gmacs_at_256=facts.get("gmacs_at_256"),
+        settings=dict(trial.params),
+        replaced=facts.get(REPLACED, {}),
+        config=config,
+        notes=tuple(facts.get("rescues", ())),
+        pictures=tuple(
+            key.removeprefix(_ARTIFACT) for key in trial.system_attrs if key.startswith(_ARTIFACT)
+        ),
+        facts=dict(facts),
+    )
+
+
+def best(records: list[Record]) -> Record | None:
+    """The complete trial with the highest score; of equal ones the first."""
+    done = [record for record in records if record.psnr_db is not None]
+    return max(done, key=lambda record: (record.psnr_db or 0.0, -record.number), default=None)
+
+
+def same_recipe(records: list[Record], winner: Record) -> list[Record]:
+    """The trials that have the recipe of a finale, shorter."""
+    return [
+        record
+        for record in records
+        if not record.finale and record.settings == winner.settings and record.replaced == winner.replaced
+    ]
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted path."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def in_short(value: Any) -> str:
+    """A setting as people write it: 0.00312, 1e-05, [1, 2], none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none" if value is None else str(value)
+
+
+def _rungs(trial: FrozenTrial, steps: int) -> tuple[Rung, ...]:
+    """As recorded at the end; of a trial that is not at its end, as reported so far."""
+    recorded = json.loads(trial.user_attrs.get("rungs", "[]"))
+    if recorded and steps:
+        return tuple(Rung(round(100 * rung["step"] / steps, 1), rung["psnr_db"]) for rung in recorded)
+    return tuple(Rung(percent, score) for percent, score in sorted(trial.intermediate_values.items()))
+
+
+def _teramacs(config: Mapping[str, Any], share: float) -> float:
+    planned = config.get("steps")
+    return planned["teramacs"] * share if isinstance(planned, Mapping) else 0.0
