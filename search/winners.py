@@ -34,12 +34,15 @@ def load(study: Study, out: Path) -> Winner:
         raise UserError(
             f"study {name!r} has no finished trial yet; `python -m search run --study {name}` goes on"
         )
+    return of_trial(name, trial, out)
+
+
+def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
+    """That trial of study `name`. Raises `UserError` if its weights are gone or damaged."""
     config = TrialConfig.model_validate_json(trial.user_attrs["config"])
     weights = out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
     if not weights.is_file():
-        raise UserError(
-            f"{weights}: the weights of the best trial ({trial.number}) are gone; is --out right?"
-        )
+        raise UserError(f"{weights}: the weights of trial {trial.number} are gone; is --out right?")
     model = config.model.build().eval()
     try:
         checkpoint.load_weights(weights, model)
