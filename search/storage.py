@@ -185,10 +185,15 @@ def record(trial: Trial, facts: Mapping[str, Any]) -> None:
         trial.set_user_attr(key, value)
 
 
+def artifact_store(folder: Path) -> FileSystemArtifactStore:
+    """Where pictures are kept, made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSystemArtifactStore(str(folder))
+
+
 def add_picture(trial: Trial, path: Path, artifacts: Path) -> None:
     """Show the PNG at `path` with the trial in the dashboard."""
-    artifacts.mkdir(parents=True, exist_ok=True)
-    store = FileSystemArtifactStore(str(artifacts))
+    store = artifact_store(artifacts)
     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, mimetype="image/png")
 
 
@@ -201,6 +206,16 @@ def next_number(study: Study) -> int:
 def reported_steps(trial: Trial) -> set[int]:
     """Where a trial that goes on has reported scores already."""
     return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+
+def others(study: Study) -> list[Study]:
+    """All other studies of the same database."""
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=study._storage)]
+    return [
+        optuna.load_study(study_name=name, storage=study._storage)
+        for name in names
+        if name != study.study_name
+    ]
 
 
 def best_first(study: Study) -> list[FrozenTrial]:
