@@ -39,7 +39,7 @@ def load(study: Study, out: Path) -> Winner:
 
 def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
     """That trial of study `name`. Raises `UserError` if its weights are gone or damaged."""
-    config = TrialConfig.model_validate_json(trial.user_attrs["config"])
+    config = config_of(trial)
     weights = out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
     if not weights.is_file():
         raise UserError(f"{weights}: the weights of trial {trial.number} are gone; is --out right?")
@@ -49,6 +49,11 @@ def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
     except (RuntimeError, SafetensorError) as error:
         raise UserError(f"{weights}: damaged: {str(error).splitlines()[0]}") from None
     return Winner(trial, config, weights, model)
+
+
+def config_of(trial: FrozenTrial) -> TrialConfig:
+    """What a trial was trained by."""
+    return TrialConfig.model_validate_json(trial.user_attrs["config"])
 
 
 def refuse_other_images(trial: FrozenTrial, split: Split) -> None:
