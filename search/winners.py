@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
@@ -52,8 +53,11 @@ def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
 
 
 def config_of(trial: FrozenTrial) -> TrialConfig:
-    """What a trial was trained by."""
-    return TrialConfig.model_validate_json(trial.user_attrs["config"])
+    """What a trial was trained by. Raises `UserError` for one that this version does not know."""
+    try:
+        return TrialConfig.model_validate_json(trial.user_attrs["config"])
+    except (KeyError, ValidationError):
+        raise UserError(f"trial {trial.number} was made by another version of this program") from None
 
 
 def refuse_other_images(trial: FrozenTrial, split: Split) -> None:
