@@ -208,14 +208,10 @@ def reported_steps(trial: Trial) -> set[int]:
     return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
 
-def others(study: Study) -> list[Study]:
-    """All other studies of the same database."""
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=study._storage)]
-    return [
-        optuna.load_study(study_name=name, storage=study._storage)
-        for name in names
-        if name != study.study_name
-    ]
+def studies(database: optuna.storages.BaseStorage) -> list[Study]:
+    """All studies of a database."""
+    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
+    return [optuna.load_study(study_name=name, storage=database) for name in names]
 
 
 def best_first(study: Study) -> list[FrozenTrial]:
