@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 
 from data import Split
-from search.storage import FINALE, LABEL, FrozenTrial, Study, TrialState
+from search.storage import LABEL, FrozenTrial, Study, TrialState
 from search.trial.config import TrialConfig
 from search.trial.evaluate import ImageScore, mean_score
 
@@ -115,7 +115,7 @@ def _use_of_a_filter() -> list[str]:
 
 
 def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
-    known = [t for t in trials if LABEL in t.user_attrs and FINALE not in t.user_attrs]
+    known = [t for t in trials if LABEL in t.user_attrs]
     if not known:
         return "The study names none."
     rows = [
@@ -137,11 +137,9 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
         ]
     )
     note = "Scored on the validation images that the search uses."
-    if best.user_attrs["steps_done"]:
-        note += " Each of them had the compute of one trial"
-        note += (
-            ", this model that of the finale." if FINALE in best.user_attrs else ", and so had this model."
-        )
+    if ladder := {step: score for step, score in best.intermediate_values.items() if step < 100}:
+        on_the_way = ", ".join(f"{score:.2f} dB at {step} %" for step, score in ladder.items())
+        note += f" A recipe that was beaten stopped there; on its way up this model had {on_the_way}."
     return note + "\n\n" + table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
 
 

@@ -1,17 +1,23 @@
-"""Run a study: its trials one after another, then the finale."""
+"""Run a study: its trials one after another up the ladder, then the finale."""
 
+import json
+import math
 import statistics
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from data import DataConfig, Split
 from search import space, storage
 from search.errors import UserError
+from search.ladder import TOP, Climber, hopeless, leader, promotable
 from search.progress import Progress
-from search.storage import FINALE, LABEL, REPLACED, TrialState
-from search.study import StudySpec, close
+from search.speed import seconds_per_step
+from search.storage import GOAL, LABEL, LENGTH, REPLACED, FrozenTrial, Trial, TrialState
+from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image, spread
 from search.trial.rescue import limit_memory
@@ -19,8 +25,12 @@ from search.watch import StopSignals
 from search.worker import Options as Options
 from search.worker import Worker, device_name, starting_point
 
-# The finale is planned for this share of the time left: its speed is known only from short trials.
-FINALE_SAFETY = 0.93
+# The last stretch is planned for this share of the time left.
+FINALE_SAFETY = 0.97
+# A cooldown takes at least this share of a training, however little time is left for it.
+SHORTEST_COOLDOWN = 0.15
+# No training is cut to less than this part of its planned length.
+LONGEST_CUT = 4
 
 
 @dataclass(frozen=True)
@@ -44,16 +54,18 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     started = time.monotonic()
     split = open_data(spec, options.out)
     study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
-    for corner in map(close, space.corners(spec.recipe)):
+    for corner in (close(ANY_LENGTH | tree) for tree in space.corners(spec.recipe)):
         if corner.initial is not None:
             starting_point(corner.initial, options.storage, options.out)
     resumed = storage.reclaim(study)
+    if "steps" not in spec.recipe and storage.FULL not in study.user_attrs:
+        study.set_user_attr(storage.FULL, full_teramacs(spec, split, options.device))
     if not study.trials:
         for known in spec.first:
             study.enqueue_trial(
                 dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
             )
-    val_megapixels = close(space.corners(spec.recipe)[0]).val_megapixels
+    val_megapixels = any_config(spec).val_megapixels
     judged = spread(split.val, val_megapixels)
     input_psnr_db = unchanged(split, judged).psnr_db
     with (
@@ -90,7 +102,26 @@ def open_data(spec: StudySpec, out: Path) -> Split:
 
 def data_of(spec: StudySpec) -> DataConfig:
     """Where the pairs of a study come from: never an open leaf."""
-    return close(space.fill(spec.recipe, space.RandomSuggester(0))).data
+    return any_config(spec).data
+
+
+def any_config(spec: StudySpec) -> TrialConfig:
+    """A trial of the study: for what is the same in all of them."""
+    return close(ANY_LENGTH | space.fill(spec.recipe, space.RandomSuggester(0)))
+
+
+def full_teramacs(spec: StudySpec, split: Split, device: torch.device) -> float:
+    """The full length of a training that the study's time allows: what the last stretch of one can be.
+
+    From the speed of the first known recipe, or of a random one, on this device.
+    """
+    known = spec.first[0] if spec.first else None
+    tree = space.replaced(spec.recipe, known.recipe) if known else spec.recipe
+    tree = space.fill(tree, space.KnownSuggester(known.values if known else {}))
+    config = close({**ANY_LENGTH, **tree, "model": {"channels": split.channels, **tree["model"]}})
+    speed = config.teramacs_per_step / seconds_per_step(config, split, device)
+    stretch = 1 - 1 / spec.ladder.factor
+    return speed * spec.timeout * spec.finale / stretch
 
 
 def check_channels(spec: StudySpec, channels: int) -> None:
@@ -116,53 +147,123 @@ class _Search:
     def __init__(self, worker: Worker, started: float) -> None:
         self.worker, self.started = worker, started
         self.spec, self.study, self.progress = worker.spec, worker.study, worker.progress
-        self.study.pruner = storage.pruner()
+        self.ladder = worker.spec.ladder
+        self.worked = False
 
     def go(self) -> None:
-        while self._search_goes_on():
-            self.study.sampler = storage.sampler(self.spec, storage.next_number(self.study))
-            self.worker.work_on(self.study.ask())
-        if not self.worker.stop.requested and self.spec.finale > 0:
+        while not self.worker.stop.requested and self._one_climb():
+            self.worked = True
+            for climber in hopeless(self._climbers(), self.ladder, self.spec.keep):
+                self.worker.beaten(self._trial(climber.number))
+        if not self.worker.stop.requested:
             self._finale()
-        if not self.worker.durations:
+        if not self.worker.stop.requested:
+            for climber in self._climbers():
+                if climber.waits:
+                    self.worker.beaten(self._trial(climber.number))
+        if not self.worked:
             self.progress.say(f"all {self.spec.trials} trials are done; a larger --trials searches on")
+
+    def _one_climb(self) -> bool:
+        """Work on the trial whose turn it is, up to its next rung; False when there is none, or no time."""
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.WAITING and storage.is_under_way(trial):
+                return self._climb(
+                    storage.take(self.study, trial, self.worker.sampler), trial.user_attrs[GOAL]
+                )
+        for climber in promotable(self._climbers(), self.ladder):
+            goal = self.ladder.above(climber.rung)
+            if self._fits(goal, self._trial(climber.number)):
+                waiting = self._trial(climber.number)
+                return self._climb(storage.take(self.study, waiting, self.worker.sampler), goal)
+        lowest = self.ladder.percents()[0]
+        begun = sum(GOAL in trial.user_attrs for trial in trials)
+        if begun >= self.spec.trials or not self._fits(lowest):
+            return False
+        known = next((t for t in trials if t.state == TrialState.WAITING and GOAL not in t.user_attrs), None)
+        if known is not None:
+            return self._climb(storage.take(self.study, known, self.worker.sampler), lowest)
+        return self._climb(storage.take_new(self.study, self.worker.sampler), lowest)
+
+    def _climb(self, trial: Trial | None, goal: int) -> bool:
+        if trial is not None:
+            self.worker.work_on(trial, goal)
+        return True
+
+    def _fits(self, goal: int, trial: FrozenTrial | None = None) -> bool:
+        """Whether the way up to `goal` ends within the time of the search, as far as is known."""
+        if trial is not None:
+            share = self.ladder.share(self._rung(trial))
+            expected = trial.user_attrs["seconds"] * (self.ladder.share(goal) / share - 1)
+        else:
+            rate = statistics.median(self.worker.rates) if self.worker.rates else 0.0
+            expected = rate * self.ladder.share(goal)
+        finale = self.spec.finale if self.ladder.rungs else 0.0
+        return bool(self._elapsed() + expected <= self.spec.timeout * (1 - finale))
+
+    def _rung(self, trial: FrozenTrial) -> int:
+        return max(percent for percent in trial.intermediate_values if percent in self.ladder.percents())
+
+    def _climbers(self) -> list[Climber]:
+        return storage.climbers(self.study, self.ladder)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
 
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
 
-    def _search_goes_on(self) -> bool:
-        if self.worker.stop.requested:
-            return False
-        trials = self.study.get_trials(deepcopy=False)
-        if any(trial.state == TrialState.WAITING and trial.datetime_start for trial in trials):
-            return True
-        if self._trials_used_up():
-            return False
-        expected = statistics.median(self.worker.durations) if self.worker.durations else 0.0
-        return self._elapsed() + expected <= self.spec.timeout * (1 - self.spec.finale)
-
-    def _trials_used_up(self) -> bool:
-        trials = self.study.get_trials(deepcopy=False)
-        searched = [t for t in trials if t.state.is_finished() and FINALE not in t.user_attrs]
-        return len(searched) >= self.spec.trials
+    def _out_of_time(self) -> bool:
+        begun = sum(GOAL in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
+        return begun < self.spec.trials or bool(promotable(self._climbers(), self.ladder))
 
     def _finale(self) -> None:
-        """Train the best recipe from scratch: for the time that is left, or, where the search ended for
-        its number of trials, with the same ratio of compute (which does not depend on the clock)."""
-        best = storage.best_trial(self.study)
-        if best is None or self.worker.spent_teramacs == 0:
+        """Train the best trial that waits to its end.
+
+        Where the search ended for lack of time, its length is made to fit the time that is left, if the
+        steps so far are the same for any length: once at the start, and once more where the cooldown
+        begins. Where it ended for its number of trials, no clock decides.
+        """
+        climbers = [climber for climber in self._climbers() if climber.waits or TOP in climber.scores]
+        best = leader((climber for climber in climbers if climber.waits), self.ladder)
+        if best is None or (leader(climbers, self.ladder) != best and not self._time_for_another()):
             return
-        config = TrialConfig.model_validate_json(best.user_attrs["config"])
-        spent = config.teramacs_per_step * best.user_attrs["steps_done"]
-        training = best.user_attrs["seconds_per_step"] * best.user_attrs["steps_done"]
-        # Validation takes as long, however long the training.
-        validation = max(best.user_attrs["seconds"] - training, 0.0)
-        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - validation
-        teramacs = spent / training * left
-        if self._trials_used_up():
-            teramacs = min(teramacs, self.worker.spent_teramacs * self.spec.finale / (1 - self.spec.finale))
-        if teramacs <= spent:
-            self.progress.say("no finale: the time left would not train the best recipe any longer")
+        self.worked = True
+        config = TrialConfig.model_validate_json(self._trial(best.number).user_attrs["config"])
+        clocked = self._out_of_time() and config.stretchable
+        if clocked:
+            steps = self._affordable_steps(self._trial(best.number), config)
+            config = config.stretched(max(steps, math.ceil(config.total_steps / LONGEST_CUT)))
+            self._last_stretch(best.number, config, pause_at=config.constant_steps)
+            if self.worker.stop.requested:
+                return
+            done = self._trial(best.number).user_attrs["steps_done"]
+            if not self._trial(best.number).state.is_finished():
+                steps = self._affordable_steps(self._trial(best.number), config)
+                config = config.stretched(max(steps, round(done / (1 - SHORTEST_COOLDOWN))), done)
+        if not self._trial(best.number).state.is_finished():
+            self._last_stretch(best.number, config if clocked else None)
+
+    def _time_for_another(self) -> bool:
+        """Whether there is time to train a trial to its end though one that is no worse has been."""
+        left = self.spec.timeout - self._elapsed()
+        return self._out_of_time() and left > self.spec.timeout * self.spec.finale / 2
+
+    def _last_stretch(self, number: int, config: TrialConfig | None, pause_at: int | None = None) -> None:
+        trial = storage.take(self.study, self._trial(number), self.worker.sampler)
+        if trial is None:
             return
-        attributes = {LABEL: "finale", FINALE: teramacs, REPLACED: best.user_attrs.get(REPLACED, {})}
-        self.worker.work_on(storage.start_again(self.study, best, attributes))
+        if config is not None:
+            storage.record(trial, {LENGTH: [config.total_steps, config.constant_steps]})
+        self.worker.work_on(trial, TOP, pause_at)
+
+    def _affordable_steps(self, trial: FrozenTrial, config: TrialConfig) -> int:
+        """The length of the whole training that ends with the time of this run."""
+        facts = trial.user_attrs
+        done, per_step = facts["steps_done"], facts["seconds_per_step"]
+        scores = len(json.loads(facts["rungs"]))
+        per_score = max(facts["seconds"] - per_step * done, 0.0) / max(scores, 1)
+        to_come = sum(step > done for step in config.rungs()) + config.val_megapixels / config.rung_megapixels
+        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - per_score * to_come
+        return int(done + max(left / per_step, 1))

@@ -5,7 +5,7 @@ import os
 import socket
 import sqlite3
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,21 @@ import sqlalchemy
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.study import Study as Study
 from optuna.trial import FrozenTrial as FrozenTrial
-from optuna.trial import Trial
+from optuna.trial import Trial as Trial
 from optuna.trial import TrialState as TrialState
 
 from search import space
 from search.errors import UserError, closest
-from search.neighbours import NeighbourSampler
+from search.ladder import Climber, LadderConfig
 from search.study import StudySpec
 
 BUSY_TIMEOUT_S = 60
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
 OWNER = "owner"  # trial attribute: the process that works on it
-FINALE = "finale_teramacs"  # trial attribute: the training length of a finale
-LABEL = "label"  # trial attribute: name of a known recipe, or "finale"
+FULL = "full_teramacs"  # study attribute: the full length of a training, where its recipe leaves it open
+GOAL = "goal"  # trial attribute: the rung that a trial was last sent to, in percent
+LENGTH = "length"  # trial attribute: steps, and those before the cooldown, once the finale has fixed them
+LABEL = "label"  # trial attribute: name of a known recipe
 REPLACED = "replaced"  # trial attribute: parts of the study's recipe that this trial has otherwise
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -115,49 +117,48 @@ def load_study(name: str, url: str) -> Study:
     return optuna.load_study(study_name=name, storage=database)
 
 
-def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for trial `number`. A seed per trial: a continued study draws what an unbroken one would.
-
-    TPE with `multivariate` and `group` models the settings of one branch of a conditional space
-    jointly; without `group` it would silently draw every conditional setting independently.
-    """
-    seed = (spec.seed * 1_000_003 + number) % 2**32
-    if spec.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if spec.sampler == "neighbours":
-        return NeighbourSampler(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)
+def take_new(study: Study, sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Trial:
+    """A new running trial; `sampler` is given its number."""
+    trial_id = study._storage.create_new_trial(study._study_id)
+    return _claimed(study, trial_id, sampler)
 
 
-def pruner() -> optuna.pruners.BasePruner:
-    """Ends a trial whose best rung so far is not among the top 30 % of the finished trials at that rung.
+def take(
+    study: Study, waiting: FrozenTrial, sampler: Callable[[int], optuna.samplers.BaseSampler]
+) -> Trial | None:
+    """Set a waiting trial running; None if another process was faster. It keeps number and settings."""
+    if not study._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+        return None
+    return _claimed(study, waiting._trial_id, sampler)
 
-    Few trials fit into an evening on a small machine, so it is stricter than the median rule; rungs
-    are equal shares of equal compute, so ranks are comparable. The first trial always finishes:
-    something has to be measured against.
-    """
-    return optuna.pruners.PercentilePruner(30.0, n_startup_trials=1, n_warmup_steps=0)
 
-
-def claim(trial: Trial) -> None:
+def _claimed(study: Study, trial_id: int, sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Trial:
     """Note which process works on a trial, so that another can tell a dead one from a busy one."""
     process = psutil.Process()
     owner = {"host": socket.gethostname(), "pid": process.pid, "since": process.create_time()}
-    trial.set_user_attr(OWNER, owner)
+    study._storage.set_trial_user_attr(trial_id, OWNER, owner)
+    study.sampler = sampler(study._storage.get_trial(trial_id).number)
+    return Trial(study, trial_id)
 
 
-def start_again(study: Study, trial: FrozenTrial, attributes: Mapping[str, Any]) -> Trial:
-    """A new running trial with the settings of another. What waits in the queue goes on waiting."""
-    again = optuna.trial.create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=dict(attributes),
-    )
-    study.add_trial(again)
-    return Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
+def climbers(study: Study, ladder: LadderConfig) -> list[Climber]:
+    """The trials as the ladder sees them; failed ones and those that never began are not on it."""
+    rungs = set(ladder.percents())
+    return [
+        Climber(
+            trial.number,
+            {percent: score for percent, score in trial.intermediate_values.items() if percent in rungs},
+            waits=trial.state == TrialState.WAITING and not is_under_way(trial),
+        )
+        for trial in study.get_trials(deepcopy=False)
+        if GOAL in trial.user_attrs and trial.state != TrialState.FAIL
+    ]
+
+
+def is_under_way(trial: FrozenTrial) -> bool:
+    """Whether a trial has still to reach the rung that it was last sent to."""
+    reached = max(trial.intermediate_values, default=0)
+    return trial.state in (TrialState.RUNNING, TrialState.WAITING) and trial.user_attrs.get(GOAL, 0) > reached
 
 
 def hand_back(study: Study, trial_id: int) -> None:
@@ -197,15 +198,9 @@ def add_picture(trial: Trial, path: Path, artifacts: Path) -> None:
     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, mimetype="image/png")
 
 
-def next_number(study: Study) -> int:
-    """The number of the trial that the next `ask` gives: the first waiting one, or a new one."""
-    trials = study.get_trials(deepcopy=False)
-    return next((trial.number for trial in trials if trial.state == TrialState.WAITING), len(trials))
-
-
-def reported_steps(trial: Trial) -> set[int]:
-    """Where a trial that goes on has reported scores already."""
-    return set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+def reported(trial: Trial) -> dict[int, float]:
+    """The scores that a trial has reported in earlier sittings, by percent of its training."""
+    return dict(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
 
 def studies(database: optuna.storages.BaseStorage) -> list[Study]:

@@ -11,12 +11,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 import studies
 from search import space
 from search.errors import UserError, closest
+from search.ladder import LadderConfig
 from search.trial.config import TrialConfig
 from search.trial.objective import WITH_FILES
 
 SHIPPED = Path(studies.__file__).parent
 RANDOM_DRAWS = 200
 MOST_COMBINATIONS = 3000
+ANY_LENGTH = {"steps": 1}  # stands for the length that a study's time decides, where nothing depends on it
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -54,10 +56,11 @@ class StudySpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under runs/")
     description: str = Field("", description="one line for `python -m search studies`")
-    trials: int = Field(1000, ge=1, description="trials in the study, the finale not counted")
+    trials: int = Field(1000, ge=1, description="trials in the study")
     timeout: Duration = Field(600.0, description="time of one `run`, finale included: 90s, 20m, 1h30m")
+    ladder: LadderConfig = LadderConfig()
     finale: float = Field(
-        0.5, ge=0, lt=1, description="share of the time in which the best recipe is trained at length"
+        0.5, gt=0, lt=1, description="share of the time kept for the best trial to be trained to its end"
     )
     trial_timeout: Duration | None = Field(
         None, description="longest time of one trial, the finale not counted: it ends with its last rung"
@@ -156,8 +159,12 @@ def check(spec: StudySpec) -> None:
     trees += [space.fill(spec.recipe, draw) for _ in range(RANDOM_DRAWS)]
     for known in spec.first:
         trees.append(_known_tree(spec, known))
+    if "steps" not in spec.recipe and not spec.ladder.rungs:
+        raise space.SpaceError(
+            "recipe.steps: missing; only a ladder (ladder.rungs) finds the length by itself"
+        )
     for tree in trees:
-        close(tree)
+        close(ANY_LENGTH | tree)
 
 
 def close(tree: Mapping[str, Any]) -> TrialConfig:

@@ -1,4 +1,4 @@
-"""Between one training run and its study: reports, pruning, and the wish to stop."""
+"""Between one training run and its study: reports, pauses, and the wish to stop."""
 
 import signal
 import time
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from search import storage
 from search.progress import Progress, clock
-from search.storage import FINALE
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
 
@@ -50,12 +49,13 @@ class Watch:
         progress: Progress,
         stop: StopSignals,
         limit_seconds: float | None = None,
+        pause_at: int | None = None,
     ) -> None:
         self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
-        self.limit_seconds = None if FINALE in trial.user_attrs else limit_seconds
+        self.limit_seconds, self.pause_at = limit_seconds, pause_at
         self.rungs: list[Score] = []
         self.notes: list[str] = []
-        self.reported = storage.reported_steps(trial)
+        self.reported = storage.reported(trial)
         self.step = 0
         self.started = self.last_event = time.monotonic()
         self.timed_steps, self.training_seconds = 0, 0.0  # of this sitting, validation not counted
@@ -87,23 +87,25 @@ class Watch:
             raise optuna.TrialPruned(f"out of time at step {step} of {steps} ({clock(self.limit_seconds)})")
 
     def scored(self, score: Score, settled: bool) -> None:
-        """Report to Optuna at the share of the budget, in percent, so that trials of unlike steps compare.
+        """Report to Optuna at the share of the steps, in percent, so that trials of unlike steps compare.
 
-        Scores under a mask are kept but not reported: they would prune the trial for its dip, and
-        other trials by comparison with it. The last rung is not pruned: the work is done. A finale has
-        another length than the other trials, so its rungs do not compare with theirs.
+        Scores under a mask are kept but not reported: other trials would win by comparison with the
+        dip. A trial that pauses there stands for the best that it had before.
         """
         self.last_event = time.monotonic()
         self.rungs = [*(rung for rung in self.rungs if rung.step < score.step), score]
         self.progress.scored(score.psnr_db)
-        if not settled or FINALE in self.trial.user_attrs:
-            return
-        percent = self.config.rungs()[score.step]
-        if percent not in self.reported:
-            self.reported.add(percent)
-            self.trial.report(score.psnr_db, percent)
-        if score.step < self.config.total_steps and self.trial.should_prune():
-            raise optuna.TrialPruned(f"pruned at {percent} %: {score.psnr_db:.2f} dB")
+        if settled:
+            self._report(score, score.psnr_db)
+        elif self.paused:
+            self._report(score, max(self.reported.values(), default=score.psnr_db))
+
+    def _report(self, score: Score, psnr_db: float) -> None:
+        here = [share for share in self.config.pauses if self.config.steps_at(share) == score.step]
+        for percent in sorted({self.config.rungs()[score.step], *(round(100 * share) for share in here)}):
+            if percent not in self.reported:
+                self.reported[percent] = psnr_db
+                self.trial.report(psnr_db, percent)
 
     def rescued(self, note: str) -> None:
         self.last_event = time.monotonic()
@@ -112,4 +114,9 @@ class Watch:
         self.progress.say(f"{self.progress.label}: {note}")
 
     def stop_requested(self) -> bool:
-        return self.stop.requested
+        return self.stop.requested or self.paused
+
+    @property
+    def paused(self) -> bool:
+        """Whether the trial is where it was to pause."""
+        return self.pause_at is not None and self.step >= self.pause_at

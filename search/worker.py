@@ -15,10 +15,11 @@ import torch
 
 from data import Split
 from models.cost import count_macs, count_parameters
-from search import pictures, space, storage, winners
+from search import pictures, sampling, space, storage, winners
 from search.errors import UserError
+from search.ladder import TOP
 from search.progress import Progress, clock
-from search.storage import FINALE, LABEL, REPLACED, TrialState
+from search.storage import FULL, GOAL, LABEL, LENGTH, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
@@ -28,6 +29,7 @@ from search.trial.train import Stopped, TrialResult, memory_mb, train
 from search.watch import StopSignals, Watch
 
 SAME_BUG_LIMIT = 3
+STRIP = "sample.png"
 COST_SIDE = 256  # multiply-adds are stated for an image of this side, as in the field's tables
 
 
@@ -58,9 +60,13 @@ def config_of(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialConfi
     tree = space.fill(space.replaced(spec.recipe, trial.user_attrs.get(REPLACED, {})), trial)
     tree["model"] = {"channels": channels, **tree["model"]}
     tree.setdefault("seed", (spec.seed * 1_000_003 + trial.number) % 2**32)
-    if FINALE in trial.user_attrs:
-        tree["steps"] = {"teramacs": trial.user_attrs[FINALE]}
-    return close(tree)
+    tree.setdefault("pauses", spec.ladder.shares()[:-1])
+    if "steps" not in tree:
+        tree["steps"] = {"teramacs": trial.study.user_attrs[FULL]}
+    config = close(tree)
+    if LENGTH in trial.user_attrs:
+        config = config.stretched(*trial.user_attrs[LENGTH])
+    return config
 
 
 class Worker:
@@ -77,24 +83,28 @@ class Worker:
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
         self.stop, self.progress = stop, progress
-        self.durations: list[float] = []
-        """Seconds of each trial of this sitting."""
-        self.spent_teramacs = 0.0
-        """Compute of the trials of this sitting, a finale not counted."""
+        self.rates: list[float] = []
+        """Seconds that a whole training would take, from each climb of this sitting."""
         self.bugs: list[str] = []
         for trial in study.get_trials(deepcopy=False):
             self._show(trial.state, trial.value, trial.number)
 
-    def work_on(self, trial: optuna.Trial) -> None:
-        """Train, record. The trial ends as complete, pruned or failed, or goes back into the queue."""
-        storage.claim(trial)
+    def work_on(self, trial: optuna.Trial, goal: int, pause_at: int | None = None) -> None:
+        """Train up to the rung `goal`, or to step `pause_at` of the last stretch, and record.
+
+        The trial ends as complete, pruned or failed, or waits for its turn.
+        """
+        storage.record(trial, {GOAL: goal})
         started = time.monotonic()
         try:
             config = config_of(self.spec, trial, self.split.channels)
             if config.initial is not None:
                 initial = starting_point(config.initial, self.options.storage, self.options.out)
                 config = config.model_copy(update={"initial": initial})
-            self._train(trial, config)
+            if goal < TOP:
+                pause_at = config.steps_at(self.spec.ladder.share(goal))
+            before = trial.user_attrs.get("steps_done", 0)
+            self._train(trial, config, pause_at if pause_at != config.total_steps else None)
         except space.SpaceError as error:
             self.study.tell(trial, state=TrialState.FAIL)
             raise UserError(f"study {self.spec.name!r}, trial {trial.number}: {error}") from None
@@ -102,13 +112,17 @@ class Worker:
             # Ctrl-C twice, or a full disk: nothing is wrong with the trial, it can go on later.
             storage.hand_back(self.study, trial._trial_id)
             raise
-        self.durations.append(time.monotonic() - started)
+        if config.total_steps and (done := trial.user_attrs["steps_done"] - before):
+            self.rates.append((time.monotonic() - started) * config.total_steps / done)
 
-    def _train(self, trial: optuna.Trial, config: TrialConfig) -> None:
+    def _train(self, trial: optuna.Trial, config: TrialConfig, pause_at: int | None) -> None:
         folder = self._folder(trial.number)
         label = trial.user_attrs.get(LABEL)
         name = f"trial {trial.number}" + (f" ({label})" if label else "")
-        watch = Watch(trial, config, self.progress, self.stop, self.spec.trial_timeout)
+        # The last stretch is what the search was for: it has all the time that is left.
+        last_stretch = trial.user_attrs[GOAL] == TOP and self.spec.ladder.rungs > 0
+        limit = None if last_stretch else self.spec.trial_timeout
+        watch = Watch(trial, config, self.progress, self.stop, limit, pause_at)
         storage.record(trial, self._circumstances(config))
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
@@ -119,9 +133,13 @@ class Worker:
             value = result.score.psnr_db
             storage.record(trial, _facts(result))
         except Stopped as stopped:
-            storage.record(trial, {"seconds": watch.seconds()})
+            storage.record(trial, self._progress_of(watch))
+            if watch.paused:
+                self._save_picture(config, folder)
+                self._say_paused(name, trial, watch)
+            else:
+                self.progress.say(f"{name}: stopped {stopped}, kept to go on")
             storage.hand_back(self.study, trial._trial_id)
-            self.progress.say(f"{name}: stopped {stopped}, kept to go on")
             return
         except optuna.TrialPruned as pruned:
             state, why = TrialState.PRUNED, str(pruned)
@@ -136,10 +154,9 @@ class Worker:
                 state, why = TrialState.FAIL, f"{type(error).__name__}: {error}"
                 storage.record(trial, {"traceback": traceback.format_exc()})
                 self.bugs = [*bugs, why]
-        self._record_end(trial, config, folder, watch, why)
-        self.study.tell(trial, value, state=state)
-        self._forget_weights(trial)
-        self._show(state, value, trial.number)
+        storage.record(trial, self._progress_of(watch))
+        self._save_picture(config, folder)
+        self._end(trial, state, value, why)
         score = f"{value:.2f} dB" if value is not None else why
         took = clock(watch.seconds()) + (f", {config.total_steps} steps" if config.total_steps else "")
         self.progress.say(f"{name}: {score}  ({took}){_short(trial.params)}")
@@ -149,26 +166,51 @@ class Worker:
                 f"The traceback is with trial {trial.number} in the dashboard."
             )
 
-    def _record_end(
-        self, trial: optuna.Trial, config: TrialConfig, folder: Path, watch: Watch, why: str
-    ) -> None:
-        if FINALE not in trial.user_attrs:
-            self.spent_teramacs += config.teramacs_per_step * watch.step
-        facts = {
-            "ended": why,
+    def _say_paused(self, name: str, trial: optuna.Trial, watch: Watch) -> None:
+        if trial.user_attrs[GOAL] == TOP:
+            return
+        first = len(watch.reported) == 1
+        self.progress.say(
+            f"{name}: {watch.rungs[-1].psnr_db:.2f} dB at {trial.user_attrs[GOAL]} %  "
+            f"({clock(watch.seconds())}){_short(trial.params) if first else ''}"
+        )
+
+    def beaten(self, waiting: storage.FrozenTrial) -> None:
+        """End a trial that waits at a rung: others are better there."""
+        trial = storage.take(self.study, waiting, self.sampler)
+        if trial is not None:
+            rung = max(waiting.intermediate_values)
+            why = f"beaten at {rung} %: {waiting.intermediate_values[rung]:.2f} dB"
+            self._end(trial, TrialState.PRUNED, None, why)
+
+    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """How trial `number` of this study draws its settings."""
+        return sampling.sampler(self.spec, number)
+
+    def _end(self, trial: optuna.Trial, state: TrialState, value: float | None, why: str) -> None:
+        folder = self._folder(trial.number)
+        storage.record(trial, {"ended": why})
+        if (strip := folder / STRIP).exists():
+            storage.add_picture(trial, strip, self.options.out / "artifacts")
+        self.study.tell(trial, value, state=state)
+        checkpoint.drop_state(folder)
+        self._forget_weights(trial)
+        self._show(state, value, trial.number)
+
+    def _progress_of(self, watch: Watch) -> dict[str, Any]:
+        """How far a trial has come, as trial attributes."""
+        return {
             "rungs": json.dumps([asdict(score) for score in watch.rungs]),
             "steps_done": watch.step,
             "seconds": watch.seconds(),
             "seconds_per_step": watch.seconds_per_step(),
             "peak_memory_mb": memory_mb(self.options.device),
         }
-        storage.record(trial, facts)
-        checkpoint.drop_state(folder)
+
+    def _save_picture(self, config: TrialConfig, folder: Path) -> None:
         weights = folder / checkpoint.BEST
         if weights.exists():
-            strip = folder / "sample.png"
-            pictures.save_strip(strip, config.model, weights, self.split.val, self.options.device)
-            storage.add_picture(trial, strip, self.options.out / "artifacts")
+            pictures.save_strip(folder / STRIP, config.model, weights, self.split.val, self.options.device)
 
     def _folder(self, number: int) -> Path:
         return self.options.out / self.spec.name / f"trial-{number:04d}"

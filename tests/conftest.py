@@ -22,7 +22,7 @@ TINY_STUDY = """
 name = "tiny"
 trials = 2
 timeout = "10m"
-finale = 0.0
+ladder = { rungs = 0 }
 
 [recipe]
 steps = 8

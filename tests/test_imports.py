@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("search", "models", "data", "studies")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 OPTUNA_DOORS = {
+    "search/sampling.py",
     "search/storage.py",
     "search/importance.py",
     "search/neighbours.py",
@@ -18,6 +19,8 @@ OPTUNA_DOORS = {
 }
 WITHOUT_TORCH = {
     "search/space.py",
+    "search/ladder.py",
+    "search/sampling.py",
     "search/storage.py",
     "search/errors.py",
     "search/flags.py",

@@ -14,7 +14,7 @@ BEST = "best.safetensors"
 
 
 def fingerprint(config_json: str) -> str:
-    """A short name for one configuration: a state is only ever resumed by the config that wrote it."""
+    """A short name for one configuration: a state is only ever resumed by a config with the same past."""
     return hashlib.sha256(config_json.encode()).hexdigest()[:16]
 
 
@@ -26,8 +26,8 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     partial.replace(target)
 
 
-def load_state(folder: Path, config: str) -> dict[str, Any] | None:
-    """The last saved state of the configuration with fingerprint `config`; None where there is none.
+def load_state(folder: Path, past: str) -> dict[str, Any] | None:
+    """The last saved state of a run whose past has the fingerprint `past`; None where there is none.
 
     A truncated or foreign file counts as none: the trial then starts from its first step.
     """
@@ -36,7 +36,7 @@ def load_state(folder: Path, config: str) -> dict[str, Any] | None:
     # A damaged file makes torch raise nearly anything: UnpicklingError, IndexError, struct.error, ...
     except Exception:
         return None
-    if not isinstance(state, dict) or state.get("config") != config:
+    if not isinstance(state, dict) or state.get("past") != past:
         return None
     return state
 

@@ -1,5 +1,7 @@
 """TrialConfig: all that one training run depends on."""
 
+import json
+import math
 from functools import cached_property
 from typing import Annotated, Self
 
@@ -9,7 +11,7 @@ from data import DataConfig, DemoConfig
 from data.augmentation import Augmentation
 from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
-from search.trial.adversarial import ObjectiveConfig
+from search.trial.adversarial import AdversarialConfig, ObjectiveConfig
 from search.trial.batches import CropsConfig
 from search.trial.initial import InitialConfig
 from search.trial.losses import L1Config
@@ -29,6 +31,7 @@ class Compute(BaseModel):
 
 
 Steps = Annotated[int, Field(ge=0)] | Compute
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class TrialConfig(BaseModel):
@@ -55,6 +58,7 @@ class TrialConfig(BaseModel):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="memory of the averaged weights, per step")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient of all weights together")
     evaluations: int = Field(8, ge=1, le=1000, description="rungs: scores on the way, evenly spaced")
+    pauses: tuple[Share, ...] = Field((), description="further rungs, as shares of the steps")
     rung_megapixels: float = Field(1.0, gt=0, description="most validation pixels scored at a rung, in 10^6")
     val_megapixels: float = Field(
         20.0, gt=0, description="most validation pixels scored at the end of a trial, in 10^6"
@@ -103,6 +107,49 @@ class TrialConfig(BaseModel):
         `total_steps`, 100. A run of fewer steps than evaluations has a rung at every step, one of no
         steps has none.
         """
-        shares = [n / self.evaluations for n in range(1, self.evaluations + 1)]
-        steps = self.total_steps
-        return {max(1, round(steps * share)): round(100 * share) for share in shares if steps}
+        shares = sorted({*self.pauses, *(n / self.evaluations for n in range(1, self.evaluations + 1))})
+        return {self.steps_at(share): round(100 * share) for share in shares if self.total_steps}
+
+    def steps_at(self, share: float) -> int:
+        """Steps done when `share` of the run is over: at least one, if there are any."""
+        return min(max(1, round(self.total_steps * share)), self.total_steps)
+
+    @property
+    def stretchable(self) -> bool:
+        """Whether the steps before the cooldown are the same for a run of any length."""
+        return (
+            isinstance(self.schedule, ConstantCooldownConfig)
+            and isinstance(self.sparsity, DenseConfig)
+            and not isinstance(self.loss, AdversarialConfig)
+            and not self.crops.before
+        )
+
+    @property
+    def constant_steps(self) -> int:
+        """Steps before the cooldown of a stretchable run; none of a run that is not."""
+        assert isinstance(self.schedule, ConstantCooldownConfig)
+        return math.floor(self.total_steps * (1 - self.schedule.cooldown * (1 - self.schedule.warmup)))
+
+    def stretched(self, steps: int, constant_steps: int | None = None) -> Self:
+        """The same run with another length; with another start of its cooldown too, if given.
+
+        It has the steps of this one until either cools down. Only for `stretchable` runs.
+        """
+        assert self.stretchable
+        assert isinstance(self.schedule, ConstantCooldownConfig)
+        warmup = self.schedule.warmup * self.total_steps / steps
+        cooldown = self.schedule.cooldown
+        if constant_steps is not None:
+            cooldown = (1 - constant_steps / steps) / (1 - warmup)
+        schedule = self.schedule.model_dump() | {"warmup": warmup, "cooldown": cooldown}
+        return type(self).model_validate({**self.model_dump(), "steps": steps, "schedule": schedule})
+
+    @property
+    def past(self) -> str:
+        """All that the steps before a cooldown depend on, as JSON: equal for a run and its stretched forms."""
+        tree = self.model_dump(mode="json")
+        if self.stretchable:
+            # The product of share and steps is the same but for rounding.
+            tree["schedule"]["warmup"] = f"{self.schedule.warmup * self.total_steps:.6g}"
+            del tree["schedule"]["cooldown"], tree["steps"]
+        return json.dumps(tree, sort_keys=True)

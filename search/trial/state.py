@@ -28,9 +28,10 @@ class State:
     ) -> None:
         self.config, self.device, self.folder, self.tell = config, device, folder, tell
         self.fingerprint = checkpoint.fingerprint(config.model_dump_json())
+        self.past = checkpoint.fingerprint(config.past)
         self.started = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
-        saved = checkpoint.load_state(folder, self.fingerprint)
+        saved = self._saved()
         self.rescue = Rescue(**saved["rescue"]) if saved else Rescue(parts=config.crops.parts)
         self._build(resumed=saved is not None)
         if saved:
@@ -56,6 +57,13 @@ class State:
         self.mask = Mask({})
         self.step = 0
         self.rungs: list[Score] = []
+
+    def _saved(self) -> dict[str, Any] | None:
+        """The state on disk, if this run wrote it, or one that differs in what is yet to come: its length."""
+        saved = checkpoint.load_state(self.folder, self.past)
+        if saved is None or saved["config"] == self.fingerprint:
+            return saved
+        return saved if saved["step"] <= min(saved["constant_steps"], self.config.constant_steps) else None
 
     @property
     def seconds(self) -> float:
@@ -117,7 +125,7 @@ class State:
         """To the last saved state, more carefully; raises `Diverged` if that was tried before."""
         if self.rescue.full_precision:
             raise Diverged(problem)
-        saved = checkpoint.load_state(self.folder, self.fingerprint)
+        saved = self._saved()
         self.rescue.go_back(problem, saved["step"] if saved else 0)
         self._build(resumed=saved is not None)
         if saved:
@@ -131,6 +139,8 @@ class State:
             self.folder,
             {
                 "config": self.fingerprint,
+                "past": self.past,
+                "constant_steps": self.config.constant_steps if self.config.stretchable else 0,
                 "step": self.step,
                 "model": self.model.state_dict(),
                 "average": self.average.model.state_dict(),

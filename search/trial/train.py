@@ -95,9 +95,10 @@ def train(
             score = mean_score(scores, state.step, state.seconds)
             state.offer(score)
             report.scored(score, settled=phase.sparsity == 0)
+        stop = report.stop_requested() and state.step < steps
+        if is_rung or stop:
             state.save()
-        if report.stop_requested() and state.step < steps:
-            state.save()
+        if stop:
             raise Stopped(f"at step {state.step} of {steps}")
 
     weights = state.take_best_weights()

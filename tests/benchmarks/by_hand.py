@@ -17,13 +17,12 @@ from torch import Tensor
 
 from data import Split
 from search import space, study
-from search.run import unchanged
-from search.study import parse_duration
+from search.run import open_data, unchanged
+from search.speed import Timer, seconds_per_step
+from search.study import close, parse_duration
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
 from search.trial.train import train
-
-WARM_STEPS, TIMED_STEPS = 2, 8
 
 
 class Silent:
@@ -35,16 +34,6 @@ class Silent:
     def rescued(self, note: str) -> None: ...
     def stop_requested(self) -> bool:
         return False
-
-
-class Timer(Silent):
-    """Notes when each step was done."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def stepped(self, step: int, steps: int, loss: Tensor) -> None:
-        self.times.append(time.monotonic())
 
 
 def main() -> None:
@@ -62,9 +51,7 @@ def main() -> None:
     spec = study.load(options.study).with_data(options.data, None, None)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        split = study.close(space.fill(spec.recipe, space.RandomSuggester(0))).data.open(
-            seed=0, cache=scratch
-        )
+        split = open_data(spec, scratch)
         print(f"{split.note}; input {unchanged(split, range(len(split.val))).psnr_db:.2f} dB")
         print("| recipe | steps | training (s) | PSNR (dB) | SSIM |\n| --- | --- | --- | --- | --- |")
         recipes = [known for known in spec.first if known.name.startswith(options.recipes)]
@@ -86,10 +73,7 @@ def closed(spec: study.StudySpec, known: study.KnownRecipe, split: Split) -> dic
 def run_one(name: str, tree: dict[str, object], split: Split, seconds: float, folder: Path) -> None:
     """Measure the speed of a recipe, train it for about `seconds`, print its row."""
     common = {"rung_megapixels": 1e-3, "evaluations": 1, "seed": 0}
-    timer = Timer()
-    probe = {**tree, **common, "steps": WARM_STEPS + TIMED_STEPS, "val_megapixels": 1e-3}
-    train(TrialConfig.model_validate(probe), split, torch.device("cpu"), folder / "probe", timer)
-    per_step = (timer.times[-1] - timer.times[WARM_STEPS - 1]) / TIMED_STEPS
+    per_step = seconds_per_step(close({**tree, "steps": 1}), split, torch.device("cpu"))
     config = TrialConfig.model_validate(
         {**tree, **common, "steps": max(1, round(seconds / per_step)), "val_megapixels": 1e6}
     )

@@ -26,7 +26,7 @@ import optuna
 import torch
 
 from data import Pair
-from search import space, storage, study
+from search import sampling, space, study
 from search.export import load_model
 from search.run import open_data
 from search.study import StudySpec, close
@@ -122,7 +122,7 @@ def play(spec: StudySpec, table: Table, trials: int) -> list[str]:
         played.enqueue_trial(dict(known.values))
     tried = []
     for _ in range(trials):
-        played.sampler = storage.sampler(spec, storage.next_number(played))
+        played.sampler = sampling.sampler(spec, len(played.trials))
         trial = played.ask()
         space.fill(spec.recipe, trial)
         tried.append(key(trial.params))

@@ -105,11 +105,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
     parser.add_argument("--study", default="kbnet", help="whose search space")
     parser.add_argument("--configurations", type=int, default=80)
+    parser.add_argument("--teramacs", type=float, default=0.5, help="length of a training")
     parser.add_argument("--schedule", choices=["constant_cooldown", "cosine"], default="constant_cooldown")
     parser.add_argument("--out", type=Path, required=True, help="CSV to write and go on with")
     options = parser.parse_args()
     spec = study.load(options.study).with_data(options.data, None, None)
-    recipe = {**spec.recipe, "schedule": {"kind": options.schedule}, "evaluations": EVALUATIONS}
+    recipe = {
+        **spec.recipe,
+        "steps": {"teramacs": options.teramacs},
+        "schedule": {"kind": options.schedule},
+        "evaluations": EVALUATIONS,
+    }
     known = {int(row["configuration"]): row for row in read(options.out)}
     with tempfile.TemporaryDirectory() as folder:
         split = open_data(spec, Path(folder))

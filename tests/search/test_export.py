@@ -26,7 +26,7 @@ STUDY = """
 name = "tiny"
 trials = 2
 timeout = "10m"
-finale = 0.0
+ladder = {{ rungs = 0 }}
 
 [recipe]
 steps = 12
@@ -168,7 +168,7 @@ def test_code_in_the_card_runs(exported: Path, tmp_path: Path, monkeypatch: pyte
 FILTERS = """
 name = "filters"
 trials = 3
-finale = 0.0
+ladder = {{ rungs = 0 }}
 
 [recipe]
 steps = 0
@@ -237,7 +237,7 @@ def test_card_of_a_filter_tells_of_no_training_and_no_graph(
 LUMINANCE = """
 name = "y"
 trials = 1
-finale = 0.0
+ladder = {{ rungs = 0 }}
 
 [recipe]
 steps = 20

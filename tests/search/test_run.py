@@ -1,7 +1,6 @@
 """Whole studies, tiny ones: what each trial leaves behind, however it ends."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 import torch
 from optuna.artifacts import get_all_artifact_meta
@@ -60,12 +58,6 @@ def signal_at(
 def scores(trial: FrozenTrial) -> list[tuple[float, ...]]:
     """The rungs of a trial without their times."""
     return [(r["step"], r["psnr_db"], r["ssim"], r["mae"]) for r in json.loads(trial.user_attrs["rungs"])]
-
-
-@pytest.fixture(autouse=True)
-def unpruned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which of two tiny trials is pruned is a matter of luck: the tests of pruning bring pruners of their own."""
-    monkeypatch.setattr(storage, "pruner", optuna.pruners.NopPruner)
 
 
 def test_complete_trial_leaves_everything_in_the_database(
@@ -123,50 +115,13 @@ def test_sample_strip_is_an_artifact_of_the_trial_and_a_readable_picture(
     assert picture.std() > 0
 
 
-def test_pruned_trial_says_where_and_leaves_its_rungs_and_its_picture(
-    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+def test_scores_in_the_sparse_phase_are_kept_but_not_reported(
+    study_file: StudyFile, out: Path, trials: Trials
 ) -> None:
-    monkeypatch.setattr(
-        storage, "pruner", lambda: optuna.pruners.ThresholdPruner(lower=1000, n_warmup_steps=50)
-    )
-    outcome = search(study_file(), out, trials=1)
-    (trial,) = trials()
-    assert trial.state == TrialState.PRUNED
-    assert trial.user_attrs["ended"].startswith("pruned at 50 %: ")
-    assert trial.user_attrs["steps_done"] == 4
-    assert len(scores(trial)) == 2
-    assert (out / "tiny" / "trial-0000" / "sample.png").exists()
-    assert not (out / "tiny" / "trial-0000" / "state.pt").exists()
-    assert outcome.best_number is None
-    assert math.isnan(outcome.best_psnr_db)
-
-
-def test_last_rung_is_never_pruned(
-    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        storage, "pruner", lambda: optuna.pruners.ThresholdPruner(lower=1000, n_warmup_steps=99)
-    )
-    search(study_file(), out, trials=1)
-    assert trials()[0].state == TrialState.COMPLETE
-
-
-def test_scores_in_the_sparse_phase_are_kept_but_not_reported_and_never_prune(
-    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[int] = []
-
-    class Asked(optuna.pruners.NopPruner):
-        def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-            asked.append(trial.last_step or 0)
-            return False
-
-    monkeypatch.setattr(storage, "pruner", Asked)
     search(study_file(("evaluations = 4", "evaluations = 8"), more=DSD), out, trials=1)
     (trial,) = trials()
     assert [score[0] for score in scores(trial)] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert set(trial.intermediate_values) == {12, 25, 38, 50, 88, 100}  # not 62 and 75: steps 5 and 6 of 8
-    assert asked == [12, 25, 38, 50, 88]
 
 
 def test_rungs_closer_than_a_percent_are_kept_and_reported_once(
@@ -274,50 +229,20 @@ def test_known_recipe_may_be_trained_outside_the_space(
     assert config.model.layers == 4  # type: ignore[union-attr]
 
 
-def test_finale_trains_the_best_recipe_at_greater_length(
-    study_file: StudyFile, out: Path, trials: Trials
-) -> None:
-    search(study_file(), out, trials=2, finale=0.7)
-    first, second, finale = trials()
-    best = max((first, second), key=lambda trial: trial.value or 0)
-    assert finale.user_attrs["label"] == "finale"
-    assert finale.params == best.params
-    assert finale.state == TrialState.COMPLETE
-    # Two searches' work times 0.7 / 0.3, for the best of the two.
-    assert finale.user_attrs["steps_done"] > 2 * 8
-    assert finale.intermediate_values == {}
-
-
-def test_filters_are_scored_without_steps_and_have_no_finale(
-    study_file: StudyFile, out: Path, trials: Trials
-) -> None:
+def test_filters_are_scored_without_steps(study_file: StudyFile, out: Path, trials: Trials) -> None:
     path = study_file(
         ("steps = 8", "steps = 0"),
         ('kind = "dncnn"\nlayers = 3\nwidth = { choices = [4, 6] }', 'kind = "classical"'),
         ("lr = { low = 1e-3, high = 1e-2, log = true }", ""),
         more="[recipe.model.filter]\nkind = 'gaussian'\nsigma = { low = 0.5, high = 1.5, step = 0.5 }",
     )
-    search(path, out, trials=3, finale=0.5, sampler="neighbours")
+    search(path, out, trials=3, sampler="neighbours")
     for trial in trials():
         facts = trial.user_attrs
         assert (trial.state, facts["ended"]) == (TrialState.COMPLETE, "finished")
         assert (facts["steps"], facts["steps_done"], facts["parameters"], facts["rungs"]) == (0, 0, 0, "[]")
         assert (out / "tiny" / f"trial-{trial.number:04d}" / "sample.png").exists()
     assert sorted(trial.params["model.filter.sigma"] for trial in trials()) == [0.5, 1.0, 1.5]
-
-
-def test_finale_does_not_wait_for_recipes_that_the_time_was_too_short_for(
-    study_file: StudyFile, out: Path, trials: Trials
-) -> None:
-    known = "".join(f'[[first]]\nname = "known {n}"\n"model.width" = 4\n' for n in range(3))
-    search(study_file(more=known), out, trials=1, finale=0.9)
-    states = [(trial.user_attrs.get("label"), trial.state) for trial in trials()]
-    assert states == [
-        ("known 0", TrialState.COMPLETE),
-        ("known 1", TrialState.WAITING),
-        ("known 2", TrialState.WAITING),
-        ("finale", TrialState.COMPLETE),
-    ]
 
 
 def test_same_command_again_only_does_what_is_left(study_file: StudyFile, out: Path, trials: Trials) -> None:
@@ -469,23 +394,6 @@ def test_trial_that_takes_too_long_ends_with_its_last_rung(
     assert trial.user_attrs["ended"] == "out of time at step 6 of 8 (0:10)"
     assert trial.intermediate_values.keys() == {25, 50}
     assert trial.value == trial.intermediate_values[50]
-
-
-def test_finale_has_no_limit_of_a_single_trial(
-    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stepped = watch.Watch.stepped
-    limits: list[float | None] = []
-
-    def noting(self: Any, done: int, steps: int, loss: Tensor) -> None:
-        limits.append(self.limit_seconds)
-        stepped(self, done, steps, loss)
-
-    monkeypatch.setattr(watch.Watch, "stepped", noting)
-    search(study_file(), out, trials=1, finale=0.6, trial_timeout=60.0)
-    assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 2
-    assert limits[:8] == [60.0] * 8
-    assert set(limits[8:]) == {None}
 
 
 def test_only_the_weights_of_the_best_trials_stay(study_file: StudyFile, out: Path, trials: Trials) -> None:

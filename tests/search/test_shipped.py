@@ -55,7 +55,7 @@ class Toy(nn.Module):
 TOY_STUDY = """
 name = "toy"
 trials = 1
-finale = 0
+ladder = { rungs = 0 }
 [recipe]
 steps = 60
 crops = { batch = 2, patch = 8 }
@@ -79,8 +79,7 @@ def test_first_recipe_of_every_study_trains(spec: study.StudySpec, split: Split,
     known = spec.first[0]
     tree = space.fill(space.replaced(spec.recipe, known.recipe), space.KnownSuggester(known.values))
     tree["model"]["channels"] = split.channels
-    if tree["steps"] != 0:
-        tree["steps"] = 2
+    tree["steps"] = min(tree.get("steps", 2), 2)
     result = train(TrialConfig.model_validate(tree), split, torch.device("cpu"), tmp_path, Silent())
     assert result.score.psnr_db > 5
     assert result.weights.is_file()

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from search import space, storage, study
+from search import sampling, space, storage, study
 from search.errors import UserError
+from search.ladder import Climber, LadderConfig
 from search.study import StudySpec
 
 StudyFile = Callable[..., Path]
@@ -38,9 +39,13 @@ def open_study(spec: StudySpec, url: str, changes: bool = False) -> optuna.Study
 
 def one_trial(opened: optuna.Study, spec: StudySpec, value: float | None = 30.0) -> optuna.Trial:
     """A trial with its settings drawn, and finished unless `value` is None."""
-    opened.sampler = storage.sampler(spec, storage.next_number(opened))
-    trial = opened.ask()
-    storage.claim(trial)
+
+    def sampler(number: int) -> optuna.samplers.BaseSampler:
+        return sampling.sampler(spec, number)
+
+    waiting = opened.get_trials(states=[TrialState.WAITING])
+    trial = storage.take(opened, waiting[0], sampler) if waiting else storage.take_new(opened, sampler)
+    assert trial is not None
     space.fill(spec.recipe, trial)
     if value is not None:
         opened.tell(trial, value)
@@ -258,7 +263,6 @@ def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
     assert storage.reclaim(again) == [1]
     assert again.trials[1].state == TrialState.WAITING
     assert again.trials[1].params == settings
-    assert storage.next_number(again) == 1
     continued = one_trial(again, spec)
     assert (continued.number, continued.params) == (1, settings)
     assert again.trials[1].state == TrialState.COMPLETE
@@ -330,14 +334,43 @@ def test_best_trial_is_the_highest_complete_one_even_below_zero(spec: StudySpec,
     assert best.number == 1
 
 
-def test_pruner_lets_the_first_four_finish_and_then_keeps_the_best_third(spec: StudySpec, url: str) -> None:
+def test_waiting_trial_is_taken_once(spec: StudySpec, url: str) -> None:
     opened = open_study(spec, url)
-    opened.pruner = storage.pruner()
-    pruned = []
-    for value in (20.0, 21.0, 22.0, 23.0, 21.5, 22.5, 24.0):
-        trial = one_trial(opened, spec, value=None)
-        trial.report(value, 50)
-        pruned.append(trial.should_prune())
-        opened.tell(trial, value)
-    # The 70th percentile of 20 to 23 is 22.1; with 21.5 and 22.5 among them 22.25, then 22.5.
-    assert pruned == [False, False, False, False, True, False, False]
+    opened.enqueue_trial({"model.width": 6})
+    (waiting,) = opened.get_trials()
+    first, second = (
+        storage.take(opened, waiting, lambda number: optuna.samplers.RandomSampler()) for _ in range(2)
+    )
+    assert first is not None
+    assert first.suggest_categorical("model.width", [4, 6]) == 6
+    assert second is None
+
+
+def test_ladder_sees_rungs_of_trials_that_were_sent_up_and_did_not_fail(spec: StudySpec, url: str) -> None:
+    opened = open_study(spec, url)
+    opened.enqueue_trial({"model.width": 6})
+
+    def begun(goal: int, *reached: int) -> optuna.Trial:
+        trial = storage.take_new(opened, lambda number: optuna.samplers.RandomSampler())
+        storage.record(trial, {storage.GOAL: goal})
+        for percent in reached:
+            trial.report(20.0 + percent, percent)
+        return trial
+
+    paused, interrupted, running, failed, pruned = (
+        begun(25, 12, 25),
+        begun(100, 12, 25),
+        begun(6),
+        begun(6, 6),
+        begun(6, 6),
+    )
+    for trial in (paused, interrupted):
+        storage.hand_back(opened, trial._trial_id)
+    opened.tell(failed, state=TrialState.FAIL)
+    opened.tell(pruned, state=TrialState.PRUNED)
+    assert storage.climbers(opened, LadderConfig(rungs=2, factor=4)) == [
+        Climber(paused.number, {25: 45.0}, waits=True),
+        Climber(interrupted.number, {25: 45.0}, waits=False),
+        Climber(running.number, {}, waits=False),
+        Climber(pruned.number, {6: 26.0}, waits=False),
+    ]

@@ -69,7 +69,7 @@ WRONG = [
     ('kind = "dncnn"\n', "", "recipe.model.kind: missing (known: "),
     ("steps = 8", "steps = { teramac = 1 }", "recipe.steps.teramac: unknown setting; did you mean teramacs?"),
     ("steps = 8", 'steps = "many"', "recipe.steps: Input should be a valid integer"),
-    ("steps = 8\n", "", "recipe.steps: Field required"),
+    ("steps = 8\n", "", "recipe.steps: missing; only a ladder (ladder.rungs) finds the length by itself"),
     ('"fp32"', '"fp8"', "recipe.precision: Input should be 'auto', 'fp32', 'bf16' or 'fp16' (found 'fp8')"),
     (LR, 'lr = "high"', "recipe.optimizer.lr: Input should be a valid number"),
     (
@@ -85,7 +85,7 @@ WRONG = [
     ("trials = 2", 'trials = "two"', "trials: Input should be a valid integer"),
     ('"10m"', '"10 min"', 'timeout: "10 min" is not a duration; write 90s, 20m, 1h30m or 2d'),
     ('"10m"', '"0s"', "timeout: Input should be greater than 0"),
-    ("finale = 0.0", "finale = 1.0", "finale: Input should be less than 1 (found 1.0)"),
+    ("ladder = { rungs = 0 }", "finale = 1.0", "finale: Input should be less than 1 (found 1.0)"),
     ('"tiny"', '"../tiny"', "name: String should match pattern"),
     (DNCNN, "", "recipe.model: Field required"),
     (DNCNN, KBNET, "recipe.model: decoder_blocks has 1 levels, encoder_blocks 2; they must be equal"),

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from models import DnCNNConfig
 from search.trial import checkpoint
 
-STATE = {"config": "abc", "step": 3, "model": {"weight": torch.arange(1000.0)}}
+STATE = {"past": "abc", "step": 3, "model": {"weight": torch.arange(1000.0)}}
 
 
 class Surprise:

@@ -1,0 +1,83 @@
+"""How recipes are drawn: the samplers, and what they are shown of a study."""
+
+import warnings
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search.neighbours import NeighbourSampler
+from search.study import StudySpec
+
+
+def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler for trial `number`. A seed per trial: a continued study draws what an unbroken one would.
+
+    TPE with `multivariate` and `group` models the settings of one branch of a conditional space
+    jointly; without `group` it would silently draw every conditional setting independently.
+    """
+    seed = (spec.seed * 1_000_003 + number) % 2**32
+    if spec.sampler == "random":
+        return ShownSampler(optuna.samplers.RandomSampler(seed=seed))
+    if spec.sampler == "neighbours":
+        return ShownSampler(NeighbourSampler(seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return ShownSampler(
+            optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)
+        )
+
+
+class ShownSampler(optuna.samplers.BaseSampler):
+    """Shows another sampler every trial once, at the highest rung that it has reached.
+
+    Samplers learn from finished trials alone. One that waits at a rung is shown as pruned there, which
+    is what it will be if it never goes on. One trial long: it remembers what it drew.
+    """
+
+    def __init__(self, inner: optuna.samplers.BaseSampler) -> None:
+        self._inner = inner
+        self._draw: optuna.Trial | None = None
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if self._draw is None:
+            shown = optuna.create_study(direction="maximize", sampler=self._inner)
+            shown.add_trials(
+                [_shown(t) for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+            )
+            self._draw = shown.ask()
+        if isinstance(param_distribution, FloatDistribution):
+            d = param_distribution
+            return self._draw.suggest_float(param_name, d.low, d.high, step=d.step, log=d.log)
+        if isinstance(param_distribution, IntDistribution):
+            i = param_distribution
+            return self._draw.suggest_int(param_name, i.low, i.high, step=i.step, log=i.log)
+        assert isinstance(param_distribution, optuna.distributions.CategoricalDistribution)
+        return self._draw.suggest_categorical(param_name, param_distribution.choices)
+
+
+def _shown(trial: FrozenTrial) -> FrozenTrial:
+    """The trial as a sampler is to see it."""
+    if trial.state.is_finished():
+        return trial
+    scored = bool(trial.intermediate_values)
+    return optuna.trial.create_trial(
+        # What waits for its first step, settings unknown, must not be handed out by `ask`.
+        state=TrialState.PRUNED if scored else TrialState.RUNNING,
+        params=trial.params,
+        distributions=trial.distributions,
+        intermediate_values=trial.intermediate_values,
+    )

@@ -1,0 +1,196 @@
+"""Searches up a ladder: pauses, the last stretch, and what is left in the database."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+from optuna.trial import FrozenTrial, TrialState
+from safetensors.torch import load_file
+
+from search import run, sampling, storage, study, worker
+from search.run import Options, Outcome
+from search.trial.config import TrialConfig
+from search.trial.train import train
+from tests.benchmarks.by_hand import Silent
+
+StudyFile = Callable[..., Path]
+Trials = Callable[..., list[FrozenTrial]]
+CPU = torch.device("cpu")
+LADDER = {"rungs": 2, "factor": 2}  # 25 %, 50 %, the end: steps 2, 4 and 8
+ONE_SIZE = ("{ choices = [4, 6] }", "4")
+DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.3\nsparse_share = 0.4'
+
+
+def search(path: Path, out: Path, **changes: Any) -> Outcome:
+    spec = study.load(str(path)).with_changes(**{"ladder": LADDER, **changes})
+    return run.run(spec, Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+
+
+def complete(trials: Trials) -> FrozenTrial:
+    """The one trial that was trained to its end."""
+    (winner,) = (trial for trial in trials() if trial.state == TrialState.COMPLETE)
+    return winner
+
+
+def trained_at_once(trial: FrozenTrial, path: Path, folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that the stored settings of a trial give without any pause."""
+    config = TrialConfig.model_validate_json(trial.user_attrs["config"])
+    split = run.open_data(study.load(str(path)), folder)
+    return load_file(train(config, split, CPU, folder / "at-once", Silent()).weights)
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_best_go_on_and_the_others_end_as_pruned_where_they_stood(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    outcome = search(study_file(), out, trials=4)
+    by_state = {state: [t for t in trials() if t.state == state] for state in TrialState}
+    (winner,) = by_state[TrialState.COMPLETE]
+    assert len(by_state[TrialState.PRUNED]) == 3
+    assert outcome.best_number == winner.number
+    assert list(winner.intermediate_values) == [25, 50, 75, 100]
+    assert winner.user_attrs["steps_done"] == 8
+    at_first = sorted((t.intermediate_values[25] for t in trials()), reverse=True)
+    higher = [t for t in trials() if 50 in t.intermediate_values]
+    assert sorted((t.intermediate_values[25] for t in higher), reverse=True) == at_first[: len(higher)]
+    for trial in by_state[TrialState.PRUNED]:
+        rung = max(trial.intermediate_values)
+        assert trial.user_attrs["steps_done"] == {25: 2, 50: 4}[rung]
+        assert trial.user_attrs["ended"] == f"beaten at {rung} %: {trial.intermediate_values[rung]:.2f} dB"
+        folder = out / "tiny" / f"trial-{trial.number:04d}"
+        assert [path.name for path in folder.iterdir()] == ["sample.png"]
+
+
+@pytest.mark.parametrize(
+    "more", ["", DSD, '[recipe.schedule]\nkind = "cosine"'], ids=["dense", "dsd", "cosine"]
+)
+def test_trial_with_pauses_is_bit_equal_to_one_without(
+    more: str, study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path
+) -> None:
+    path = study_file(ONE_SIZE, more=more)
+    search(path, out, trials=2)
+    winner = complete(trials)
+    paused = load_file(out / "tiny" / f"trial-{winner.number:04d}" / "best.safetensors")
+    assert equal(paused, trained_at_once(winner, path, tmp_path))
+
+
+def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
+    study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = iter([20, 24])
+    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, trial, config: next(lengths))
+    monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 3)
+    path = study_file(ONE_SIZE, more='[recipe.schedule]\nkind = "constant_cooldown"\nwarmup = 0.125')
+    search(path, out, trials=9)
+    winner = complete(trials)
+    config = TrialConfig.model_validate_json(winner.user_attrs["config"])
+    assert (config.total_steps, winner.user_attrs["steps_done"]) == (24, 24)
+    # Of 20 steps with one of warm-up a quarter of the 19 others is cooldown: it begins after step 15.
+    assert winner.user_attrs["length"] == [24, 15]
+    assert config.constant_steps == 15
+    paused = load_file(out / "tiny" / f"trial-{winner.number:04d}" / "best.safetensors")
+    assert equal(paused, trained_at_once(winner, path, tmp_path))
+
+
+def test_time_decides_the_length_where_the_recipe_leaves_it_open(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "seconds_per_step", lambda config, split, device: 0.1)
+    search(
+        study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE),
+        out,
+        trials=2,
+        timeout=6.0,
+        finale=0.5,
+    )
+    # Half of 6 s is 30 steps: the half of a training that lies above the rung at 50 %.
+    assert trials()[0].user_attrs["steps"] == 60
+    winner = complete(trials)
+    assert winner.user_attrs["steps"] == 60  # both trials were made: the clock changes nothing
+
+
+def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_on = worker.Worker.work_on
+
+    def die_at_the_top(self: Any, trial: optuna.Trial, goal: int, pause_at: int | None = None) -> None:
+        if goal == 100:
+            storage.record(trial, {storage.GOAL: goal})
+            storage.hand_back(self.study, trial._trial_id)
+            raise KeyboardInterrupt
+        work_on(self, trial, goal, pause_at)
+
+    path = study_file()
+    with monkeypatch.context() as patched:
+        patched.setattr(worker.Worker, "work_on", die_at_the_top)
+        with pytest.raises(KeyboardInterrupt):
+            search(path, out, trials=2)
+    assert [t.state for t in trials()] == [TrialState.WAITING] * 2
+    search(path, out, trials=2)
+    assert sorted(t.state.name for t in trials()) == ["COMPLETE", "PRUNED"]
+
+
+def test_hopeless_trials_end_before_the_search_does(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+    climb = run._Search._one_climb
+
+    def counting(self: Any) -> bool:
+        waiting.append(sum(t.state == TrialState.WAITING for t in self.study.trials))
+        return climb(self)
+
+    monkeypatch.setattr(run._Search, "_one_climb", counting)
+    search(study_file(), out, trials=6, ladder={"rungs": 2, "factor": 4}, keep=1)
+    assert max(waiting) <= 2  # one at each rung
+    assert sum(t.state == TrialState.COMPLETE for t in trials()) == 1
+
+
+def test_last_stretch_has_no_limit_of_a_single_trial(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float | None] = []
+
+    class Noting(worker.Watch):
+        def __init__(self, *args: Any, **named: Any) -> None:
+            super().__init__(*args, **named)
+            limits.append(self.limit_seconds)
+
+    monkeypatch.setattr(worker, "Watch", Noting)
+    search(study_file(), out, trials=1, trial_timeout=60.0)
+    assert limits == [60.0, None]
+
+
+def test_sampler_sees_a_waiting_trial_as_pruned_at_its_rung(study_file: StudyFile, out: Path) -> None:
+    spec = study.load(str(study_file()))
+    opened = storage.open_study(spec, storage.default_url(out), continue_with_changes=False)
+    seen: list[tuple[TrialState, dict[int, float]]] = []
+
+    class Looking(optuna.samplers.RandomSampler):
+        def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+            others = study.get_trials(deepcopy=False)[:-1]
+            seen.extend((t.state, dict(t.intermediate_values)) for t in others)
+
+    for _ in range(2):
+        trial = storage.take_new(opened, lambda number: sampling.ShownSampler(Looking(seed=number)))
+        trial.suggest_categorical("model.width", [4, 6])
+        trial.report(20.0, 25)
+        storage.hand_back(opened, trial._trial_id)
+    assert seen == [(TrialState.PRUNED, {25: 20.0})]
+
+
+def test_masked_trial_that_pauses_stands_for_its_best_before(
+    study_file: StudyFile, out: Path, trials: Trials
+) -> None:
+    search(study_file(ONE_SIZE, more=DSD), out, trials=2)
+    winner = complete(trials)  # steps 3 to 6 are under a mask, and it paused after 2 and 4
+    scores = [rung["psnr_db"] for rung in json.loads(winner.user_attrs["rungs"])]
+    assert winner.intermediate_values == {25: scores[0], 50: scores[0], 100: scores[3]}
