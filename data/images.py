@@ -20,6 +20,9 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 Pixels = NDArray[Any]
 """Whole numbers of type uint8 or uint16, 0 is black."""
 
+# Pillow takes 90 megapixels for an attack; a scan of a large sheet has more. Twice this many are refused.
+Image.MAX_IMAGE_PIXELS = 500_000_000
+
 _ORIENTATION = 0x0112
 _TIFF_BITS_PER_SAMPLE = 258
 
@@ -69,13 +72,13 @@ class Header:
 def read_header(path: Path) -> Header:
     """Size and pixel type of an image file; decodes no pixels. Raises DataError for what is no image."""
     try:
-        with _open(path) as image:
-            return _header(image, path)
+        with open_image(path) as image:
+            return header_of(image, path)
     except DataError:
         raise
     # Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error, ... for broken files.
     except Exception as error:
-        raise DataError(_cannot_read(path, error)) from error
+        raise DataError(cannot_read(path, error)) from error
 
 
 def decode(path: Path) -> Pixels:
@@ -86,17 +89,26 @@ def decode(path: Path) -> Pixels:
     and truncated files.
     """
     try:
-        with _open(path) as image:
-            header = _header(image, path)
-            orientation = _orientation(image)
-            pixels = _decode_deep(image, path) if header.bits == 16 else _decode_8bit(image)
-            pixels = _upright(_on_white(pixels), orientation)
+        with open_image(path) as image:
+            header = header_of(image, path)
+            pixels = on_white(layers(image, path, header))
     except DataError:
         raise
     except Exception as error:
-        raise DataError(_cannot_read(path, error)) from error
-    pixels = np.ascontiguousarray(pixels[..., : header.channels])
-    if pixels.shape != (header.height, header.width, header.channels):
+        raise DataError(cannot_read(path, error)) from error
+    return np.ascontiguousarray(pixels[..., : header.channels])
+
+
+def layers(image: Image.Image, path: Path, header: Header, page: int = 0) -> Pixels:
+    """The pixels of the page that `image` is at, upright: (H, W, C), C = 1, 3 or, with alpha, 4 (RGBA).
+
+    Gray images with alpha are RGBA too. Raises whatever the decoders raise, and DataError if
+    the size is not that of the header.
+    """
+    orientation = _orientation(image)
+    pixels = _decode_deep(image, path, page) if header.bits == 16 else _decode_8bit(image)
+    pixels = _upright(pixels, orientation)
+    if pixels.shape[:2] != (header.height, header.width):
         raise DataError(f"{path}: header promises {header.width}x{header.height}, pixels are {pixels.shape}")
     return pixels
 
@@ -173,7 +185,7 @@ def to_unit(planes: Pixels) -> Tensor:
     return torch.from_numpy(np.divide(planes, white, dtype=np.float32))
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     if not path.is_file():
         raise DataError(f"{path}: no such image file")
     if path.stat().st_size == 0:
@@ -181,7 +193,7 @@ def _open(path: Path) -> Image.Image:
     return Image.open(path)
 
 
-def _header(image: Image.Image, path: Path) -> Header:
+def header_of(image: Image.Image, path: Path) -> Header:
     mode = image.mode
     if mode in ("F", "I", "LAB", "HSV"):
         raise DataError(f"{path}: pixels of type {mode}; allowed are gray and RGB with 8 or 16 bit")
@@ -233,14 +245,16 @@ def _decode_8bit(image: Image.Image) -> Pixels:
     return np.atleast_3d(np.asarray(image))
 
 
-def _decode_deep(image: Image.Image, path: Path) -> Pixels:
+def _decode_deep(image: Image.Image, path: Path, page: int) -> Pixels:
     image.load()  # raises for truncated files, which OpenCV may fill up silently
     pixels: Pixels | None
     if image.mode.startswith("I;16"):
         pixels = np.asarray(image).astype(np.uint16)[..., None]
     else:
         # Pillow cuts 16-bit colour to 8 bits.
-        pixels = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        _, pages = cv2.imdecodemulti(content, cv2.IMREAD_UNCHANGED, None, (page, page + 1))
+        pixels = pages[0] if pages else None
         if pixels is None or pixels.dtype != np.uint16:
             raise DataError(f"{path}: this kind of 16-bit image is not supported; PNG and TIFF with RGB are")
         pixels = np.atleast_3d(pixels)
@@ -260,7 +274,7 @@ def _upright(pixels: Pixels, orientation: int) -> Pixels:
     return pixels
 
 
-def _on_white(pixels: Pixels) -> Pixels:
+def on_white(pixels: Pixels) -> Pixels:
     """Lays a fourth channel (alpha) on white; other arrays pass."""
     if pixels.shape[2] != 4:
         return pixels
@@ -270,7 +284,7 @@ def _on_white(pixels: Pixels) -> Pixels:
     return np.asarray((colour * alpha + white * (white - alpha) + white // 2) // white).astype(pixels.dtype)
 
 
-def _cannot_read(path: Path, error: Exception) -> str:
+def cannot_read(path: Path, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"{path}: not enough memory to decode this image"
     if isinstance(error, UnidentifiedImageError):

@@ -16,6 +16,7 @@ from search.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from search.restorer import How
     from search.run import Options, Outcome
     from search.study import StudySpec
 
@@ -114,6 +115,111 @@ def _export_best(options: argparse.Namespace) -> int:
     return 0
 
 
+def _restore(options: argparse.Namespace) -> int:
+    from search import restore
+
+    given = vars(options)
+    summary = restore.restore(
+        restore.Options(
+            model=options.model,
+            inputs=options.inputs,
+            out=options.o,
+            how=_inference(options),
+            overwrite=options.overwrite,
+            suffix=options.suffix,
+            format=given.get("format"),
+            pdf_dpi=options.pdf_dpi,
+            quiet=options.quiet,
+        )
+    )
+    return INTERRUPTED if summary.stopped else int(bool(summary.failures))
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from search import evaluation
+
+    given = vars(options)
+    evaluation.evaluate(
+        evaluation.Options(
+            model=options.model,
+            data=options.data,
+            scan_dir=given.get("scan_dir"),
+            clean_dir=given.get("clean_dir"),
+            groups=given.get("groups"),
+            to=options.to,
+            how=_inference(options),
+            quiet=options.quiet,
+        )
+    )
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from search import page, report, storage, study, summary, trials
+
+    files = {
+        "html": ("report.html", page.html),
+        "md": ("report.md", summary.markdown),
+        "csv": ("trials.csv", lambda facts: trials.csv(facts.trials, facts.best)),
+    }
+    formats = [name.strip() for name in options.format.split(",")]
+    if unknown := [name for name in formats if name not in files]:
+        raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
+    name = study.load(options.study).name if options.study.endswith(".toml") else options.study
+    found = storage.load_study(name, _url(options))
+    folder = vars(options).get("to") or options.out / name / "report"
+    storage.make_writable(folder, "--to")
+    facts = report.gather(found, options.out, _url(options), print, look=not options.no_pictures)
+    print(facts.headline)
+    for chosen in formats:
+        file, write = files[chosen]
+        (folder / file).write_text(write(facts), encoding="utf-8")
+        print(folder / file)
+    return 0
+
+
+def _trials(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import records, storage, study, trials
+
+    name = study.load(options.study).name if options.study.endswith(".toml") else options.study
+    found = records.read(storage.load_study(name, _url(options)))
+    best, shown = records.best(found), trials.in_order(found, options.sort)
+    most = None if options.all else trials.FEW
+    if options.format == "csv":
+        print(trials.csv(shown, best), end="")
+    elif options.format == "md":
+        print(trials.markdown(shown, best, most))
+    elif shown:
+        trials.show(shown, Console(highlight=False), best, most)
+    else:
+        print(f"study {name!r} has no trials yet")
+    return 0
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    from search import dashboard, study
+
+    given = vars(options)
+    name = options.study
+    if name is not None and name.endswith(".toml"):
+        name = study.load(name).name
+    dashboard.serve(
+        dashboard.Options(
+            url=_url(options),
+            artifacts=options.out / "artifacts",
+            study=name,
+            host=options.host,
+            port=options.port,
+            token=given.get("token"),
+            read_only=options.read_only,
+            browser=not options.no_browser,
+        )
+    )
+    return 0
+
+
 def _studies(options: argparse.Namespace) -> int:
     from search import study
 
@@ -124,7 +230,17 @@ def _studies(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {"run": _run, "compare": _compare, "export-best": _export_best, "studies": _studies}
+COMMANDS = {
+    "run": _run,
+    "compare": _compare,
+    "export-best": _export_best,
+    "restore": _restore,
+    "evaluate": _evaluate,
+    "report": _report,
+    "trials": _trials,
+    "dashboard": _dashboard,
+    "studies": _studies,
+}
 
 
 def _spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
@@ -150,6 +266,20 @@ def _how(options: argparse.Namespace) -> "Options":
         memory=_bytes(options.memory) if "memory" in vars(options) else None,
         quiet=options.quiet,
         continue_with_changes=vars(options).get("continue_with_changes", False),
+    )
+
+
+def _inference(options: argparse.Namespace) -> "How":
+    from search.restorer import How
+
+    if options.tile != "auto" and not (options.tile.isdecimal() and int(options.tile) >= 64):
+        raise UserError(f"--tile {options.tile}: not a side; write auto, or a number of pixels from 64 on")
+    return How(
+        device=_device(options.device),
+        precision=options.precision,
+        tile=None if options.tile == "auto" else int(options.tile),
+        turns=8 if options.tta else 1,
+        memory=_bytes(options.memory) if "memory" in vars(options) else None,
     )
 
 

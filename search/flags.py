@@ -113,6 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
     _add_places(export)
 
+    _add_restore(commands)
+    _add_evaluate(commands)
+    _add_report(commands)
+    _add_trials(commands)
+    _add_dashboard(commands)
     commands.add_parser(
         "studies",
         help="list the shipped studies",
@@ -121,6 +126,159 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     return parser
+
+
+def _add_restore(commands: Any) -> None:
+    restore = commands.add_parser(
+        "restore",
+        help="restore images with an exported model",
+        description="Restore files, folders with all below them, and patterns. 8 and 16 bits, gray and colour; "
+        "transparency, colour profile, EXIF and resolution are kept. Large images go in tiles that fit into "
+        "memory. The same command goes on where it stopped.",
+        epilog="example:\n  python -m search restore runs/kbnet/export my_scans -o restored",
+        formatter_class=_Help,
+    )
+    _add_model(restore)
+    restore.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="images, TIFF or PDF files, folders, patterns"
+    )
+    flag = _adder(restore)
+    flag(
+        "-o", "OUT", "folder of the results; what lies in a folder keeps its place", type=Path, required=True
+    )
+    restore.add_argument("--overwrite", action="store_true", help="write results anew that are there already")
+    restore.add_argument("--suffix", default="", metavar="TEXT", help="put behind the name of every result")
+    flag(
+        "--format",
+        "png|tiff|jpg",
+        "format of the results (default: that of the input)",
+        choices=("png", "tiff", "jpg"),
+    )
+    restore.add_argument("--pdf-dpi", type=float, default=300.0, metavar="N", help="resolution of PDF pages")
+    _add_inference(restore)
+    restore.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score an exported model on pairs of images",
+        description="Restore the degraded images of DIR as `restore` does and compare them with the clean ones: "
+        "PSNR, SSIM, MAE and RMSE of every image, their means with intervals, against the images unchanged.",
+        epilog="example:\n  python -m search evaluate runs/kbnet/export --data my_pairs",
+        formatter_class=_Help,
+    )
+    _add_model(evaluate)
+    flag = _adder(evaluate)
+    flag(
+        "--data",
+        "DIR",
+        "pairs: DIR/{scan,clean}, or DIR/val/{scan,clean} where DIR has val",
+        type=Path,
+        required=True,
+    )
+    flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
+    flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
+    flag(
+        "--groups",
+        "FILE|PATTERN",
+        "which images share a page or scene, as for `compare` (default: none do)",
+    )
+    evaluate.add_argument(
+        "-o",
+        dest="to",
+        type=Path,
+        default=Path("runs/evaluation"),
+        metavar="OUT",
+        help="folder of scores.csv and worst.png",
+    )
+    _add_inference(evaluate)
+    evaluate.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a folder that export-best wrote, or a .safetensors or .onnx file",
+    )
+
+
+def _add_inference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tile",
+        default="auto",
+        metavar="SIDE",
+        help="side of the tiles in pixels; auto: what fits into memory",
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="mean over all 8 flips and turns: 8 times the work"
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="auto: half where it is faster and 99.9 %% of 8-bit values stay within 1; 16-bit images in fp32",
+    )
+    _adder(parser)(
+        "--memory", "SIZE", "memory that may be used, as 6G or 800M (default: 2G, or half of what is free)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write what a study found as a page to read and pass on",
+        description="Write one HTML file about a study: what won and how sure that is, pictures before and after, "
+        "curves, costs, what mattered, where the time went.",
+        epilog="example:\n  python -m search report kbnet --format html,csv",
+        formatter_class=_Help,
+    )
+    report.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
+    _adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
+    report.add_argument(
+        "--no-pictures", action="store_true", help="restore no images: done in a second, without intervals"
+    )
+    _add_places(report)
+
+
+def _add_trials(commands: Any) -> None:
+    trials = commands.add_parser(
+        "trials",
+        help="list the trials of a study",
+        description="List the trials of a study with their scores, times and settings, the best first.",
+        epilog="example:\n  python -m search trials kbnet --sort seconds",
+        formatter_class=_Help,
+    )
+    trials.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    trials.add_argument("--all", action="store_true", help="all of them, not just 20 (csv always has all)")
+    trials.add_argument(
+        "--sort", choices=("psnr", "number", "seconds"), default="psnr", help="best, first or longest on top"
+    )
+    trials.add_argument("--format", choices=("table", "csv", "md"), default="table", help="what is printed")
+    _add_places(trials)
+
+
+def _add_dashboard(commands: Any) -> None:
+    dashboard = commands.add_parser(
+        "dashboard",
+        help="look at studies in a browser, while they run or later",
+        description="Serve optuna-dashboard on the database, with the pictures of all trials. Ctrl-C ends it.",
+        epilog="example:\n  python -m search dashboard kbnet",
+        formatter_class=_Help,
+    )
+    dashboard.add_argument("study", metavar="STUDY", nargs="?", help="the study to open (default: the list)")
+    dashboard.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes any free one")
+    dashboard.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on; any but this machine's own asks for a token"
+    )
+    _adder(dashboard)("--token", "TEXT", "what a browser must know (default: made up where it is needed)")
+    dashboard.add_argument("--read-only", action="store_true", help="refuse every change from the browser")
+    dashboard.add_argument("--no-browser", action="store_true", help="only print the address")
+    _add_places(dashboard)
 
 
 def _adder(parser: argparse.ArgumentParser) -> Any:

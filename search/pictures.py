@@ -1,5 +1,7 @@
 """Sample strips: the same crops of the validation images for every trial, side by side."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -42,7 +44,22 @@ def save_strip(
         degraded, ours, clean = (
             to_codes(image[..., *window]) for image in (pair.degraded, restored, pair.clean)
         )
-        rows.append(_row(degraded, ours, clean))
+        rows.append(Crops(degraded, ours, clean))
+    write_rows(path, rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """The same crop of a degraded, a restored and a clean image, (H, W, 1 or 3), 8-bit codes."""
+
+    degraded: NDArray[np.uint8]
+    restored: NDArray[np.uint8]
+    clean: NDArray[np.uint8]
+
+
+def write_rows(path: Path, crops: Sequence[Crops]) -> None:
+    """Write a PNG with one row per crop."""
+    rows = [_row(crop.degraded, crop.restored, crop.clean) for crop in crops]
     widest = max(row.shape[1] for row in rows)
     padded = [
         np.pad(row, ((0, GAP), (0, widest - row.shape[1]), (0, 0)), constant_values=BACKDROP) for row in rows
