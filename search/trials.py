@@ -16,8 +16,8 @@ Format = Literal["table", "csv", "md"]
 SORTS, FORMATS = get_args(Sort), get_args(Format)
 FEW = 20  # rows of a table, unless all are asked for
 _SETTING = "setting."
-_HEAD = ["", "PSNR (dB)", "steps", "time", "param.", "how it ended", "settings"]
-_LAST = len(_HEAD) - 1
+HEAD = ["", "PSNR (dB)", "steps", "time", "param.", "how it ended", "settings"]
+_LAST = len(HEAD) - 1
 _WIDE = 110  # letters of a terminal that need not be saved
 _WIDEST, _NARROWEST = 32, 15  # letters of a column
 _STYLES = {COMPLETE: "", PRUNED: "dim", FAILED: "red", RUNNING: "cyan", PAUSED: "cyan", WAITING: "dim"}
@@ -78,20 +78,19 @@ def show(trials: Sequence[Record], console: Console, best: Record | None, most: 
     """Print a line per trial, `most` of them, the settings as far as the terminal is wide."""
     told, left_out = telling(trials), len(trials[most:]) if most else 0
     trials = trials[:most]
-    lines = [_cells(trial, told) for trial in trials]
-    # A column that says nothing of any trial (steps of filters) is left out.
-    columns = [n for n in range(len(_HEAD)) if n == _LAST or any(line[n] not in ("-", "0") for line in lines)]
+    lines = [cells(trial, told) for trial in trials]
+    columns = speaking(lines)
     widest = _WIDEST if console.width >= _WIDE else _NARROWEST
-    widths = {n: min(max(len(line[n]) for line in [_HEAD, *lines]), widest) for n in columns}
+    widths = {n: min(max(len(line[n]) for line in [HEAD, *lines]), widest) for n in columns}
     widths[_LAST] = max(console.width - sum(widths[n] + 2 for n in columns if n != _LAST), _NARROWEST)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for n in columns:
-        table.add_column(_HEAD[n], justify="left" if n >= _LAST - 1 else "right", min_width=widths[n])
+        table.add_column(HEAD[n], justify="left" if n >= _LAST - 1 else "right", min_width=widths[n])
     for trial, line in zip(trials, lines, strict=True):
         winner = best is not None and trial.number == best.number
         # Text, so that no name is taken for markup.
-        cells = [Text(_cut(line[n], widths[n])) for n in columns]
-        table.add_row(*cells, style="bold green" if winner else _STYLES[trial.state])
+        texts = [Text(_cut(line[n], widths[n])) for n in columns]
+        table.add_row(*texts, style="bold green" if winner else _STYLES[trial.state])
     console.width = max(console.width, sum(widths[n] + 2 for n in columns))
     console.print(table)
     if any(line[1].startswith("(") for line in lines):
@@ -102,7 +101,13 @@ def show(trials: Sequence[Record], console: Console, best: Record | None, most: 
         console.print(f"and {left_out} more: --all", style="dim")
 
 
-def _cells(trial: Record, told: set[str]) -> list[str]:
+def speaking(lines: Sequence[Sequence[str]]) -> list[int]:
+    """The columns of `HEAD` that say something of any trial: filters have no steps."""
+    return [n for n in range(len(HEAD)) if n == _LAST or any(line[n] not in ("-", "0") for line in lines)]
+
+
+def cells(trial: Record, told: Collection[str] | None = None) -> list[str]:
+    """A trial under `HEAD`, only settings in `told`."""
     settings = settings_line(trial, told)
     return [
         str(trial.number),
@@ -129,11 +134,13 @@ def telling(trials: Sequence[Record]) -> set[str]:
 def markdown(trials: Sequence[Record], best: Record | None, most: int | None = None) -> str:
     """The same as a Markdown table."""
     told, trials = telling(trials), trials[:most]
-    head = ["trial", *_HEAD[1:]]
-    rows = [_cells(trial, told) for trial in trials]
+    head = ["trial", *HEAD[1:]]
+    rows = [cells(trial, told) for trial in trials]
     for trial, row in zip(trials, rows, strict=True):
         if best is not None and trial.number == best.number:
             row[:2] = [f"**{text}**" for text in row[:2]]
+    columns = speaking(rows)
+    head, rows = [head[n] for n in columns], [[row[n] for n in columns] for row in rows]
     return markdown_table(head, rows)
 
 

@@ -1,0 +1,148 @@
+"""What the dashboard shows beside its own charts: a note per trial, one for the study, and further plots."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna_dashboard import get_note, save_note, save_plotly_graph_object
+from optuna_dashboard.artifact import get_artifact_path
+
+from search import records, trials, verdict
+from search.progress import clock
+from search.records import COMPLETE, FINISHED, Record
+from search.storage import Study
+from search.summary import plain
+from search.trials import markdown_table
+
+LEADERS = 10
+MOST_POINTS = 500  # plots are read anew at every poll of the page
+SIGNATURE = "*Written by Restune, and written anew as trials end. Your own text in its place stays.*"
+_NOTED = "dashboard:{}:note_ver"  # attribute of a study whose trial has a note
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """As much of a trial as notes and pictures ask for; Optuna gives no handle on one that has ended."""
+
+    study: Study
+    storage: Any
+    _trial_id: int
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """As much of a Plotly figure as is stored."""
+
+    content: dict[str, Any]
+
+    def to_json(self) -> str:
+        return json.dumps(self.content)
+
+
+def refresh(study: Study) -> None:
+    """Bring notes and plots up to the trials that have ended since. Notes that a person wrote are left alone."""
+    found = records.read(study)
+    noted = study._storage.get_study_system_attrs(study._study_id)
+    for trial in found:
+        if trial.state in FINISHED and _NOTED.format(trial.trial_id) not in noted:
+            ended: Any = _Ended(study, study._storage, trial.trial_id)
+            pictures = [get_artifact_path(ended, picture) for picture in trial.pictures]
+            save_note(ended, of_trial(trial, pictures))
+    text, before = of_study(found, records.best(found)), get_note(study)
+    if before != text and (not before or before.endswith(SIGNATURE)):
+        save_note(study, text)
+        for name, figure in (("quality-and-cost", _costs(found)), ("training-at-length", _long(found))):
+            if figure is not None:
+                save_plotly_graph_object(study, _Figure(figure), graph_object_id=name)
+
+
+def of_trial(trial: Record, pictures: Sequence[str]) -> str:
+    """Markdown: how it ended, and its strip of pictures."""
+    score = f"**{trial.psnr_db:.2f} dB**, " if trial.psnr_db is not None else ""
+    label = f"{plain(trial.label)}: " if trial.label else ""
+    length = (
+        f" {trial.steps_done:,} of {trial.steps:,} steps in {clock(trial.seconds)}." if trial.steps else ""
+    )
+    lines = [f"{label}{score}{plain(trials.end(trial))}.{length}"]
+    lines += [f"Rescued: {plain(note)}" for note in trial.notes]
+    lines += [f"![degraded, restored, clean, error]({picture})" for picture in pictures]
+    return "\n\n".join(lines)
+
+
+def of_study(found: Sequence[Record], best: Record | None) -> str:
+    """Markdown: the winner by the rules of this program, and the trials behind it."""
+    said = [plain(text) for text in verdict.sentences(found, best, None, "")]
+    sections = [f"## {plain(verdict.headline(best, None))}", "\n".join(f"- {text}" for text in said)]
+    leaders = [t for t in trials.in_order(found, "psnr") if t.state == COMPLETE][:LEADERS]
+    if leaders:
+        told = trials.telling(found)
+        rows = [
+            [
+                str(trial.number),
+                f"{trial.psnr_db:.2f}",
+                trials.in_thousands(trial.parameters),
+                clock(trial.seconds),
+                plain(trial.label or ""),
+                plain(trials.settings_line(trial, told)),
+            ]
+            for trial in leaders
+        ]
+        sections.append(
+            markdown_table(["trial", "PSNR (dB)", "parameters", "time", "recipe", "settings"], rows)
+        )
+    return "\n\n".join([*sections, SIGNATURE])
+
+
+def _costs(found: Sequence[Record]) -> dict[str, Any] | None:
+    """Score against multiply-adds, as Plotly draws it."""
+    traces = []
+    for name, those in {
+        "complete": [t for t in found if t.psnr_db is not None],
+        "stopped early, at the last rung": [t for t in found if t.psnr_db is None and t.rungs],
+    }.items():
+        shown = [trial for trial in those if trial.gmacs_at_256][-MOST_POINTS:]
+        if shown:
+            traces.append(
+                {
+                    "type": "scatter",
+                    "mode": "markers",
+                    "name": name,
+                    "x": [trial.gmacs_at_256 for trial in shown],
+                    "y": [
+                        round(t.psnr_db if t.psnr_db is not None else t.rungs[-1].psnr_db, 3) for t in shown
+                    ],
+                    "text": [trial.name for trial in shown],
+                }
+            )
+    if not traces:
+        return None
+    x = {"title": {"text": "GMACs for 256 x 256 pixels"}, "type": "log"}
+    return _figure("Quality against cost", traces, x)
+
+
+def _long(found: Sequence[Record]) -> dict[str, Any] | None:
+    """The learning curves of trainings at length, which the dashboard's own chart of rungs does not have."""
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": trial.name,
+            "x": [rung.percent for rung in trial.rungs],
+            "y": [round(rung.psnr_db, 3) for rung in trial.rungs],
+        }
+        for trial in found
+        if trial.finale and trial.rungs
+    ]
+    x = {"title": {"text": "share of the training (%)"}}
+    return _figure("Training at length", traces, x) if traces else None
+
+
+def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any]) -> dict[str, Any]:
+    layout = {
+        "title": {"text": title},
+        "xaxis": x,
+        "yaxis": {"title": {"text": "PSNR (dB)"}},
+        "legend": {"orientation": "h", "y": -0.25},
+    }
+    return {"data": traces, "layout": layout}

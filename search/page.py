@@ -1,0 +1,324 @@
+"""The facts of a study as one HTML file that needs nothing else: no network, no other files."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from search import charts, trials
+from search.charts import Dot, Line
+from search.importance import END, FEWEST, SHUFFLES
+from search.judge import Sample
+from search.progress import clock
+from search.records import COMPLETE, Record
+from search.report import Facts, Side
+
+HERE = Path(__file__).parent
+LARGEST_PNG = 200_000  # bytes; what would be larger is shown as JPEG
+JPEG_QUALITY = 92
+MOST_ROWS = 200
+MOST_BARS = 12
+
+
+def html(facts: Facts) -> str:
+    """The page. Names and texts of the study are escaped, wherever they stand."""
+    script = (HERE / "page.js").read_text("utf-8")
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template.filters |= {"tied": tied, "dotted": dotted}
+    looks = [_look(sample) for sample in facts.judgement.samples] if facts.judgement else []
+    return template.from_string((HERE / "page.html").read_text("utf-8")).render(
+        facts=facts,
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        # The browser runs this script and no other, whatever names a study has.
+        script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        tiles=list(_tiles(facts)),
+        looks=looks,
+        lossy=any("image/jpeg" in str(look.values()) for look in looks),
+        jpeg_quality=JPEG_QUALITY,
+        means=_means(facts),
+        **_recipes(facts),
+        compared_names=[_recipe_name(facts, trial) for trial in _recipe_trials(facts)],
+        **_curves(facts),
+        costs=list(_costs(facts)),
+        **_importance(facts),
+        contrasts=[
+            {
+                "what": contrast.what,
+                "by": "at the end" if contrast.percent == END else f"at {contrast.percent} % of the budget",
+                "rows": [_side(side) for side in contrast.sides],
+            }
+            for contrast in facts.contrasts
+        ],
+        **_time(facts),
+        **_rows(facts),
+    )
+
+
+def tied(text: str) -> str:
+    """A number and its unit stay on one line."""
+    return text.replace(" dB", "\u00a0dB").replace(" %", "\u00a0%")
+
+
+def dotted(name: str) -> Markup:
+    """A dotted path may be broken behind its dots."""
+    return Markup(".<wbr>").join(name.split("."))
+
+
+def _tiles(facts: Facts) -> Iterable[dict[str, str]]:
+    best, judged = facts.best, facts.judgement
+    if best is None or best.psnr_db is None:
+        return
+    if judged:
+        yield _tile(
+            "PSNR", f"{judged.psnr_db.mean:.2f} dB", _between(judged.psnr_db.low, judged.psnr_db.high)
+        )
+        gain = judged.gains[0].gain_db
+        yield _tile("over the input", f"{gain.mean:+.2f} dB", _between(gain.low, gain.high, sign=True))
+    else:
+        yield _tile("PSNR", f"{best.psnr_db:.2f} dB", "as stored with the trial")
+    if best.parameters:
+        yield _tile(
+            "parameters",
+            trials.in_thousands(best.parameters),
+            f"{best.gmacs_at_256 or 0:.2f} GMACs at 256 x 256",
+        )
+    yield _tile(
+        "trials",
+        str(len(facts.trials)),
+        f"{sum(t.state == COMPLETE for t in facts.trials)} complete; {clock(sum(s.total for s in facts.spent))} in all",
+    )
+
+
+def _tile(what: str, value: str, under: str) -> dict[str, str]:
+    return {"what": what, "value": value, "under": under}
+
+
+def _between(low: float, high: float, sign: bool = False) -> str:
+    if low != low:
+        return "one image: no interval"
+    return f"95 %: {low:+.2f} to {high:+.2f}" if sign else f"95 %: {low:.2f} to {high:.2f}"
+
+
+def _look(sample: Sample) -> dict[str, Any]:
+    height, width = sample.clean.shape[:2]
+    return {
+        "name": sample.name,
+        "rank": sample.rank,
+        "change": f"{sample.before_db:.2f} to {sample.after_db:.2f} dB ({sample.after_db - sample.before_db:+.2f})",
+        "width": width,
+        "height": height,
+        "degraded": data_uri(sample.degraded),
+        "restored": data_uri(sample.restored),
+        "clean": data_uri(sample.clean),
+    }
+
+
+def data_uri(pixels: NDArray[np.uint8]) -> str:
+    """(height, width, channels) as a PNG inside a URI, or as a JPEG if that would be large."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    buffer, kind = io.BytesIO(), "png"
+    image.save(buffer, "PNG", optimize=True)
+    if buffer.tell() > LARGEST_PNG:
+        buffer, kind = io.BytesIO(), "jpeg"
+        image.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _means(facts: Facts) -> list[dict[str, Any]]:
+    judged = facts.judgement
+    if judged is None:
+        return []
+    given, *rivals = judged.gains
+    rows: list[tuple[str, list[str], bool]] = [
+        ("restored", [f"{judged.psnr_db.mean:.2f}", f"{judged.ssim:.4f}", f"{255 * judged.mae:.2f}"], True),
+        (
+            "degraded",
+            [f"{given.psnr_db:.2f}", f"{judged.input_ssim:.4f}", f"{255 * judged.input_mae:.2f}"],
+            False,
+        ),
+        *((rival.over, [f"{rival.psnr_db:.2f}", "", ""], False) for rival in rivals),
+    ]
+    return [{"name": name, "cells": cells, "winner": winner} for name, cells, winner in rows]
+
+
+def _recipe_trials(facts: Facts) -> list[Record]:
+    return [facts.best, *facts.known] if facts.best else []
+
+
+def _recipe_name(facts: Facts, trial: Record) -> str:
+    if facts.best is not None and trial.number == facts.best.number:
+        return f"the winner, trial {trial.number}"
+    return trial.label or f"trial {trial.number}"
+
+
+def _recipes(facts: Facts) -> dict[str, Any]:
+    """The winner and the known recipes, a row each."""
+    if not facts.known:
+        return {"recipes": [], "recipe_names": []}
+    lines = [trials.cells(trial) for trial in _recipe_trials(facts)]
+    columns = trials.speaking(lines)[1:-2]
+    return {
+        "recipe_names": [trials.HEAD[n] for n in columns],
+        "recipes": [
+            {
+                "name": _recipe_name(facts, trial),
+                "winner": facts.best is not None and trial.number == facts.best.number,
+                "cells": [line[n] for n in columns],
+                "end": trials.end(trial),
+            }
+            for trial, line in zip(_recipe_trials(facts), lines, strict=True)
+        ],
+    }
+
+
+def _curves(facts: Facts) -> dict[str, Any]:
+    """The chart of the search, that of the finale, and what stands below them; empty where nothing was trained."""
+    searched = [t for t in facts.trials if t.rungs and not t.finale]
+    long = next((t for t in facts.trials if t.finale and len(t.rungs) > 1), None)
+    shown: dict[str, Any] = {"curves": "", "long_curve": "", "curve_key": [], "long_note": "", "cut": ""}
+    if searched:
+        ahead = max(searched, key=lambda t: (t.psnr_db is not None, t.psnr_db or 0.0, t.rungs[-1].psnr_db))
+        kinds = {
+            t.number: "best" if t.number == ahead.number else "done" if t.state == COMPLETE else "faint"
+            for t in searched
+        }
+        lines = [_line(trial, kinds[trial.number]) for trial in searched[-charts.MOST_CURVES :]]
+        low = charts.floor_without_outliers([y for line in lines for _, y in line.points])
+        lines = [replace(line, points=[point for point in line.points if point[1] >= low]) for line in lines]
+        shown["curves"] = charts.chart(
+            charts.percent_axis("share of the trial's budget (%)"),
+            charts.axis("PSNR (dB)", [y for line in lines for _, y in line.points]),
+            lines,
+            alt=f"learning curves of {len(lines)} trials",
+        )
+        shown["cut"] = _cut_note(low, min(rung.psnr_db for trial in searched for rung in trial.rungs))
+        named = {"best": ahead.name, "done": "complete", "faint": "stopped early"}
+        shown["curve_key"] = [(kind, name) for kind, name in named.items() if kind in kinds.values()]
+    if long is not None:
+        line = _line(long, "best")
+        shown["long_curve"] = charts.chart(
+            charts.percent_axis("share of the training at length (%)"),
+            charts.axis("PSNR (dB)", [y for _, y in line.points]),
+            [line],
+            alt="learning curve of the training at length",
+        )
+        shown["long_note"] = f"{long.name}, {long.steps_done:,} steps in {clock(long.seconds)}"
+    return shown
+
+
+def _cut_note(low: float, least: float) -> str:
+    return f" Scores below {low:.1f} dB are left out, down to {least:.1f}." if least < low else ""
+
+
+def _line(trial: Record, kind: str) -> Line:
+    return Line(
+        [(rung.percent, rung.psnr_db) for rung in trial.rungs], f"{trial.name}: {trials.end(trial)}", kind
+    )
+
+
+def _costs(facts: Facts) -> Iterable[Markup]:
+    """Quality against each measure of cost that tells trials apart."""
+    measures: dict[str, Callable[[Record], float | None]] = {
+        "parameters": lambda trial: trial.parameters,
+        "GMACs for 256 x 256 pixels": lambda trial: trial.gmacs_at_256,
+        "seconds to score the validation images": lambda trial: None if trial.steps else trial.seconds,
+    }
+    for name, cost in measures.items():
+        dots = []
+        for trial in facts.trials:
+            rung = trial.last_rung
+            score = trial.psnr_db if trial.psnr_db is not None else rung.psnr_db if rung else None
+            spent = cost(trial)
+            if not spent or score is None:
+                continue
+            winner = facts.best is not None and trial.number == facts.best.number
+            kind = "best" if winner else "done" if trial.state == COMPLETE else "faint"
+            title = f"{trial.name}: {score:.2f} dB, {spent:,.4g} {name}; {trials.end(trial)}"
+            dots.append(Dot(spent, score, title, kind, trial.name if winner else ""))
+        if len({dot.x for dot in dots}) > 1:
+            low = charts.floor_without_outliers([dot.y for dot in dots])
+            dots = [dot for dot in dots if dot.y >= low]
+            front = charts.front([(dot.x, dot.y) for dot in dots if dot.kind != "faint"])
+            yield charts.chart(
+                charts.axis(name, [dot.x for dot in dots], log=True),
+                charts.axis("PSNR (dB)", [dot.y for dot in dots]),
+                dots=dots,
+                stairs=front,
+                alt=f"PSNR against {name} of {len(dots)} trials",
+            )
+
+
+def _importance(facts: Facts) -> dict[str, Any]:
+    found = facts.importance
+    beyond = {name: share > found.chance[name] for name, share in found.shares.items()}
+    shown = [name for name, share in found.shares.items() if share >= 0.01]
+    shown = sorted(shown, key=lambda name: not beyond[name])[:MOST_BARS]
+    top = max(found.shares.values(), default=1.0) or 1.0
+    return {
+        "importance": [
+            {
+                "name": name,
+                "width": round(100 * found.shares[name] / top, 1),
+                "chance": round(100 * found.chance[name] / top, 1),
+                "beyond": beyond[name],
+                "value": f"{100 * found.shares[name]:.0f} %",
+            }
+            for name in shown
+        ],
+        "importance_by": "the final score"
+        if found.percent == END
+        else f"the score at {found.percent} % of the budget",
+        "unimportant": len(found.shares) - len(shown),
+        "shuffles": SHUFFLES + 1,
+        "fewest": FEWEST,
+    }
+
+
+def _side(side: Side) -> list[str]:
+    spread = "-" if side.spread is None else f"{side.spread:.2f}"
+    return [side.value, f"{side.mean:.2f}", spread, str(len(side.scores))]
+
+
+def _time(facts: Facts) -> dict[str, Any]:
+    total = sum(row.total for row in facts.spent) or 1.0
+    training = sum(row.training for row in facts.spent)
+    return {
+        "spent": [
+            {
+                "what": f"{row.what} ({row.trials})",
+                "training": round(100 * row.training / total, 1),
+                "validation": round(100 * row.validation / total, 1),
+                "value": f"{clock(row.total)}, {100 * row.total / total:.0f} %",
+            }
+            for row in facts.spent
+        ],
+        "time_note": f"{clock(total)} in all. Full colour: steps of training, {100 * training / total:.0f} %; "
+        "pale: validation, pictures and starting.",
+    }
+
+
+def _rows(facts: Facts) -> dict[str, Any]:
+    told = trials.telling(facts.trials)
+    shown = trials.in_order(facts.trials, "psnr")[:MOST_ROWS]
+    lines = [trials.cells(trial, told) for trial in shown]
+    columns = trials.speaking(lines)
+    return {
+        "row_names": [trials.HEAD[n] or "trial" for n in columns],
+        "rows": [
+            {
+                "winner": facts.best is not None and trial.number == facts.best.number,
+                "cells": [line[n] for n in columns],
+            }
+            for trial, line in zip(shown, lines, strict=True)
+        ],
+    }

@@ -1,0 +1,263 @@
+"""What there is to tell about a study, gathered from the database and from its winner at work."""
+
+import datetime
+import importlib.metadata
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from data import DataError, Split
+from search import importance, judge, records, storage, verdict
+from search.errors import UserError
+from search.importance import Importance
+from search.judge import Judgement, Say
+from search.progress import clock
+from search.records import COMPLETE, FAILED, PRUNED, Record
+from search.storage import FrozenTrial, Study
+
+_BEATEN = "pruned"  # how the reason of a trial begins that was simply not good enough
+_HIDDEN = ("data.", "seed")  # parts of a config that do not tell recipes apart
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Time that went into one kind of trials, in seconds."""
+
+    what: str
+    trials: int
+    training: float
+    validation: float
+    """All but training steps: scoring, pictures, starting."""
+
+    @property
+    def total(self) -> float:
+        return self.training + self.validation
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Trials that ended for the same kind of reason."""
+
+    kind: str
+    trials: tuple[int, ...]
+    example: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """Trials that share a setting."""
+
+    value: str
+    scores: tuple[float, ...]
+    tried: int
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.scores)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over trials."""
+        return stdev(self.scores) if len(self.scores) > 1 else None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A setting of interest, and how trials did on either side of it. Not paired: they differ in all else."""
+
+    what: str
+    percent: int
+    """The rung of the scores; 100: the end."""
+    sides: tuple[Side, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a report shows."""
+
+    study: str
+    made: str
+    headline: str
+    sentences: tuple[str, ...]
+    trials: tuple[Record, ...]
+    best: Record | None
+    judgement: Judgement | None
+    not_judged: str
+    """Why there is no judgement."""
+    known: tuple[Record, ...]
+    """Recipes that the study names."""
+    compared: tuple[tuple[str, tuple[str, ...]], ...]
+    """Settings in which they differ: name, the winner's value, theirs."""
+    importance: Importance
+    spent: tuple[Spent, ...]
+    failures: tuple[Failure, ...]
+    contrasts: tuple[Contrast, ...]
+    environment: tuple[tuple[str, str], ...]
+    commands: tuple[str, ...]
+
+
+def gather(study: Study, out: Path, url: str, say: Callable[[str], None], *, look: bool = True) -> Facts:
+    """The facts of a study; without `look` no image is restored, which takes most of the time."""
+    trials = records.read(study)
+    best, judgement, not_judged, split = storage.best_trial(study), None, "", None
+    record = next((trial for trial in trials if best is not None and trial.number == best.number), None)
+    if best is not None and record is not None:
+        if look:
+            judgement, not_judged, split = _judge(study, trials, record, best, out, say)
+        else:
+            not_judged = "it was not asked for."
+    known = verdict.known_recipes(trials, record) if record else []
+    return Facts(
+        study=study.study_name,
+        made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        headline=verdict.headline(record, judgement),
+        sentences=tuple(verdict.sentences(trials, record, judgement, not_judged)),
+        trials=tuple(trials),
+        best=record,
+        judgement=judgement,
+        not_judged=not_judged,
+        known=tuple(known),
+        compared=tuple(_compared([record, *known])) if record else (),
+        importance=importance.of_settings(study),
+        spent=tuple(_spent(trials)),
+        failures=tuple(_failures(trials)),
+        contrasts=tuple(_contrasts(trials)),
+        environment=tuple(_environment(trials, record, split)),
+        commands=tuple(_commands(study, record, out, url)),
+    )
+
+
+def _judge(
+    study: Study, trials: Sequence[Record], record: Record, best: FrozenTrial, out: Path, say: Say
+) -> tuple[Judgement | None, str, Split | None]:
+    by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    done = [
+        trial
+        for trial in verdict.known_recipes(trials, record)
+        if trial.psnr_db is not None
+        and (trial.settings, trial.replaced) != (record.settings, record.replaced)
+    ]
+    rivals = []
+    if done:
+        top = max(done, key=lambda trial: trial.psnr_db or 0.0)
+        rivals.append((verdict.rival_name(top), by_number[top.number], study))
+    try:
+        if (filter_ := judge.best_filter(study, best)) is not None:
+            rivals.append(filter_)
+        judgement, split = judge.judge(study, best, rivals, out, say)
+    except (UserError, DataError) as error:
+        return None, f"{error}.", None
+    return judgement, "", split
+
+
+def _compared(recipes: Sequence[Record]) -> Iterable[tuple[str, tuple[str, ...]]]:
+    """The settings in which recipes differ, one value per recipe; a dash where a recipe has no such setting."""
+    flats = [records.flat(recipe.config) if recipe.config else None for recipe in recipes]
+    names = dict.fromkeys(name for flat in flats if flat for name in flat)
+    if not recipes[0].parameters:  # filters have nothing in common: those of the best one are enough
+        names = dict.fromkeys(flats[0] or {})
+    for name in names:
+        if name.startswith(_HIDDEN):
+            continue
+        values = tuple(
+            "?" if flat is None else records.in_short(flat[name]) if name in flat else "-" for flat in flats
+        )
+        if len(set(values) - {"?"}) > 1:
+            yield name, values
+
+
+def _spent(trials: Sequence[Record]) -> Iterable[Spent]:
+    kinds = {
+        "trained at length": [t for t in trials if t.finale],
+        "complete": [t for t in trials if t.state == COMPLETE and not t.finale],
+        "stopped early": [t for t in trials if t.state == PRUNED and not t.finale],
+        "failed": [t for t in trials if t.state == FAILED and not t.finale],
+        "not finished": [t for t in trials if t.state not in records.FINISHED and not t.finale and t.seconds],
+    }
+    for what, those in kinds.items():
+        if those:
+            training = sum(trial.training_seconds for trial in those)
+            yield Spent(what, len(those), training, sum(trial.seconds for trial in those) - training)
+
+
+def _failures(trials: Sequence[Record]) -> Iterable[Failure]:
+    """What ended trials other than the search itself, and from what they were rescued."""
+    kinds: dict[str, list[tuple[int, str]]] = {}
+    for trial in trials:
+        reason = " ".join(trial.ended.split())
+        if trial.state == FAILED or (trial.state == PRUNED and not reason.startswith(_BEATEN)):
+            kinds.setdefault(_kind(reason) or "no reason recorded", []).append((trial.number, reason))
+        for note in trial.notes:
+            kinds.setdefault("rescued, went on", []).append((trial.number, note))
+    for kind, those in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        yield Failure(kind, tuple(dict.fromkeys(number for number, _ in those)), those[-1][1])
+
+
+def _kind(reason: str) -> str:
+    """ "out of time at step 5 of 9 (0:30)" -> "out of time"; "ValueError: no" -> "ValueError"."""
+    return re.sub(r"( at)?( step)?$", "", re.split(r"[:(\d]", reason)[0].strip())
+
+
+def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
+    """Sparsity and precision, where the study holds more than one side, at the highest rung that all sides reached."""
+    sides_of: dict[str, Callable[[dict[str, Any]], object]] = {
+        "dense-sparse-dense": lambda config: config.get("sparsity", {}).get("kind"),
+        "precision": lambda config: config.get("precision"),
+    }
+    for what, side_of in sides_of.items():
+        groups: dict[str, list[Record]] = {}
+        for trial in trials:
+            if trial.steps and not trial.finale and trial.config:
+                groups.setdefault(str(side_of(dict(trial.config))), []).append(trial)
+        if len(groups) < 2:
+            continue
+        rungs = [{rung for trial in those for rung in trial.reported} for those in groups.values()]
+        common = set.intersection(*rungs)
+        if common:
+            rung = max(common)
+            sides = tuple(
+                Side(name, tuple(t.reported[rung] for t in those if rung in t.reported), len(those))
+                for name, those in sorted(groups.items())
+            )
+            yield Contrast(what, rung, sides)
+
+
+def _environment(
+    trials: Sequence[Record], best: Record | None, split: Split | None
+) -> Iterable[tuple[str, str]]:
+    told = best or next((trial for trial in reversed(trials) if "versions" in trial.facts), None)
+    if told is None:
+        return
+    facts = told.facts
+    versions = {"restune": importlib.metadata.version("restune"), **json.loads(facts.get("versions", "{}"))}
+    yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield "device", str(facts.get("device", "?"))
+    if split is not None:
+        yield "data", split.note
+    yield "fingerprint of the data", str(facts.get("data", "?"))
+    yield "seed of the trial", str(facts.get("seed", "?"))
+    if memory := max((t.facts.get("peak_memory_mb") or 0 for t in trials), default=0):
+        yield "most memory of a trial", f"{memory:,.0f} MB"
+    yield "time of all trials", clock(sum(trial.seconds for trial in trials))
+
+
+def _commands(study: Study, best: Record | None, out: Path, url: str) -> Iterable[str]:
+    """What was typed, if it is on record; else what gives the same study."""
+    places = [] if out == Path("runs") else ["--out", str(out)]
+    if url != storage.default_url(out):
+        places += ["--storage", re.sub(r"//[^@/]*@|\?.*", "//", url)]  # a report is passed on: no passwords
+    name = ["--study", study.study_name]
+    typed = study.user_attrs.get("commands")
+    if typed:
+        yield from typed
+    else:
+        data = best.config.get("data", {}) if best else {}
+        folder = ["--data", data["dir"]] if "dir" in data else []
+        yield shlex.join(["python", "-m", "search", "run", *name, *folder, *places])
+    if best is not None:
+        yield shlex.join(["python", "-m", "search", "export-best", *name, *places])
