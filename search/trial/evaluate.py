@@ -1,7 +1,7 @@
 """Score a model on validation pairs, and restore one image of any size."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -12,6 +12,7 @@ from data import Pair, PairSet
 from search.trial import metrics
 from search.trial.precision import Precision
 from search.trial.rescue import is_lack_of_memory, release_memory
+from search.trial.tiles import Image, Sample, Tiles, Tiling
 
 # Above this many pixels an image is restored in tiles, so that memory stays bounded.
 TILE_PIXELS = 3_000_000
@@ -68,12 +69,20 @@ def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
 
     Large images go in tiles; where memory runs out nevertheless, in smaller ones, down to `SMALLEST_TILE`.
     """
-    image = degraded[None].to(precision.device)
-    longest = max(degraded.shape[1:])
-    side = longest if degraded[0].numel() <= TILE_PIXELS else TILE_SIDE
+    side = TILE_SIDE
+    if degraded[0].numel() <= TILE_PIXELS:
+        try:
+            with precision.forward():
+                whole: Tensor = model(degraded[None].to(precision.device))
+            return whole[0].to(degraded.device)
+        except Exception as error:
+            if not is_lack_of_memory(error):
+                raise
+        side = max(degraded.shape[1:]) // 2
+        release_memory(precision.device)
     while True:
         try:
-            return _restore_tiles(model, image, precision, side)[0].to(degraded.device)
+            return _restore_tiles(model, degraded, precision, side).to(degraded.device)
         except Exception as error:
             if not is_lack_of_memory(error) or side <= SMALLEST_TILE:
                 raise
@@ -81,12 +90,22 @@ def restore(model: nn.Module, degraded: Tensor, precision: Precision) -> Tensor:
         release_memory(precision.device)
 
 
-def _restore_tiles(model: nn.Module, image: Tensor, precision: Precision, side: int) -> Tensor:
-    restored = torch.empty_like(image)
-    height, width = image.shape[2:]
-    for tile, inner, target in _tiles(height, width, side):
-        with precision.forward():
-            restored[..., *target] = model(image[..., *tile])[..., *inner]
+def _restore_tiles(model: nn.Module, degraded: Tensor, precision: Precision, side: int) -> Tensor:
+    restored = torch.empty(degraded.shape)
+    tiles = Tiles(model, precision)
+    image = Image(lambda rows, columns: degraded[:, rows, columns], *degraded.shape[1:])
+    whole = None
+    if tiles.is_global:
+        whole = tiles.survey(Sample.of(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2))
+
+    def write(top: int, rows: Tensor) -> None:
+        restored[:, top : top + rows.shape[1]] = rows
+
+    def whole_steps(length: int) -> int:
+        return -(-length // tiles.multiple) * tiles.multiple
+
+    tiling = Tiling(whole_steps(side), whole_steps(TILE_OVERLAP))
+    tiles.restore(image, tiling, write, whole, lambda pixels: None)
     return restored
 
 
@@ -108,24 +127,3 @@ def spread(pairs: PairSet, megapixels: float) -> list[int]:
 
 def _squared_error(pair: Pair) -> float:
     return float((pair.degraded - pair.clean).square().mean())
-
-
-Window = tuple[slice, slice]
-
-
-def _tiles(height: int, width: int, side: int) -> Iterator[tuple[Window, Window, Window]]:
-    """Windows to read with their margin, the part of each to keep, and where it goes."""
-    for top, bottom in _spans(height, side):
-        for left, right in _spans(width, side):
-            outer_top, outer_left = max(top - TILE_OVERLAP, 0), max(left - TILE_OVERLAP, 0)
-            tile = (slice(outer_top, bottom + TILE_OVERLAP), slice(outer_left, right + TILE_OVERLAP))
-            inner = (
-                slice(top - outer_top, bottom - outer_top),
-                slice(left - outer_left, right - outer_left),
-            )
-            yield tile, inner, (slice(top, bottom), slice(left, right))
-
-
-def _spans(length: int, side: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, length, side):
-        yield start, min(start + side, length)

@@ -201,15 +201,15 @@ def test_validation_falls_back_to_tiles(split: Split, config: MakeConfig) -> Non
     image = torch.rand(1, 200, 330, generator=torch.Generator().manual_seed(0))
     expected = restore(model, image, Precision("fp32", CPU))
     limit = 200 * (165 + TILE_OVERLAP)
-    forward, sizes = model.forward, []
+    body, sizes = model.body, []
 
     def failing(degraded: Tensor) -> Tensor:
         sizes.append(degraded[0, 0].numel())
         if degraded[0, 0].numel() > limit:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
-        return forward(degraded)  # type: ignore[no-any-return]
+        return body(degraded)  # type: ignore[no-any-return]
 
-    model.forward = failing  # type: ignore[method-assign]
+    model.body = failing
     found = restore(model, image, Precision("fp32", CPU))
     assert sizes[:3] == [200 * 330, limit, limit]
     assert (found - expected).abs().max() < 1e-5
