@@ -93,7 +93,8 @@ class _Images:
     def _page(self, number: int) -> Page:
         image, notes = self.image, list(self.notes)
         header = header_of(image, self.path)
-        profile, mode, dpi = image.info.get("icc_profile"), image.mode, image.info.get("dpi")
+        mode = image.mode
+        profile, dpi = _of_tiff(image) if image.format == "TIFF" else _of_info(image)
         exif = _exif(image)
         pixels = layers(image, self.path, header, number)
         alpha = pixels[..., 3:] if pixels.shape[2] == 4 else None
@@ -107,7 +108,7 @@ class _Images:
             alpha=None if alpha is None else np.ascontiguousarray(alpha),
             profile=profile or None,
             exif=exif,
-            dpi=_resolution(dpi),
+            dpi=dpi,
             notes=notes,
         )
 
@@ -128,6 +129,21 @@ def _exif(image: Image.Image) -> Image.Exif | None:
         if inside := found.get_ifd(folder):
             kept.get_ifd(folder).update(inside)
     return kept if len(kept) or any(kept.get_ifd(folder) for folder in EXIF_FOLDERS) else None
+
+
+def _of_info(image: Image.Image) -> tuple[bytes | None, tuple[float, float] | None]:
+    """Profile and resolution."""
+    return image.info.get("icc_profile"), _resolution(image.info.get("dpi"))
+
+
+def _of_tiff(image: Image.Image) -> tuple[bytes | None, tuple[float, float] | None]:
+    """The same of the page that `image` is at; its `info` still has what earlier pages said."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    across, down, unit = (tags.get(tag) for tag in (0x011A, 0x011B, 0x0128))
+    per_inch = {2: 1.0, 3: 2.54}.get(unit or 2)
+    if across is None or down is None or per_inch is None:
+        return tags.get(0x8773), None
+    return tags.get(0x8773), _resolution((per_inch * float(across), per_inch * float(down)))
 
 
 def _resolution(dpi: Any) -> tuple[float, float] | None:

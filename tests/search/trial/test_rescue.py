@@ -200,7 +200,7 @@ def test_validation_falls_back_to_tiles(split: Split, config: MakeConfig) -> Non
     model = config().model.build().eval()
     image = torch.rand(1, 200, 330, generator=torch.Generator().manual_seed(0))
     expected = restore(model, image, Precision("fp32", CPU))
-    limit = 200 * (165 + TILE_OVERLAP)
+    limit = (100 + TILE_OVERLAP) * (165 + TILE_OVERLAP)
     body, sizes = model.body, []
 
     def failing(degraded: Tensor) -> Tensor:
