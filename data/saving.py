@@ -180,8 +180,8 @@ def _tags(exif: Image.Exif | None) -> list[tuple[int, int, int, Any, bool]]:
         return []
     text, pointer = 2, 4
     tags = [(tag, text, 0, str(exif[tag]), False) for tag in DESCRIPTIVE if tag in exif]
-    # Places for what follows behind the last page.
-    return [*tags, *((folder, pointer, 1, 0, False) for folder in EXIF_FOLDERS if exif.get_ifd(folder))]
+    # Places for what follows behind the last page, under the number before theirs, which tifffile lets pass.
+    return [*tags, *((folder - 1, pointer, 1, 0, False) for folder in EXIF_FOLDERS if exif.get_ifd(folder))]
 
 
 def _fill_folders(path: Path, number: int, exif: Image.Exif) -> None:
@@ -200,7 +200,10 @@ def _fill_folders(path: Path, number: int, exif: Image.Exif) -> None:
             offset = handle.tell() + handle.tell() % 2
             handle.seek(offset)
             handle.write(directory.tobytes(offset))
-            page.tags[folder].overwrite(offset)  # type: ignore[union-attr]
+            place = page.tags[folder - 1]  # type: ignore[union-attr]
+            place.overwrite(offset)
+            handle.seek(place.offset)
+            handle.write(struct.pack(f"{file.byteorder}H", folder))
 
 
 _PREFIX = {"<": b"II", ">": b"MM"}
