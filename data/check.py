@@ -1,0 +1,159 @@
+"""The pair doctor: everything that is wrong with a folder of pairs, before a search is spent on it."""
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+
+from data import headers, inventory, sharing, sides
+from data.findings import Finding, Severity, worst_first
+from data.images import DataError
+from data.inventory import PairFiles
+from data.measure import Measured, measure
+from data.verdicts import verdicts
+
+ALONE = 24
+"""As few pairs as this are measured in this process: others take seconds to start."""
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found, the worst first."""
+
+    folder: Path
+    findings: list[Finding]
+    measured: list[Measured]
+    links: sharing.Links | None
+    """None where no pair can be read."""
+    readable: list[Measured]
+    """The pairs that `links` is about."""
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether anything here would spoil a search."""
+        return any(finding.severity == Severity.ERROR for finding in self.findings)
+
+
+def check(
+    folder: Path,
+    scan_dir: str | None = None,
+    clean_dir: str | None = None,
+    *,
+    jobs: int | None = None,
+    step: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Reads every file once, in `jobs` processes (all cores where None). `step` hears of the progress.
+
+    Raises DataError where there are no two folders of images to look at.
+    """
+    taken = inventory.take(folder, scan_dir, clean_dir)
+    measured = []
+    for done, result in enumerate(_each(taken.pairs, jobs or os.cpu_count() or 1), 1):
+        measured.append(result)
+        step(done, len(taken.pairs))
+    readable = [m for m in measured if m.textures is not None]
+    linked = sharing.links(readable) if readable else None
+    judged = verdicts(readable)
+    ill = {key for f in judged if f.kind in ("swapped", "identical", "constant") for key in f.pairs}
+    found = chain(
+        taken.findings,
+        headers.of_set(taken.pairs),
+        *(headers.of_pair(m.pair, m.labels, _colourful(m)) for m in measured),
+        judged,
+        sharing.findings(readable, linked, ill) if linked else (),
+    )
+    return Report(folder, worst_first(found), measured, linked, readable)
+
+
+def quick(folder: Path, scan_dir: str | None = None, clean_dir: str | None = None) -> list[Finding]:
+    """The part of `check` that decodes no pixels: partners, headers, sizes, equal files in train and val.
+
+    Raises DataError where there are no two folders of images to look at.
+    """
+    taken = inventory.take(folder, scan_dir, clean_dir)
+    paths = [path for pair in taken.pairs for path in (pair.scan, pair.clean)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        labels = dict(zip(paths, pool.map(sides.label, paths), strict=True))
+    found = [*taken.findings, *headers.of_set(taken.pairs), *_equal_files(taken.pairs)]
+    for pair in taken.pairs:
+        both = labels[pair.scan], labels[pair.clean]
+        found += headers.of_pair(pair, both, None)
+        a, b = both[0].header, both[1].header
+        if a is not None and b is not None and (a.height, a.width) != (b.height, b.width):
+            found.append(
+                Finding(
+                    "size",
+                    f"degraded is {a.width}x{a.height}, clean is {b.width}x{b.height}",
+                    (pair.scan, pair.clean),
+                    (pair.key,),
+                )
+            )
+    return worst_first(found)
+
+
+def _colourful(m: Measured) -> tuple[float, float] | None:
+    return None if m.textures is None else (m.textures[0].colourful, m.textures[1].colourful)
+
+
+def _each(pairs: Sequence[PairFiles], jobs: int) -> Iterator[Measured]:
+    """The measurements in order, from this process or, of many pairs, from others."""
+    if jobs == 1 or len(pairs) <= ALONE:
+        yield from map(measure, pairs)
+        return
+    # Started anew and not forked: this process has threads.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin) as pool:
+        try:
+            yield from pool.map(measure, pairs, chunksize=max(min(len(pairs) // (8 * jobs), 16), 1))
+        except BrokenPipeError:
+            raise
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin() -> None:
+    """One thread for each process, and Ctrl-C is for the one that started them."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _equal_files(pairs: Sequence[PairFiles]) -> Iterator[Finding]:
+    """Files of training and validation with equal bytes; only files of equal length are read."""
+    for side in ("scan", "clean"):
+        by_length: dict[int, list[PairFiles]] = defaultdict(list)
+        for pair in pairs:
+            path = getattr(pair, side)
+            if path.is_file():
+                by_length[path.stat().st_size].append(pair)
+        for same_length in by_length.values():
+            if {pair.part for pair in same_length} >= {"train", "val"}:
+                by_digest: dict[bytes, list[PairFiles]] = defaultdict(list)
+                for pair in same_length:
+                    by_digest[_digest(getattr(pair, side))].append(pair)
+                for same in by_digest.values():
+                    if {pair.part for pair in same} >= {"train", "val"}:
+                        yield Finding(
+                            "leak",
+                            f"the same {'degraded' if side == 'scan' else 'clean'} file: "
+                            + ", ".join(pair.key for pair in same[:4]),
+                            tuple(getattr(pair, side) for pair in same),
+                            tuple(pair.key for pair in same),
+                        )
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "blake2b").digest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error

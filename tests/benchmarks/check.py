@@ -1,0 +1,358 @@
+"""Which planted faults the pair doctor finds, what it says of the untouched set, and how long it takes.
+
+All faults of single pairs are planted at once, each into a pair of its own, into a copy of the set; faults of the
+whole set are planted into copies of their own. A fault counts as found if it is told by its own name, of its own
+pair. Whatever is told of the set as it is, or of a pair with nothing planted, is printed as well.
+
+    python -m tests.benchmarks.check --data DIR
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageCms
+
+from data import inventory
+from data.check import Report, check
+from data.findings import Finding, Severity
+from data.images import Pixels, decode, jpeg_round_trip, with_channels, write_png
+from data.inventory import PairFiles
+
+_ORIENTATION = 0x0112
+COLOUR_ONLY = {"channel-order", "colour"}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault that should be told as `kind`, or one of several with | between them, of one of `keys`."""
+
+    name: str
+    kind: str
+    keys: frozenset[str]
+
+
+class Garden:
+    """A copy of a set, with a fresh pair for every fault."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.pairs = inventory.take(folder, None, None).pairs
+        self.rng = np.random.default_rng(seed)
+        train = [pair for pair in self.pairs if pair.part != "val"]
+        self._fresh = [train[place] for place in self.rng.permutation(len(train))]
+        self.planted: list[Planted] = []
+        self.touched: set[str] = set()
+        self.colour = decode(self.pairs[0].scan).shape[2] == 3
+
+    def fresh(self) -> PairFiles:
+        pair = self._fresh.pop()
+        self.touched.add(pair.key)
+        return pair
+
+    def plant(self, name: str, kind: str, *keys: str) -> None:
+        self.planted.append(Planted(name, kind, frozenset(keys)))
+        self.touched.update(keys)
+
+
+def rewritten(path: Path, pixels: Pixels) -> Path:
+    """The pixels in place of the file, as PNG."""
+    path.unlink()
+    path = path.with_suffix(".png")
+    write_png(path, np.ascontiguousarray(pixels))
+    return path
+
+
+def deep(pixels: Pixels, change: Callable[[np.ndarray], np.ndarray]) -> Pixels:
+    return change(pixels.astype(np.float64)).round().clip(0, 255).astype(np.uint8)
+
+
+def files_that_cannot_be_read(garden: Garden) -> None:
+    pair = garden.fresh()
+    pair.scan.unlink()
+    garden.plant("degraded side missing", "missing-mate", pair.key)
+    pair = garden.fresh()
+    pair.clean.unlink()
+    garden.plant("clean side missing", "missing-mate", pair.key)
+    pair = garden.fresh()
+    Image.fromarray(decode(pair.clean)[::-1, :, 0]).save(pair.clean.with_suffix(".bmp"))
+    garden.plant("two clean files of one name", "same-name", pair.key)
+    pair = garden.fresh()
+    pair.scan.write_bytes(b"")
+    garden.plant("0 bytes", "empty", pair.key)
+    pair = garden.fresh()
+    pair.clean.write_bytes(pair.clean.read_bytes()[: pair.clean.stat().st_size * 2 // 3])
+    garden.plant("cut short", "truncated", pair.key)
+    pair = garden.fresh()
+    pair.scan.write_bytes(b"<!doctype html><title>404 Not Found</title>")
+    garden.plant("a web page", "unreadable", pair.key)
+    pair = garden.fresh()
+    pixels = decode(pair.scan)[..., 0].astype(np.float32)
+    pair.scan.unlink()
+    Image.fromarray(pixels / 255).save(pair.scan.with_suffix(".tif"))
+    garden.plant("floating point", "unsupported", pair.key)
+
+
+def formats(garden: Garden) -> None:
+    pair = garden.fresh()
+    path = rewritten(pair.scan, decode(pair.scan))
+    path.rename(path.with_suffix(".webp"))
+    garden.plant("PNG called WebP", "extension", pair.key)
+    pair = garden.fresh()
+    path = rewritten(pair.clean, decode(pair.clean))
+    Image.open(path).save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes())
+    garden.plant("colour profile on the clean side", "profile", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.clean, decode(pair.clean).astype(np.uint16) * 257)
+    garden.plant("16 bit on the clean side", "bit-depth", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.scan, decode(pair.scan).astype(np.uint16))
+    garden.plant("8-bit values in 16 bit", "depth-lost", pair.key)
+    pair = garden.fresh()
+    pixels = with_channels(decode(pair.clean), 1)
+    tinted = np.repeat(pixels, 3, 2) // np.array([1, 1, 2], np.uint8)
+    rewritten(pair.clean, pixels if garden.colour else tinted.astype(np.uint8))
+    garden.plant("gray beside colour", "channels", pair.key)
+    pair = garden.fresh()
+    image = Image.fromarray(np.squeeze(decode(pair.scan))).convert("RGB").quantize(256)
+    pair.scan.unlink()
+    image.save(pair.scan.with_suffix(".png"))
+    garden.plant("palette", "simplified", pair.key)
+    pair = garden.fresh()
+    for path in (pair.scan, pair.clean):
+        rewritten(path, decode(path)[:23, :31])
+    garden.plant("31x23 pixels", "tiny", pair.key)
+
+
+def geometry(garden: Garden) -> None:
+    pair = garden.fresh()
+    rewritten(pair.scan, decode(pair.scan)[:-7])
+    garden.plant("7 rows fewer", "size", pair.key)
+    pair = garden.fresh()
+    exif = Image.Exif()
+    exif[_ORIENTATION] = 6
+    image = Image.fromarray(np.squeeze(decode(pair.scan)))
+    pair.scan.unlink()
+    image.save(pair.scan.with_suffix(".png"), exif=exif)
+    garden.plant("EXIF rotation on one side", "exif", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.scan, decode(pair.scan)[::-1, ::-1])
+    garden.plant("upside down", "turned", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.clean, decode(pair.clean)[:, ::-1])
+    garden.plant("mirrored", "turned", pair.key)
+    for dx, dy in ((0.9, 0.7), (5.0, -3.0)):
+        pair = garden.fresh()
+        pixels = decode(pair.scan)
+        matrix = np.float32([[1, 0, dx], [0, 1, dy]])
+        moved = cv2.warpAffine(
+            pixels, matrix, pixels.shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
+        rewritten(pair.scan, np.atleast_3d(moved))
+        garden.plant(f"shifted by {dx}, {dy} px", "shift", pair.key)
+
+
+def content(garden: Garden) -> None:
+    pair, other = garden.fresh(), garden.fresh()
+    while decode(pair.clean).shape != decode(other.clean).shape or np.array_equal(
+        decode(pair.clean), decode(other.clean)
+    ):
+        other = garden.fresh()
+    ours, theirs = decode(pair.clean), decode(other.clean)
+    rewritten(pair.clean, theirs), rewritten(other.clean, ours)
+    garden.plant("partners exchanged", "wrong-partner", pair.key)
+    garden.plant("partners exchanged (the other)", "wrong-partner", other.key)
+    pair = garden.fresh()
+    scan, clean = decode(pair.scan), decode(pair.clean)
+    rewritten(pair.scan, clean), rewritten(pair.clean, scan)
+    garden.plant("sides swapped", "swapped", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.scan, 255 - decode(pair.scan))
+    garden.plant("negative", "inverted", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.clean, np.full_like(decode(pair.clean), 255))
+    garden.plant("clean side blank", "constant", pair.key)
+    pair = garden.fresh()
+    pixels = decode(pair.scan).copy()
+    pixels[len(pixels) * 2 // 3 :] = 128
+    rewritten(pair.scan, pixels)
+    garden.plant("lower third missing", "missing-part", pair.key)
+    pair = garden.fresh()
+    rewritten(pair.scan, decode(pair.clean))
+    garden.plant("clean on both sides", "identical", pair.key)
+
+
+def values(garden: Garden) -> None:
+    for name, kind, change in (
+        ("60 levels brighter", "brightness", lambda x: x + 60),
+        ("overexposed", "clipped", lambda x: x * 2.5),
+        ("red and blue exchanged", "channel-order", lambda x: x[..., ::-1]),
+        ("red cast", "colour", lambda x: x + np.array([20, 0, 0])),
+    ):
+        if kind in COLOUR_ONLY and not garden.colour:
+            continue
+        pair = garden.fresh()
+        while kind == "channel-order" and np.ptp(decode(pair.clean).mean((0, 1))) < 15:
+            pair = garden.fresh()
+        rewritten(pair.scan, deep(decode(pair.scan), change))
+        garden.plant(name, kind, pair.key)
+    for name, kind, spoil in (
+        ("clean side noisy", "noisy-clean", lambda x: x + garden.rng.normal(0, 15, x.shape)),
+        ("clean side blurred", "blurred-clean", lambda x: np.atleast_3d(cv2.GaussianBlur(x, (0, 0), 2.0))),
+    ):
+        pair = garden.fresh()
+        rewritten(pair.clean, deep(decode(pair.clean), spoil))
+        garden.plant(name, kind, pair.key)
+    pair = garden.fresh()
+    rewritten(pair.clean, jpeg_round_trip(decode(pair.clean), 80))
+    garden.plant("clean side was a JPEG", "jpeg-clean", pair.key)
+
+
+def copies(garden: Garden) -> None:
+    def copied(pair: PairFiles, side: str, part: str, name: str) -> Path:
+        path: Path = getattr(pair, side)
+        place = Path(str(path).replace("/train/", f"/{part}/")).with_name(f"{name}{path.suffix}")
+        shutil.copy(path, place)
+        return place
+
+    pair = garden.fresh()
+    for side in ("scan", "clean"):
+        copied(pair, side, "train", "copy")
+    garden.plant("pair copied", "duplicate", "train/copy", pair.key)
+    pair, other = garden.fresh(), garden.fresh()
+    copied(pair, "scan", "train", "second")
+    copied(other, "clean", "train", "second")
+    garden.plant("one degraded, two clean", "contradiction", "train/second", pair.key)
+    garden.touched.add(other.key)
+    pair = garden.fresh()
+    for side in ("scan", "clean"):
+        copied(pair, side, "val", "leaked")
+    garden.plant("pair in training and validation", "leak", "val/leaked", pair.key)
+    pair = garden.fresh()
+    for side in ("scan", "clean"):
+        path = copied(pair, side, "val", "similar")
+        pixels = decode(path)
+        smaller = cv2.resize(pixels, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
+        rewritten(path, jpeg_round_trip(deep(np.atleast_3d(smaller), lambda x: x * 0.97), 97))
+    garden.plant("smaller copy in validation", "near-leak", "val/similar", pair.key)
+    pair = garden.fresh()
+    for side in ("scan", "clean"):
+        path = copied(pair, side, "val", "over it")
+        pixels = decode(path).copy()
+        for top in range(30, pixels.shape[0], 60):
+            cv2.putText(
+                pixels, "Other words", (20 + top % 70, top), cv2.FONT_HERSHEY_SIMPLEX, 1.4, (20, 20, 20), 3
+            )
+        rewritten(path, pixels)
+    garden.plant(
+        "other text on a background of training", "shared-background|near-leak", "val/over it", pair.key
+    )
+
+
+def whole_sets(folder: Path, place: Path) -> Iterator[tuple[str, str, Path]]:
+    """Name, kind and folder of faults that every pair has."""
+
+    def copy(name: str) -> tuple[Path, list[PairFiles]]:
+        shutil.copytree(folder, place / name)
+        return place / name, inventory.take(place / name, None, None).pairs
+
+    there, pairs = copy("swapped")
+    for pair in pairs:
+        scan, clean = pair.scan.read_bytes(), pair.clean.read_bytes()
+        pair.scan.write_bytes(clean), pair.clean.write_bytes(scan)
+    yield "all sides swapped", "swapped", there
+    there, pairs = copy("shuffled")
+    for part in inventory.by_part(pairs).values():
+        cleans = [pair.clean.read_bytes() for pair in part]
+        for pair, content in zip(part, [*cleans[5:], *cleans[:5]], strict=True):
+            pair.clean.write_bytes(content)
+    yield "all partners mixed up", "wrong-partner", there
+    there, pairs = copy("random split")
+    order = np.random.default_rng(0).permutation(len(pairs))
+    for index in order[: len(pairs) // 5]:
+        for path in (pairs[index].scan, pairs[index].clean):
+            other = Path(str(path).replace("/train/", "/val/"))
+            if other != path:
+                path.rename(other)
+    yield "split by chance", "leak|shared-name", there
+
+
+def found(planted: Planted, report: Report) -> bool:
+    return any(
+        finding.kind in planted.kind.split("|") and (planted.keys & named(finding))
+        for finding in report.findings
+    )
+
+
+def named(finding: Finding) -> set[str]:
+    """The pairs that a finding is about; where it is about a lonely file, the pair it belonged to."""
+    lonely = {f"{path.parent.parent.name}/{path.stem}" for path in finding.files if not finding.pairs}
+    return set(finding.pairs) | lonely
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="pairs: DIR/{train,val}/{scan,clean}")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="which pairs get which fault (default: 0)")
+    parser.add_argument("--show", action="store_true", help="print every finding")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        untouched = Path(place) / "untouched"
+        shutil.copytree(options.data, untouched)
+        start = time.perf_counter()
+        clean = check(untouched, jobs=options.jobs)
+        seconds = time.perf_counter() - start
+        shutil.copytree(untouched, Path(place) / "planted")
+        garden = Garden(Path(place) / "planted", options.seed)
+        for plant in (files_that_cannot_be_read, formats, geometry, content, values, copies):
+            plant(garden)
+        report = check(Path(place) / "planted", jobs=options.jobs)
+        quirks = {finding.kind for finding in clean.findings if finding.whole_set}
+        rows = [(p.name, p.kind, found(p, report)) for p in garden.planted]
+        for name, kind, there in whole_sets(untouched, Path(place)):
+            told = check(there, jobs=options.jobs)
+            if options.show:
+                print(f"{name}:", *map(line, told.findings), sep="\n  ")
+            rows.append((name, kind, bool({*kind.split("|")} & {f.kind for f in told.findings})))
+    for name, kind, hit in rows:
+        print(
+            f"{name:<40} {kind:<27} {'found' if hit else 'MISSED'}{', as in the whole set' * (kind in quirks)}"
+        )
+    kinds = {kind for _, kind, hit in rows if hit}
+    print(f"\n{sum(hit for *_, hit in rows)} of {len(rows)} planted faults found, of {len(kinds)} kinds")
+    alarms = [f for f in clean.findings if f.severity > Severity.NOTE and not f.whole_set]
+    print(f"\nuntouched set: {len(alarms)} false alarms")
+    print(*(f"  {line(f)}" for f in alarms), sep="\n")
+    print("told of the untouched set as a whole:")
+    print(*(f"  {line(f)}" for f in clean.findings if f.whole_set), sep="\n")
+    extra = [
+        f
+        for f in report.findings
+        if not f.whole_set and f.severity > Severity.NOTE and not named(f) & garden.touched
+    ]
+    print(f"planted copy: {len(extra)} alarms about pairs with nothing planted")
+    print(*(f"  {line(f)}" for f in extra), sep="\n")
+    if options.show:
+        print("all findings of the planted copy:")
+        print(*(f"  {line(f)}" for f in report.findings), sep="\n")
+    pairs = len(clean.measured)
+    print(
+        f"\n{pairs} pairs in {seconds:.1f} s with {options.jobs} processes: "
+        f"{seconds / pairs * 1000:.0f} s for 1,000"
+    )
+
+
+def line(finding: Finding) -> str:
+    return f"{finding.severity.name.lower()} {finding.kind}: {', '.join(sorted(named(finding))[:3])}: {finding.found}"
+
+
+if __name__ == "__main__":
+    main()
