@@ -146,11 +146,15 @@ class _Tiff:
         if self.file is None:
             # Offsets of 64 bits where 4 GB may not do; not all programs read them.
             self.file = tifffile.TiffWriter(self.path, bigtiff=False)
-        pixels = page.pixels if page.alpha is None else np.concatenate((page.pixels, page.alpha), 2)
+        pixels = page.pixels
+        if page.alpha is not None:
+            if pixels.dtype == np.uint16 and pixels.shape[2] == 1:  # which Pillow cannot read
+                pixels = np.repeat(pixels, 3, 2)
+            pixels = np.concatenate((pixels, page.alpha), 2)
         self.exifs.append(page.exif)
         self.file.write(
             pixels[..., 0] if pixels.shape[2] == 1 else pixels,
-            photometric="minisblack" if page.pixels.shape[2] == 1 else "rgb",
+            photometric="minisblack" if pixels.shape[2] < 3 else "rgb",
             planarconfig=None if pixels.shape[2] == 1 else "contig",
             extrasamples=None if page.alpha is None else ["unassalpha"],
             compression="zlib",

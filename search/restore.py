@@ -160,7 +160,7 @@ def _tell(console: Console, summary: Summary, restorer: Restorer, options: Optio
         say(
             f"{len(summary.tiled)} in tiles, {worst.tile} pixels and {worst.margin} around; from the image as a whole "
             f"they differ by about {255 * worst.difference:.2f} of 255 at most"
-            + (f"; {twice} in two passes" if twice else "")
+            + (f"; {twice} took more than one pass" if twice else "")
         )
     if restorer.note:
         say(restorer.note)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,8 +21,9 @@ CPU_SIDE, GPU_SIDE = 768, 2048  # larger tiles are no faster
 SMALLEST_SIDE = 64
 MOST_MARGIN = 128
 RAMP = 16
-# A second pass over the image where the first would be farther from the whole image than this.
+# Another pass over the image where the last one is farther from the image as a whole than this.
 TOLERANCE = 0.5 / 255
+MOST_PASSES = 4
 HALF_SHARE = 0.999  # of the values must be within one 8-bit code of float32, none farther than two
 HALF_GAIN = 1.1
 PROBED_PATCHES = 8
@@ -149,17 +150,14 @@ class Restorer:
         whole = self.exact.survey(sample) if tiles.is_global else None
         found = reach.measure(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
-        tiles.restore(image, tiling, write, whole, meter.add)
-        trace = Trace(tile=tiling.side, margin=tiling.margin, difference=found.difference)
-        if whole is None:
-            return trace
-        moved = self.exact.settle(whole, sample)
-        if moved <= TOLERANCE:
-            return replace(trace, difference=max(moved, found.difference))
-        meter.restart()
-        tiles.restore(image, tiling, write, whole, meter.add)
-        moved = self.exact.settle(whole, sample)
-        return replace(trace, difference=max(moved, found.difference), passes=2)
+        moved = 0.0
+        for passes in range(1, MOST_PASSES + 1):
+            tiles.restore(image, tiling, write, whole, meter.add)
+            moved = self.exact.settle(whole, sample) if whole is not None else 0.0
+            if moved <= TOLERANCE:
+                break
+            meter.restart()
+        return Trace(tiling.side, tiling.margin, max(moved, found.difference), passes)
 
     def _most_margin(self, side: int) -> int:
         return max(min(MOST_MARGIN, side // 4) // self.multiple, 1) * self.multiple

@@ -10,7 +10,7 @@ from search.trial.tiles import Image, Tiles
 
 EXACT = 2e-6  # of image intensity: what the order of sums changes anyway
 UNSEEN = 0.05 / 255
-SMALLEST_WINDOW = 256
+FIRST_WINDOW = 256
 SAFETY = 1.5  # other places than the one looked at may feel it from farther
 
 
@@ -35,7 +35,7 @@ def measure(
     A window is restored, then two of its quarters alone: how much they differ, by the distance from where they
     were cut. Windows grow up to the side `largest` until the difference vanishes within them.
     """
-    side = SMALLEST_WINDOW
+    side = min(FIRST_WINDOW, largest)
     while True:
         profile = _profile(tiles, image, spot, whole, side)
         exact = _first_below(profile, EXACT, tiles.multiple)
