@@ -4,30 +4,28 @@ import math
 import re
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from torch import Tensor, nn
 
 from data import DataConfig, DataError, PairsConfig, PairSet, Split
 from data.images import some
 from data.split import shared
 from search import groups, run, space, storage, table, winners
 from search.errors import UserError
+from search.limits import ms_per_megapixel
 from search.progress import clock
 from search.ranking import Effort, Entry, rank
 from search.storage import Study, TrialState
 from search.study import StudySpec
-from search.trial.evaluate import evaluate, restore, score_image
+from search.trial.evaluate import evaluate, score_image
 from search.trial.precision import Precision
 from search.worker import device_name
 
 SMALLEST_SHARE = 0.05  # of the budget: less is not worth another start
 OVERDRAWN = 1.1  # times the budget: more is told
-TIMED_RUNS = 3
 
 
 @dataclass(frozen=True)
@@ -216,19 +214,9 @@ def _entry(name: str, how: run.Options, split: Split, judged: PairSet) -> Entry:
         training_seconds=sum(_spent(study)),
         parameters=facts["parameters"],
         gmacs_at_256=facts["gmacs_at_256"],
-        ms_per_megapixel=_ms_per_megapixel(model, judged.whole(largest).degraded, precision),
+        ms_per_megapixel=ms_per_megapixel(model, judged.whole(largest).degraded, precision),
     )
     return Entry(name, scores, effort)
-
-
-def _ms_per_megapixel(model: nn.Module, degraded: Tensor, precision: Precision) -> float:
-    """Milliseconds to restore a whole image, per 10^6 pixels: the median of a few runs after a warm-up."""
-    seconds = []
-    for _ in range(1 + TIMED_RUNS):
-        started = time.perf_counter()
-        restore(model, degraded, precision)  # ends on the CPU, so nothing is left in a queue
-        seconds.append(time.perf_counter() - started)
-    return 1e3 * statistics.median(seconds[1:]) / (degraded[0].numel() / 1e6)
 
 
 def _place(data: DataConfig, options: Options) -> str:

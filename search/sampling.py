@@ -80,4 +80,5 @@ def _shown(trial: FrozenTrial) -> FrozenTrial:
         params=trial.params,
         distributions=trial.distributions,
         intermediate_values=trial.intermediate_values,
+        constraints=trial.constraints,
     )

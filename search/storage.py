@@ -186,6 +186,13 @@ def record(trial: Trial, facts: Mapping[str, Any]) -> None:
         trial.set_user_attr(key, value)
 
 
+def constrain(trial: Trial, excess: Mapping[str, float]) -> None:
+    """Tell samplers how far a trial is over each limit: above zero, it was not allowed. What is set stays."""
+    for name, value in excess.items():
+        if name not in trial.constraints:  # a second value would be ignored, with a warning
+            trial.set_constraint(name, value)
+
+
 def artifact_store(folder: Path) -> FileSystemArtifactStore:
     """Where pictures are kept, made if need be."""
     folder.mkdir(parents=True, exist_ok=True)

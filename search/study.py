@@ -12,6 +12,7 @@ import studies
 from search import space
 from search.errors import UserError, closest
 from search.ladder import LadderConfig
+from search.limits import LimitsConfig
 from search.trial.config import TrialConfig
 from search.trial.objective import WITH_FILES
 
@@ -70,6 +71,7 @@ class StudySpec(BaseModel):
     sampler: Literal["tpe", "random", "neighbours"] = Field(
         "tpe", description="how recipes are drawn; neighbours: step by step uphill, for small grids"
     )
+    limits: LimitsConfig = Field(LimitsConfig(), description="models over them are not trained")
     recipe: dict[str, Any] = Field(description="a trial config with open leaves")
     first: tuple[KnownRecipe, ...] = Field((), description="recipes tried before anything is sampled")
 

@@ -15,7 +15,7 @@ import torch
 
 from data import Split
 from models.cost import count_macs, count_parameters
-from search import pictures, sampling, space, storage, winners
+from search import limits, pictures, sampling, space, storage, winners
 from search.errors import UserError
 from search.ladder import TOP
 from search.progress import Progress, clock
@@ -129,6 +129,7 @@ class Worker:
         value: float | None = None
         bugs, self.bugs = self.bugs, []
         try:
+            self._weigh(trial, config)
             result = train(config, self.split, self.options.device, folder, watch)
             value = result.score.psnr_db
             storage.record(trial, _facts(result))
@@ -158,13 +159,28 @@ class Worker:
         self._save_picture(config, folder)
         self._end(trial, state, value, why)
         score = f"{value:.2f} dB" if value is not None else why
-        took = clock(watch.seconds()) + (f", {config.total_steps} steps" if config.total_steps else "")
+        took = clock(watch.seconds()) + (f", {watch.step} steps" if watch.step else "")
         self.progress.say(f"{name}: {score}  ({took}){_short(trial.params)}")
         if self.bugs[-SAME_BUG_LIMIT:] == [why] * SAME_BUG_LIMIT:
             raise UserError(
                 f"study {self.spec.name!r}: {SAME_BUG_LIMIT} trials in a row failed the same way: {why}\n"
                 f"The traceback is with trial {trial.number} in the dashboard."
             )
+
+    def _weigh(self, trial: optuna.Trial, config: TrialConfig) -> None:
+        """Record, once, what restoring with this model takes. `TrialPruned` if it is over a limit of the study.
+
+        One that has too many parameters or multiply-adds is not tried.
+        """
+        if limits.SPEED in trial.user_attrs:
+            return
+        allowed = self.spec.limits
+        if allowed.refusal(trial.user_attrs) is None:
+            found = limits.probe(config.model.build(), config.model.channels, self.options.device)
+            storage.record(trial, found)
+        storage.constrain(trial, allowed.excess(trial.user_attrs))
+        if why := allowed.refusal(trial.user_attrs):
+            raise optuna.TrialPruned(why)
 
     def _say_paused(self, name: str, trial: optuna.Trial, watch: Watch) -> None:
         if trial.user_attrs[GOAL] == TOP:

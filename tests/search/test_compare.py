@@ -15,14 +15,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio
-from torch import Tensor, nn
 
 from data.images import to_tensor, write_png
 from search import compare, run, storage, study, winners
 from search.__main__ import main
 from search.errors import UserError
 from search.storage import TrialState
-from search.trial.precision import Precision
 from tests.conftest import TINY_STUDY, write_pairs
 from tests.search.test_run import signal_at
 
@@ -165,24 +163,6 @@ def test_costs_are_those_of_the_winner(finished: Path) -> None:
         )
         assert row["trials"] == "2"
         assert float(row["ms_per_megapixel"]) > 0
-
-
-def test_time_per_megapixel_is_the_median_of_three_runs_after_a_warm_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
-    durations = iter([9.0, 0.2, 7.0, 0.1])
-
-    class Slow(nn.Module):
-        def forward(self, degraded: Tensor) -> Tensor:
-            nonlocal now
-            now += next(durations)
-            return degraded
-
-    monkeypatch.setattr(compare.time, "perf_counter", lambda: now)
-    image = torch.zeros(3, 50, 40)
-    found = compare._ms_per_megapixel(Slow(), image, Precision("fp32", torch.device("cpu")))
-    assert found == pytest.approx(0.2 * 1000 / 0.002)
 
 
 def test_report_is_complete_on_the_terminal_and_on_disk(
