@@ -26,6 +26,7 @@ from search.study import StudySpec
 
 BUSY_TIMEOUT_S = 60
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
+COMMANDS = "commands"  # study attribute: what was typed to work on it
 OWNER = "owner"  # trial attribute: the process that works on it
 FULL = "full_teramacs"  # study attribute: the full length of a training, where its recipe leaves it open
 GOAL = "goal"  # trial attribute: the rung that a trial was last sent to, in percent
@@ -208,6 +209,13 @@ def add_picture(trial: Trial, path: Path, artifacts: Path) -> None:
 def reported(trial: Trial) -> dict[int, float]:
     """The scores that a trial has reported in earlier sittings, by percent of its training."""
     return dict(trial.storage.get_trial(trial._trial_id).intermediate_values)
+
+
+def remember_command(study: Study, command: str) -> None:
+    """Keep what was typed to work on a study, once however often."""
+    typed = study.user_attrs.get(COMMANDS, [])
+    if command not in typed:
+        study.set_user_attr(COMMANDS, [*typed, command])
 
 
 def studies(database: optuna.storages.BaseStorage) -> list[Study]:
