@@ -1,13 +1,19 @@
 """What the command line accepts, and what its help says."""
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command and its flags; flags left out are not there, except those with a default of their own."""
-    return _parser().parse_args(arguments)
+    """The command and its flags; flags left out are not there, except those with a default of their own.
+
+    `typed` is the whole line.
+    """
+    typed = sys.argv[1:] if arguments is None else arguments
+    return _parser().parse_args(typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed])))
 
 
 class _Parser(argparse.ArgumentParser):
