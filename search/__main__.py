@@ -63,10 +63,11 @@ def _user_errors() -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from search import run
+    from search import run, storage
 
     spec = _spec(options.study, options, "name", "trials", "timeout", "trial_timeout", "seed")
     outcome = run.run(spec, _how(options))
+    storage.remember_command(storage.load_study(spec.name, _url(options)), options.typed)
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)
     return INTERRUPTED if outcome.stopped else 0
@@ -303,9 +304,9 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -
     elif outcome.best_number is not None:
         places = f" --out {shlex.quote(str(options.out))}" if options.out != Path("runs") else ""
         places += f" --storage {shlex.quote(given['storage'])}" if "storage" in given else ""
-        artifacts = shlex.quote(str(options.out / "artifacts"))
         print(f"next: python -m search export-best --study {name}{places}")
-        print(f"      optuna-dashboard {shlex.quote(_url(options))} --artifact-dir {artifacts}")
+        print(f"      python -m search report {name}{places}")
+        print(f"      python -m search dashboard {name}{places}")
 
 
 def _say_how_to_go_on() -> None:
