@@ -67,7 +67,8 @@ def _say(line: str) -> None:
 def serve(options: Options, say: Callable[[str], None] = _say) -> None:
     """Serve until Ctrl-C or SIGTERM. Notes and plots are brought up to date at the start and meanwhile."""
     token = _token(options)
-    with _server(options, token) as server:
+    database = storage.open_database(options.url, create=False)
+    with _server(database, options, token) as server:
         address, port = options.host.strip("[]"), server.server_address[1]
         if address in ("0.0.0.0", "::"):
             address = socket.gethostname()
@@ -84,7 +85,7 @@ def serve(options: Options, say: Callable[[str], None] = _say) -> None:
             say("changes from the browser are refused")
         say("Ctrl-C ends it")
         done = threading.Event()
-        threading.Thread(target=_keep_notes, args=(options.url, done), daemon=True).start()
+        threading.Thread(target=_keep_notes, args=(database, done), daemon=True).start()
         if options.browser and _has_screen():
             webbrowser.open(f"{place}?token={token}" if token else place)
         try:
@@ -107,10 +108,9 @@ def _token(options: Options) -> str | None:
 
 
 @contextmanager
-def _server(options: Options, token: str | None) -> Iterator[WSGIServer]:
+def _server(database: Any, options: Options, token: str | None) -> Iterator[WSGIServer]:
     if not 0 <= options.port < 2**16:
         raise UserError(f"--port {options.port}: not a port; write 0 (any free one) to 65535")
-    database = storage.open_database(options.url, create=False)
     application = optuna_dashboard.wsgi(database, artifact_store=storage.artifact_store(options.artifacts))
     guard = Guard(application, token, options.read_only)
     kind = _Server6 if ":" in options.host else _Server
@@ -125,12 +125,12 @@ def _server(options: Options, token: str | None) -> Iterator[WSGIServer]:
         yield server
 
 
-def _keep_notes(url: str, done: threading.Event) -> None:
+def _keep_notes(database: Any, done: threading.Event) -> None:
     """Refresh the notes of all studies until `done`."""
     while True:
         # A busy or read-only database is no reason to stop: the next round tries again.
         with suppress(Exception):
-            for study in storage.studies(storage.open_database(url, create=False)):
+            for study in storage.studies(database):
                 notes.refresh(study)
         if done.wait(REFRESH_EVERY_S):
             return

@@ -40,20 +40,17 @@ def of_settings(study: Study) -> Importance:
         percent: [(t, t.intermediate_values[percent]) for t in trials if percent in t.intermediate_values]
         for percent in {percent for trial in trials for percent in trial.intermediate_values}
     }
-    at[END] = [(t, t.value) for t in trials if t.value is not None and _ended_with_the_others(t)]
+    at[END] = [
+        (trial, trial.value)
+        for trial in trials
+        if trial.state == optuna.trial.TrialState.COMPLETE and trial.value is not None
+    ]
     rungs = sorted(at, reverse=True)
     percent = next((rung for rung in rungs if len(at[rung]) >= FEWEST), None)
     if percent is None:
         percent = max(rungs, key=lambda rung: (len(at[rung]), rung))
         return Importance(len(at[percent]), percent)
     return Importance(len(at[percent]), percent, *_weigh(at[percent]))
-
-
-def _ended_with_the_others(trial: FrozenTrial) -> bool:
-    """Complete, and not a finale, which had a longer training and reported nothing to the study."""
-    if trial.state != optuna.trial.TrialState.COMPLETE:
-        return False
-    return bool(trial.intermediate_values) or not trial.user_attrs.get("steps")
 
 
 def _weigh(scored: Sequence[tuple[FrozenTrial, float]]) -> tuple[dict[str, float], dict[str, float]]:

@@ -1,5 +1,6 @@
 """The winner of a study on its validation images, beside its rivals on the same ones: gains, and pictures."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor
 
 from data import Split
@@ -133,7 +135,8 @@ def best_filter(study: Study, trial: FrozenTrial) -> tuple[str, FrozenTrial, Stu
 
 def _scores(winner: Winner, split: Split, chosen: Sequence[int]) -> list[ImageScore]:
     scores = []
-    for pair in map(split.val.whole, chosen):
+    for index in track(chosen, "restoring", transient=True, disable=not sys.stdout.isatty()):
+        pair = split.val.whole(index)
         scores.append(score_image(_restore(winner, pair.degraded), pair.clean))
     return scores
 

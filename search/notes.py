@@ -8,7 +8,7 @@ from typing import Any
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from optuna_dashboard.artifact import get_artifact_path
 
-from search import records, trials, verdict
+from search import confirm, records, trials, verdict
 from search.progress import clock
 from search.records import COMPLETE, FINISHED, Record
 from search.storage import Study
@@ -49,10 +49,10 @@ def refresh(study: Study) -> None:
             ended: Any = _Ended(study, study._storage, trial.trial_id)
             pictures = [get_artifact_path(ended, picture) for picture in trial.pictures]
             save_note(ended, of_trial(trial, pictures))
-    text, before = of_study(found, records.best(found)), get_note(study)
+    text, before = of_study(found, records.best(found), confirm.sentences(study)), get_note(study)
     if before != text and (not before or before.endswith(SIGNATURE)):
         save_note(study, text)
-        for name, figure in (("quality-and-cost", _costs(found)), ("training-at-length", _long(found))):
+        for name, figure in (("quality-and-cost", _costs(found)), ("training-at-full-length", _long(found))):
             if figure is not None:
                 save_plotly_graph_object(study, _Figure(figure), graph_object_id=name)
 
@@ -70,9 +70,9 @@ def of_trial(trial: Record, pictures: Sequence[str]) -> str:
     return "\n\n".join(lines)
 
 
-def of_study(found: Sequence[Record], best: Record | None) -> str:
+def of_study(found: Sequence[Record], best: Record | None, confirmed: Sequence[str] = ()) -> str:
     """Markdown: the winner by the rules of this program, and the trials behind it."""
-    said = [plain(text) for text in verdict.sentences(found, best, None, "")]
+    said = [plain(text) for text in [*verdict.sentences(found, best, None, ""), *confirmed]]
     sections = [f"## {plain(verdict.headline(best, None))}", "\n".join(f"- {text}" for text in said)]
     leaders = [t for t in trials.in_order(found, "psnr") if t.state == COMPLETE][:LEADERS]
     if leaders:
@@ -122,7 +122,7 @@ def _costs(found: Sequence[Record]) -> dict[str, Any] | None:
 
 
 def _long(found: Sequence[Record]) -> dict[str, Any] | None:
-    """The learning curves of trainings at length, which the dashboard's own chart of rungs does not have."""
+    """The learning curves of trainings at full length, by their own steps."""
     traces = [
         {
             "type": "scatter",
@@ -134,8 +134,8 @@ def _long(found: Sequence[Record]) -> dict[str, Any] | None:
         for trial in found
         if trial.finale and trial.rungs
     ]
-    x = {"title": {"text": "share of the training (%)"}}
-    return _figure("Training at length", traces, x) if traces else None
+    x = {"title": {"text": "share of its steps (%)"}}
+    return _figure("Training at full length", traces, x) if traces else None
 
 
 def _figure(title: str, traces: list[dict[str, Any]], x: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def html(facts: Facts) -> str:
         contrasts=[
             {
                 "what": contrast.what,
-                "by": "at the end" if contrast.percent == END else f"at {contrast.percent} % of the budget",
+                "by": "at the end" if contrast.percent == END else f"at {contrast.percent} % of the steps",
                 "rows": [_side(side) for side in contrast.sides],
             }
             for contrast in facts.contrasts
@@ -182,48 +182,47 @@ def _recipes(facts: Facts) -> dict[str, Any]:
 
 
 def _curves(facts: Facts) -> dict[str, Any]:
-    """The chart of the search, that of the finale, and what stands below them; empty where nothing was trained."""
-    searched = [t for t in facts.trials if t.rungs and not t.finale]
-    long = next((t for t in facts.trials if t.finale and len(t.rungs) > 1), None)
+    """The charts of the search and of the winner, and what stands below them; empty where nothing was trained."""
     shown: dict[str, Any] = {"curves": "", "long_curve": "", "curve_key": [], "long_note": "", "cut": ""}
+    searched = [trial for trial in facts.trials if trial.reported and trial.steps]
     if searched:
-        ahead = max(searched, key=lambda t: (t.psnr_db is not None, t.psnr_db or 0.0, t.rungs[-1].psnr_db))
-        kinds = {
-            t.number: "best" if t.number == ahead.number else "done" if t.state == COMPLETE else "faint"
-            for t in searched
-        }
-        lines = [_line(trial, kinds[trial.number]) for trial in searched[-charts.MOST_CURVES :]]
-        low = charts.floor_without_outliers([y for line in lines for _, y in line.points])
-        lines = [replace(line, points=[point for point in line.points if point[1] >= low]) for line in lines]
+        kinds = {trial.number: _kind(facts, trial) for trial in searched}
+        lines = [
+            Line(list(trial.reported.items()), f"{trial.name}: {trials.end(trial)}", kinds[trial.number])
+            for trial in searched[-charts.MOST_CURVES :]
+        ]
+        scores = [y for line in lines for _, y in line.points]
+        low = charts.floor_without_outliers(scores)
         shown["curves"] = charts.chart(
-            charts.percent_axis("share of the trial's budget (%)"),
-            charts.axis("PSNR (dB)", [y for line in lines for _, y in line.points]),
-            lines,
+            charts.percent_axis("share of a whole training (%)"),
+            charts.axis("PSNR (dB)", [y for y in scores if y >= low]),
+            [replace(line, points=[point for point in line.points if point[1] >= low]) for line in lines],
             alt=f"learning curves of {len(lines)} trials",
         )
-        shown["cut"] = _cut_note(low, min(rung.psnr_db for trial in searched for rung in trial.rungs))
-        named = {"best": ahead.name, "done": "complete", "faint": "stopped early"}
+        shown["cut"] = _cut_note(low, min(scores))
+        named = {"best": "winner", "done": "complete", "faint": "stopped early"}
         shown["curve_key"] = [(kind, name) for kind, name in named.items() if kind in kinds.values()]
+    long = facts.best if facts.best and facts.best.finale and len(facts.best.rungs) > 1 else None
     if long is not None:
-        line = _line(long, "best")
+        points = [(rung.percent, rung.psnr_db) for rung in long.rungs]
         shown["long_curve"] = charts.chart(
-            charts.percent_axis("share of the training at length (%)"),
-            charts.axis("PSNR (dB)", [y for _, y in line.points]),
-            [line],
-            alt="learning curve of the training at length",
+            charts.percent_axis("share of its steps (%)"),
+            charts.axis("PSNR (dB)", [y for _, y in points]),
+            [Line(points, long.name, "best")],
+            alt="learning curve of the winner",
         )
         shown["long_note"] = f"{long.name}, {long.steps_done:,} steps in {clock(long.seconds)}"
     return shown
 
 
+def _kind(facts: Facts, trial: Record) -> str:
+    if facts.best is not None and trial.number == facts.best.number:
+        return "best"
+    return "done" if trial.state == COMPLETE else "faint"
+
+
 def _cut_note(low: float, least: float) -> str:
     return f" Scores below {low:.1f} dB are left out, down to {least:.1f}." if least < low else ""
-
-
-def _line(trial: Record, kind: str) -> Line:
-    return Line(
-        [(rung.percent, rung.psnr_db) for rung in trial.rungs], f"{trial.name}: {trials.end(trial)}", kind
-    )
 
 
 def _costs(facts: Facts) -> Iterable[Markup]:
@@ -241,10 +240,9 @@ def _costs(facts: Facts) -> Iterable[Markup]:
             spent = cost(trial)
             if not spent or score is None:
                 continue
-            winner = facts.best is not None and trial.number == facts.best.number
-            kind = "best" if winner else "done" if trial.state == COMPLETE else "faint"
+            kind = _kind(facts, trial)
             title = f"{trial.name}: {score:.2f} dB, {spent:,.4g} {name}; {trials.end(trial)}"
-            dots.append(Dot(spent, score, title, kind, trial.name if winner else ""))
+            dots.append(Dot(spent, score, title, kind, trial.name if kind == "best" else ""))
         if len({dot.x for dot in dots}) > 1:
             low = charts.floor_without_outliers([dot.y for dot in dots])
             dots = [dot for dot in dots if dot.y >= low]
@@ -277,7 +275,7 @@ def _importance(facts: Facts) -> dict[str, Any]:
         ],
         "importance_by": "the final score"
         if found.percent == END
-        else f"the score at {found.percent} % of the budget",
+        else f"the score at {found.percent} % of the steps",
         "unimportant": len(found.shares) - len(shown),
         "shuffles": SHUFFLES + 1,
         "fewest": FEWEST,

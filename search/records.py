@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.storage import LABEL, REPLACED, FrozenTrial, Study, TrialState
+from search.storage import LABEL, LENGTH, REPLACED, FrozenTrial, Study, TrialState
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 RUNNING, PAUSED, WAITING = "running", "paused", "waiting"
@@ -17,7 +17,6 @@ _STATES = {
     TrialState.RUNNING: RUNNING,
     TrialState.WAITING: WAITING,
 }
-_FINALE = ("length", "finale_teramacs")  # attributes of a trial that was trained at length
 _ARTIFACT = "artifacts:"  # where Optuna keeps what is attached to a trial
 
 
@@ -40,9 +39,9 @@ class Record:
     ended: str = ""
     """Why it ended, in words."""
     label: str | None = None
-    """Name of a known recipe, or "finale"."""
+    """Name of a known recipe."""
     finale: bool = False
-    """Trained at length, so that its score does not compare with those of the others at equal compute."""
+    """Picked for the last stretch: trained with all the time that was left, longer than the others."""
     psnr_db: float | None = None
     """Of complete trials."""
     rungs: tuple[Rung, ...] = ()
@@ -99,7 +98,7 @@ def of_trial(trial: FrozenTrial) -> Record:
         state=PAUSED if state == WAITING and begun else state,
         ended=str(facts.get("ended", "")),
         label=facts.get(LABEL),
-        finale=any(key in facts for key in _FINALE),
+        finale=LENGTH in facts,
         psnr_db=trial.value if state == COMPLETE else None,
         rungs=_rungs(trial, steps),
         reported=dict(sorted(trial.intermediate_values.items())),
@@ -125,15 +124,6 @@ def best(records: list[Record]) -> Record | None:
     """The complete trial with the highest score; of equal ones the first."""
     done = [record for record in records if record.psnr_db is not None]
     return max(done, key=lambda record: (record.psnr_db or 0.0, -record.number), default=None)
-
-
-def same_recipe(records: list[Record], winner: Record) -> list[Record]:
-    """The trials that have the recipe of a finale, shorter."""
-    return [
-        record
-        for record in records
-        if not record.finale and record.settings == winner.settings and record.replaced == winner.replaced
-    ]
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

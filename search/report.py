@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from data import DataError, Split
-from search import importance, judge, records, storage, verdict
+from search import confirm, importance, judge, records, storage, verdict
 from search.errors import UserError
 from search.importance import Importance
 from search.judge import Judgement, Say
@@ -20,7 +20,7 @@ from search.progress import clock
 from search.records import COMPLETE, FAILED, PRUNED, Record
 from search.storage import FrozenTrial, Study
 
-_BEATEN = "pruned"  # how the reason of a trial begins that was simply not good enough
+_BEATEN = ("beaten", "pruned")  # how the reason of a trial begins that was simply not good enough
 _HIDDEN = ("data.", "seed")  # parts of a config that do not tell recipes apart
 
 
@@ -97,6 +97,8 @@ class Facts:
     spent: tuple[Spent, ...]
     failures: tuple[Failure, ...]
     contrasts: tuple[Contrast, ...]
+    confirmed: tuple[str, ...]
+    """What the leaders did that were trained again from new seeds."""
     environment: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
 
@@ -124,9 +126,10 @@ def gather(study: Study, out: Path, url: str, say: Callable[[str], None], *, loo
         known=tuple(known),
         compared=tuple(_compared([record, *known])) if record else (),
         importance=importance.of_settings(study),
-        spent=tuple(_spent(trials)),
+        spent=tuple(_spent(trials, confirm.repeats(study))),
         failures=tuple(_failures(trials)),
         contrasts=tuple(_contrasts(trials)),
+        confirmed=tuple(confirm.sentences(study)),
         environment=tuple(_environment(trials, record, split)),
         commands=tuple(_commands(study, record, out, url)),
     )
@@ -136,12 +139,7 @@ def _judge(
     study: Study, trials: Sequence[Record], record: Record, best: FrozenTrial, out: Path, say: Say
 ) -> tuple[Judgement | None, str, Split | None]:
     by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    done = [
-        trial
-        for trial in verdict.known_recipes(trials, record)
-        if trial.psnr_db is not None
-        and (trial.settings, trial.replaced) != (record.settings, record.replaced)
-    ]
+    done = [trial for trial in verdict.known_recipes(trials, record) if trial.psnr_db is not None]
     rivals = []
     if done:
         top = max(done, key=lambda trial: trial.psnr_db or 0.0)
@@ -171,18 +169,24 @@ def _compared(recipes: Sequence[Record]) -> Iterable[tuple[str, tuple[str, ...]]
             yield name, values
 
 
-def _spent(trials: Sequence[Record]) -> Iterable[Spent]:
+def _spent(trials: Sequence[Record], repeats: Sequence[confirm.Repeat]) -> Iterable[Spent]:
     kinds = {
-        "trained at length": [t for t in trials if t.finale],
+        "trained at full length": [t for t in trials if t.finale],
         "complete": [t for t in trials if t.state == COMPLETE and not t.finale],
         "stopped early": [t for t in trials if t.state == PRUNED and not t.finale],
         "failed": [t for t in trials if t.state == FAILED and not t.finale],
-        "not finished": [t for t in trials if t.state not in records.FINISHED and not t.finale and t.seconds],
+        "waiting to go on": [
+            t for t in trials if t.state not in records.FINISHED and not t.finale and t.seconds
+        ],
     }
     for what, those in kinds.items():
         if those:
             training = sum(trial.training_seconds for trial in those)
             yield Spent(what, len(those), training, sum(trial.seconds for trial in those) - training)
+    if repeats:
+        yield Spent(
+            "trained again from new seeds", len(repeats), sum(entry.seconds for entry in repeats), 0.0
+        )
 
 
 def _failures(trials: Sequence[Record]) -> Iterable[Failure]:
@@ -212,7 +216,7 @@ def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
     for what, side_of in sides_of.items():
         groups: dict[str, list[Record]] = {}
         for trial in trials:
-            if trial.steps and not trial.finale and trial.config:
+            if trial.steps and trial.config:
                 groups.setdefault(str(side_of(dict(trial.config))), []).append(trial)
         if len(groups) < 2:
             continue
@@ -246,18 +250,18 @@ def _environment(
     yield "time of all trials", clock(sum(trial.seconds for trial in trials))
 
 
-def _commands(study: Study, best: Record | None, out: Path, url: str) -> Iterable[str]:
+def _commands(study: Study, best: Record | None, out: Path, url: str) -> list[str]:
     """What was typed, if it is on record; else what gives the same study."""
     places = [] if out == Path("runs") else ["--out", str(out)]
     if url != storage.default_url(out):
-        places += ["--storage", re.sub(r"//[^@/]*@|\?.*", "//", url)]  # a report is passed on: no passwords
+        places += ["--storage", url]
     name = ["--study", study.study_name]
-    typed = study.user_attrs.get("commands")
-    if typed:
-        yield from typed
-    else:
+    commands = list(study.user_attrs.get(storage.COMMANDS, []))
+    if not commands:
         data = best.config.get("data", {}) if best else {}
         folder = ["--data", data["dir"]] if "dir" in data else []
-        yield shlex.join(["python", "-m", "search", "run", *name, *folder, *places])
+        commands.append(shlex.join(["python", "-m", "search", "run", *name, *folder, *places]))
     if best is not None:
-        yield shlex.join(["python", "-m", "search", "export-best", *name, *places])
+        commands.append(shlex.join(["python", "-m", "search", "export-best", *name, *places]))
+    # A report is passed on: no passwords.
+    return [re.sub(r"(://)[^@/\s]*@|\?[^\s']*", r"\1", command) for command in commands]

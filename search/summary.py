@@ -33,6 +33,9 @@ def _sections(facts: Facts) -> Iterable[str]:
         yield markdown_table(
             ["setting", *names], [[f"`{name}`", *map(plain, values)] for name, values in facts.compared]
         )
+    if facts.confirmed:
+        yield "## Trained again from new seeds"
+        yield "\n".join(f"- {plain(line)}" for line in facts.confirmed)
     yield "## Which settings mattered"
     yield _importance(facts)
     if facts.contrasts:
@@ -80,7 +83,7 @@ def _importance(facts: Facts) -> str:
     found = facts.importance
     if not found.shares:
         return f"Not enough trials to say: {found.trials} can be compared, {FEWEST} are needed."
-    by = "the final score" if found.percent == END else f"the score at {found.percent} % of the budget"
+    by = "the final score" if found.percent == END else f"the score at {found.percent} % of the steps"
     rows = [
         [f"`{name}`", f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"]
         for name, share in found.shares.items()

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from search import records
 from search.judge import INPUT, Gain, Judgement
 from search.progress import clock
 from search.ranking import ENOUGH_GROUPS, Estimate
-from search.records import COMPLETE, Record, in_short
+from search.records import Record
 from search.table import PERCENT
 
 NAMES = {
@@ -42,10 +41,10 @@ def sentences(
         states = {trial.state for trial in trials}
         counts = ", ".join(f"{sum(t.state == s for t in trials)} {s}" for s in sorted(states))
         return [f"The study holds {len(trials)} trials: {counts}." if trials else "The study is empty."]
-    said = [_where_from(list(trials), best)]
+    said = [_where_from(best)]
     if judgement is not None:
         said += [_over(gain, judgement) for gain in judgement.gains]
-    said += _over_known(list(trials), best, judgement)
+    said += _over_known(trials, best, judgement)
     if judgement is not None:
         said.append(_how_sure(judgement))
     elif not_judged:
@@ -75,27 +74,20 @@ def estimate_text(found: Estimate, sign: bool = True) -> str:
 
 
 def known_recipes(trials: Sequence[Record], best: Record) -> list[Record]:
-    """The trials of recipes that the study names, without the winner's own training at length."""
-    return [trial for trial in trials if trial.label and not trial.finale and trial.number != best.number]
+    """The trials of recipes that the study names, but for the winner."""
+    return [trial for trial in trials if trial.label and trial.number != best.number]
 
 
 def _size(best: Record) -> str:
     return f" with {best.parameters:,} parameters" if best.parameters else ""
 
 
-def _where_from(trials: list[Record], best: Record) -> str:
-    shorter = [trial for trial in records.same_recipe(trials, best) if trial.number != best.number]
-    named = next((trial.label for trial in shorter if trial.label), None) if best.finale else best.label
-    origin = f"the recipe {named!r} that the study names" if named else "a recipe that the search found"
+def _where_from(best: Record) -> str:
+    origin = (
+        f"the recipe {best.label!r} that the study names" if best.label else "a recipe that the search found"
+    )
     length = f"{best.steps_done:,} steps in {clock(best.seconds)}" if best.steps_done else "nothing to train"
-    said = f"Trial {best.number}, {origin}; {length}."
-    scores = [trial.psnr_db for trial in shorter if trial.psnr_db is not None]
-    if best.finale and scores and best.psnr_db is not None:
-        said += (
-            f" Trained as briefly as the other trials it had {max(scores):.2f} dB: the long training is "
-            f"worth {best.psnr_db - max(scores):+.2f} dB."
-        )
-    return said
+    return f"Trial {best.number}, {origin}; {length}."
 
 
 def _over(gain: Gain, judgement: Judgement) -> str:
@@ -111,51 +103,37 @@ def _over(gain: Gain, judgement: Judgement) -> str:
     return text + ", which is no clear difference: the interval holds 0."
 
 
-def _over_known(trials: list[Record], best: Record, judgement: Judgement | None) -> list[str]:
-    """Where the best known recipe cannot be judged image by image: the scores of the search, or of a rung."""
-    judged = {gain.over for gain in judgement.gains} if judgement else set()
-    known = [
-        trial
-        for trial in known_recipes(trials, best)
-        if (trial.settings, trial.replaced) != (best.settings, best.replaced)
-    ]
-    done = [trial for trial in known if trial.state == COMPLETE and trial.psnr_db is not None]
-    if done:
+def _over_known(trials: Sequence[Record], best: Record, judgement: Judgement | None) -> list[str]:
+    """Where the best other known recipe cannot be judged image by image: the scores of the search, or of a rung."""
+    known = known_recipes(trials, best)
+    done = [trial for trial in known if trial.psnr_db is not None]
+    if done and best.psnr_db is not None:
         top = max(done, key=lambda trial: trial.psnr_db or 0.0)
-        if rival_name(top) in judged or best.psnr_db is None or top.psnr_db is None:
+        if judgement and rival_name(top) in {gain.over for gain in judgement.gains}:
             return []
         return [
             f"Over the best other recipe that the study names ({top.label!r}, {top.psnr_db:.2f} dB): "
-            f"{best.psnr_db - top.psnr_db:+.2f} dB{_unequal(best, top)}. Its weights are gone, so there is no interval."
+            f"{best.psnr_db - (top.psnr_db or 0.0):+.2f} dB. Its weights are gone, so there is no interval."
         ]
     begun = [trial for trial in known if trial.reported]
     if not begun:
         return []
-    rung = min(max(trial.reported) for trial in begun)
+    rung = max(max(trial.reported) for trial in begun)
     top = max(begun, key=lambda trial: trial.reported.get(rung, float("-inf")))
-    ours = [
-        trial.reported[rung] for trial in [best, *records.same_recipe(trials, best)] if rung in trial.reported
-    ]
     others = (
-        "The other recipe that the study names was not"
+        "The other recipe that the study names was"
         if len(known) == 1
-        else (f"None of the {len(known)} other recipes that the study names was")
+        else f"None of the {len(known)} other recipes that the study names was"
     )
     said = (
-        f"{others} trained to the end: at {rung} % of the budget "
+        f"{others} {'not ' if len(known) == 1 else ''}trained to the end: at {rung} % of the steps "
         f"{'it' if len(known) == 1 else f'the best of them ({top.label!r})'} had {top.reported[rung]:.2f} dB"
     )
-    return [said + (f", the winner {max(ours):.2f} dB." if ours else ".")]
+    return [said + (f", the winner {best.reported[rung]:.2f} dB." if rung in best.reported else ".")]
 
 
 def rival_name(known: Record) -> str:
     return f"the recipe {known.label!r}"
-
-
-def _unequal(best: Record, other: Record) -> str:
-    if best.teramacs and other.teramacs and not 0.8 < best.teramacs / other.teramacs < 1.25:
-        return f", with {in_short(best.teramacs / other.teramacs)} times the compute"
-    return ""
 
 
 def _how_sure(judgement: Judgement) -> str:
