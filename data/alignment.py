@@ -101,7 +101,7 @@ def _fraction(fixed: Gray, moved: Gray) -> tuple[float, float, float, float]:
             cv2.warpAffine(fixed, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT),
             np.float32,
         )
-        down, right = np.gradient(ours)
+        down, right = np.gradient(ours, axis=0), np.gradient(ours, axis=1)
         basis = np.stack([plane[inside].ravel() for plane in (ours, -right, -down)]).astype(np.float64)
         normal = basis @ basis.T
         if np.linalg.cond(normal) > 1e10:

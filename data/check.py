@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain
 from multiprocessing import get_context
@@ -112,8 +114,11 @@ def _each(pairs: Sequence[PairFiles], jobs: int) -> Iterator[Measured]:
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin) as pool:
         try:
             yield from pool.map(measure, pairs, chunksize=max(min(len(pairs) // (8 * jobs), 16), 1))
-        except BrokenPipeError:
-            raise
+        except BrokenProcessPool:
+            raise DataError(
+                f"{pairs[0].scan.parent}: a process that read images was killed, most likely for its memory; "
+                "use fewer with --jobs 1"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -121,8 +126,6 @@ def _each(pairs: Sequence[PairFiles], jobs: int) -> Iterator[Measured]:
 
 def _begin() -> None:
     """One thread for each process, and Ctrl-C is for the one that started them."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 

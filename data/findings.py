@@ -91,8 +91,8 @@ class Finding:
     whole_set: bool = False
     milder: bool = False
     """One step less severe than its kind."""
-    facts: dict[str, str | int | float] = field(default_factory=dict)
-    """For programs, and for the mending."""
+    facts: dict[str, float] = field(default_factory=dict)
+    """Numbers for programs."""
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind

@@ -72,8 +72,8 @@ def _images(side: Path, findings: list[Finding], ignored: list[Path]) -> dict[st
     if not found:
         raise DataError(f"{side}: no images (looked for {' '.join(EXTENSIONS)})")
     findings += [
-        Finding("same-name", f"{len(paths)} files are called {name}", tuple(paths))
-        for name, paths in found.items()
+        Finding("same-name", some(path.name for path in paths), tuple(paths))
+        for paths in found.values()
         if len(paths) > 1
     ]
     return {name: paths[0] for name, paths in found.items()}

@@ -33,7 +33,7 @@ def of(fitting: Pairs) -> Told:
     yield from _clipping(fitting)
 
 
-def tell(m: Measured, kind: str, found: str, milder: bool = False, **facts: str | int | float) -> Finding:
+def tell(m: Measured, kind: str, found: str, milder: bool = False, **facts: float) -> Finding:
     """A finding about one pair."""
     return Finding(kind, found, (m.pair.scan, m.pair.clean), (m.pair.key,), milder=milder, facts=facts)
 
@@ -98,14 +98,14 @@ def _clipping(fitting: Pairs) -> Told:
     for side, name in enumerate(SIDES):
         more = clipped[:, side] - clipped[:, 1 - side]
         high = {place for place, _ in _outliers(clipped[:, side], 0.15, above_only=True)}
-        for place, usual in _outliers(more, 0.15, above_only=True):
+        for place, _ in _outliers(more, 0.15, above_only=True):
             if place not in high:
                 continue
             yield tell(
                 fitting[place],
                 "clipped",
-                f"{clipped[place, side]:.0%} of the {name} side are pure black or white, "
-                f"{clipped[place, 1 - side]:.0%} of the other (usually {usual * 100:+.0f} %)",
+                f"{clipped[place, side]:.0%} of the {name} side are pure black or white, usually "
+                f"{np.median(clipped[:, side]):.0%}",
             )
 
 

@@ -133,11 +133,10 @@ def _across(
 
 def _together(measured: Sequence[Measured], linked: Links, split: bool) -> Iterator[Finding]:
     """Groups inside a part: no harm there, but good to know; and what a split by image would tear apart."""
-    sizes = [len(members) for members in _members(linked.all())]
-    if not sizes:
+    if not any(True for _ in _members(linked.all())):
         return
     ways = [
-        f"{text} ({sum(len(m) for m in _members(groups))} pairs in {sum(1 for _ in _members(groups))} groups)"
+        f"{text} ({_counted(groups)})"
         for text, groups in (
             ("the same clean image", linked.same_clean),
             ("the same degraded image", linked.same_scan),
@@ -149,10 +148,15 @@ def _together(measured: Sequence[Measured], linked: Links, split: bool) -> Itera
     ]
     yield Finding(
         "together" if split else "groups",
-        f"{sum(sizes)} of {len(measured)} pairs are in {len(sizes)} groups: {'; '.join(ways)}",
+        f"{len(measured)} pairs, of which {_counted(linked.all())}: {'; '.join(ways)}",
         pairs=tuple(m.pair.key for m in measured),
         whole_set=True,
     )
+
+
+def _counted(groups: Groups) -> str:
+    sizes = [len(members) for members in _members(groups)]
+    return f"{sum(sizes)} in {len(sizes)} group{'s' * (len(sizes) > 1)}"
 
 
 def group_names(measured: Sequence[Measured], linked: Links, given: Iterable[str] | None = None) -> Groups:

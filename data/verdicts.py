@@ -68,6 +68,12 @@ def _by_itself(m: Measured) -> Told:
         yield tell(m, "missing-part", f"{share:.0%} at the {where} are one colour")
 
 
+def is_turned(m: Measured) -> bool:
+    """Whether the degraded side fits much better after `m.element`."""
+    negative = m.fit is not None and m.fit.shift.likeness < -0.5
+    return not negative and m.element != 0 and m.turned_likeness > max(0.6, m.likeness + 0.3)
+
+
 def _turned(m: Measured) -> Told:
     """One side turned, with or without EXIF to say so; and two sizes."""
     ours, theirs = (label.orientation for label in m.labels)
@@ -80,10 +86,9 @@ def _turned(m: Measured) -> Told:
             m,
             "exif",
             f"EXIF orientation {ours} and {theirs}; shown as EXIF says, the sides do not fit",
-            element=m.element if turned else -1,
         )
     elif turned:
-        yield tell(m, "turned", f"{_MOVES[m.element]} would make them fit", element=m.element)
+        yield tell(m, "turned", f"{_MOVES[m.element]} would make them fit")
     elif m.fit is None:
         a, b = (label.header for label in m.labels)
         assert a is not None and b is not None
@@ -152,12 +157,12 @@ def _swapped(fitting: Pairs) -> Told:
         return
     spread = np.maximum([outliers.centre(column)[1] for column in rows.T], 0.05)
     strength = float(((middle / spread) ** 2).sum())
-    if strength < 9:
+    if strength < 6:
         return
     for m, row in zip(fitting, rows, strict=True):
         place = float((row * middle / spread**2).sum()) / strength
         to_usual, to_opposite = (float((((row - sign * middle) / spread) ** 2).sum()) for sign in (1, -1))
-        if place < -0.5 and to_opposite < to_usual / 3:
+        if -1.6 < place < -0.4 and to_opposite < 0.4 * to_usual and to_usual - to_opposite > 14:
             yield tell(
                 m,
                 "swapped",

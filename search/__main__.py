@@ -231,7 +231,17 @@ def _studies(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> int:
+    from search import checkup
+
+    given = vars(options)
+    return checkup.run(
+        checkup.Options(**{name: given[name] for name in checkup.Options.__annotations__ if name in given})
+    )
+
+
 COMMANDS = {
+    "check": _check,
     "run": _run,
     "compare": _compare,
     "export-best": _export_best,

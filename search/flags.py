@@ -119,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
     _add_places(export)
 
+    _add_check(commands)
     _add_restore(commands)
     _add_evaluate(commands)
     _add_report(commands)
@@ -132,6 +133,40 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     return parser
+
+
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="find what is wrong with a folder of pairs",
+        description="Look for everything in a folder of pairs that would spoil a search or cost quality: missing "
+        "partners, damaged files, sides that do not fit, images that training and validation share. Nothing in the "
+        "folder is changed. Exit code 1 if something would spoil a search.",
+        epilog="examples:\n  python -m search check my_pairs --html faults.html\n"
+        "  python -m search check my_pairs --fix mended --groups 'page(\\d+)'",
+        formatter_class=_Help,
+    )
+    check.add_argument(
+        "folder", type=Path, metavar="DIR", help="DIR/{train,val}/{scan,clean} or DIR/{scan,clean}"
+    )
+    flag = _adder(check)
+    _add_sides(flag)
+    flag("--json", "FILE|-", "write all findings as JSON (- for the terminal, in place of the text)")
+    flag("--html", "FILE", "write a page with the pictures in question", type=Path)
+    flag(
+        "--fix",
+        "OUT",
+        "write a mended copy with train and val, split so that no page or scene is in both; OUT/what-was-done.txt "
+        "says what was done",
+        type=Path,
+    )
+    flag(
+        "--groups",
+        "FILE|PATTERN",
+        "with --fix, what must stay together besides what is found: as for compare --groups",
+    )
+    flag("--jobs", "N", "processes (default: all cores)", type=int)
+    check.add_argument("--quiet", action="store_true", help="print errors only; the exit code tells")
 
 
 def _add_restore(commands: Any) -> None:
@@ -304,6 +339,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "pairs: DIR/{train,val}/{scan,clean} or DIR/{scan,clean} (default: what the study says; shipped ones: a demo)",
         type=Path,
     )
+    _add_sides(flag)
+
+
+def _add_sides(flag: Any) -> None:
     flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
     flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
 
