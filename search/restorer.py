@@ -1,5 +1,6 @@
 """A model at work on arrays of pixels: channels, depth, precision, and tiles that fit into memory."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -150,13 +151,13 @@ class Restorer:
         whole = self.exact.survey(sample) if tiles.is_global else None
         found = reach.measure(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
-        moved = 0.0
-        for passes in range(1, MOST_PASSES + 1):
+        moved, passes = math.inf, 0
+        while moved > TOLERANCE and passes < MOST_PASSES:
+            if passes:
+                meter.restart()
             tiles.restore(image, tiling, write, whole, meter.add)
-            moved = self.exact.settle(whole, sample) if whole is not None else 0.0
-            if moved <= TOLERANCE:
-                break
-            meter.restart()
+            moved = 0.0 if whole is None else self.exact.settle(whole, sample)
+            passes += 1
         return Trace(tiling.side, tiling.margin, max(moved, found.difference), passes)
 
     def _most_margin(self, side: int) -> int:
