@@ -1,7 +1,8 @@
 """How recipes are drawn: the samplers, and what they are shown of a study."""
 
 import warnings
-from typing import Any
+from datetime import datetime
+from typing import Any, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
@@ -69,16 +70,32 @@ class ShownSampler(optuna.samplers.BaseSampler):
         return self._draw.suggest_categorical(param_name, param_distribution.choices)
 
 
+class _Shown(FrozenTrial):
+    """A trial as a sampler is to see it.
+
+    A study copies what it takes in, setting by setting; nobody changes these, and copies of thousands
+    would take seconds for every new trial.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
 def _shown(trial: FrozenTrial) -> FrozenTrial:
-    """The trial as a sampler is to see it."""
-    if trial.state.is_finished():
-        return trial
-    scored = bool(trial.intermediate_values)
-    return optuna.trial.create_trial(
+    state, now = trial.state, datetime.now()
+    if not state.is_finished():
         # What waits for its first step, settings unknown, must not be handed out by `ask`.
-        state=TrialState.PRUNED if scored else TrialState.RUNNING,
+        state = TrialState.PRUNED if trial.intermediate_values else TrialState.RUNNING
+    return _Shown(
+        number=trial.number,
+        trial_id=trial.number,
+        state=state,
+        value=trial.value,
+        datetime_start=now,
+        datetime_complete=now if state.is_finished() else None,
         params=trial.params,
         distributions=trial.distributions,
         intermediate_values=trial.intermediate_values,
-        constraints=trial.constraints,
+        user_attrs={},
+        system_attrs=trial.system_attrs,  # where Optuna keeps constraints
     )
