@@ -75,8 +75,11 @@ def floor_without_outliers(values: Sequence[float]) -> float:
     return tenth - 0.1 * (high - tenth) if tenth - low > high - tenth else low
 
 
-def percent_axis(label: str) -> Axis:
-    """Shares of a budget, from nothing to all."""
+def percent_axis(label: str, lowest: float) -> Axis:
+    """Shares of a training; early ones, which lie close together, are spread by a logarithm."""
+    if lowest < 10:
+        low = lowest / 1.2
+        return Axis(label, low, 104, [tick for tick in (1, 2, 5, 10, 25, 50, 100) if tick >= low], log=True)
     return Axis(label, 0, 102, (0, 25, 50, 75, 100))
 
 

@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,7 +21,7 @@ from search.records import COMPLETE, FAILED, PRUNED, Record
 from search.storage import FrozenTrial, Study
 
 _BEATEN = ("beaten", "pruned")  # how the reason of a trial begins that was simply not good enough
-_HIDDEN = ("data.", "seed")  # parts of a config that do not tell recipes apart
+_HIDDEN = ("data.", "seed", "steps", "pauses")  # parts of a config that do not tell recipes apart
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class Side:
 
     value: str
     scores: tuple[float, ...]
-    tried: int
 
     @property
     def mean(self) -> float:
@@ -208,24 +207,33 @@ def _kind(reason: str) -> str:
 
 
 def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
-    """Sparsity and precision, where the study holds more than one side, at the highest rung that all sides reached."""
-    sides_of: dict[str, Callable[[dict[str, Any]], object]] = {
-        "dense-sparse-dense": lambda config: config.get("sparsity", {}).get("kind"),
-        "precision": lambda config: config.get("precision"),
+    """Sparsity and precision, where the study holds more than one side, at the highest rung that all sides reached.
+
+    Up to its sparse phase a training is a dense one, so that rungs before it say nothing about sparsity.
+    """
+    sides_of: dict[
+        str, tuple[Callable[[Mapping[str, Any]], object], Callable[[Mapping[str, Any]], float]]
+    ] = {
+        "dense-sparse-dense": (
+            lambda config: config.get("sparsity", {}).get("kind"),
+            lambda config: config.get("sparsity", {}).get("dense_share", 0.0),
+        ),
+        "precision": (lambda config: config.get("precision"), lambda config: 0.0),
     }
-    for what, side_of in sides_of.items():
+    for what, (side_of, alike_until) in sides_of.items():
         groups: dict[str, list[Record]] = {}
         for trial in trials:
             if trial.steps and trial.config:
-                groups.setdefault(str(side_of(dict(trial.config))), []).append(trial)
-        if len(groups) < 2:
-            continue
-        rungs = [{rung for trial in those for rung in trial.reported} for those in groups.values()]
-        common = set.intersection(*rungs)
+                groups.setdefault(str(side_of(trial.config)), []).append(trial)
+        rungs = [
+            {rung for t in those for rung in t.reported if rung > 100 * alike_until(t.config)}
+            for those in groups.values()
+        ]
+        common = set.intersection(*rungs) if len(rungs) > 1 else set()
         if common:
             rung = max(common)
             sides = tuple(
-                Side(name, tuple(t.reported[rung] for t in those if rung in t.reported), len(those))
+                Side(name, tuple(t.reported[rung] for t in those if rung in t.reported))
                 for name, those in sorted(groups.items())
             )
             yield Contrast(what, rung, sides)

@@ -146,24 +146,35 @@ def test_failures_are_told_apart_by_their_reason() -> None:
     }
 
 
-def test_sides_are_compared_at_a_rung_that_all_of_them_reached() -> None:
-    def trial(number: int, kind: str, reported: dict[int, float]) -> Record:
-        config = {"sparsity": {"kind": kind}, "precision": "fp32"}
-        return ended(number, "pruned", "", config=config, reported=reported, steps=9)
+def sided(number: int, sparsity: dict[str, object], precision: str, reported: dict[int, float]) -> Record:
+    config = {"sparsity": sparsity, "precision": precision}
+    return ended(number, "pruned", "", config=config, reported=reported, steps=9)
 
+
+def test_sides_are_compared_at_a_rung_that_all_of_them_reached() -> None:
+    dense = {"kind": "dense"}
     trials = [
-        trial(0, "dense", {6: 20.0, 25: 22.0}),
-        trial(1, "dense", {6: 22.0}),
-        trial(2, "dsd", {6: 19.0}),
+        sided(0, dense, "fp32", {6: 20.0, 25: 22.0}),
+        sided(1, dense, "fp32", {6: 22.0}),
+        sided(2, dense, "auto", {6: 19.0}),
     ]
     (contrast,) = report._contrasts(trials)
-    assert (contrast.what, contrast.percent) == ("dense-sparse-dense", 6)
+    assert (contrast.what, contrast.percent) == ("precision", 6)
     assert [(side.value, side.mean, len(side.scores)) for side in contrast.sides] == [
-        ("dense", 21.0, 2),
-        ("dsd", 19.0, 1),
+        ("auto", 19.0, 1),
+        ("fp32", 21.0, 2),
     ]
-    assert contrast.sides[0].spread == pytest.approx(2**0.5)
-    assert contrast.sides[1].spread is None
+    assert contrast.sides[0].spread is None
+    assert contrast.sides[1].spread == pytest.approx(2**0.5)
+
+
+def test_sparsity_is_judged_only_after_its_sparse_phase_began() -> None:
+    sparse = {"kind": "dsd", "dense_share": 0.6}
+    early = [sided(0, {"kind": "dense"}, "fp32", {25: 1.0}), sided(1, sparse, "fp32", {25: 2.0})]
+    assert list(report._contrasts(early)) == []
+    late = [sided(0, {"kind": "dense"}, "fp32", {100: 1.0}), sided(1, sparse, "fp32", {100: 2.0})]
+    (contrast,) = report._contrasts(late)
+    assert (contrast.what, contrast.percent) == ("dense-sparse-dense", 100)
 
 
 def judged(images: int, gain: Estimate) -> Judgement:

@@ -1,0 +1,90 @@
+"""The charts of a report: learning curves, and what quality costs."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from markupsafe import Markup
+
+from search import charts, trials
+from search.charts import Dot, Line
+from search.progress import clock
+from search.records import COMPLETE, Record
+from search.report import Facts
+
+
+def curves(facts: Facts) -> dict[str, Any]:
+    """The charts of the search and of the winner, and what stands below them; empty where nothing was trained."""
+    shown: dict[str, Any] = {"curves": "", "long_curve": "", "curve_key": [], "long_note": "", "cut": ""}
+    searched = [trial for trial in facts.trials if trial.reported and trial.steps]
+    if searched:
+        kinds = {trial.number: _kind(facts, trial) for trial in searched}
+        lines = [
+            Line(list(trial.reported.items()), f"{trial.name}: {trials.end(trial)}", kinds[trial.number])
+            for trial in searched[-charts.MOST_CURVES :]
+        ]
+        scores = [y for line in lines for _, y in line.points]
+        low = charts.floor_without_outliers(scores)
+        shown["curves"] = charts.chart(
+            charts.percent_axis(
+                "share of a whole training (%)", min(x for line in lines for x, _ in line.points)
+            ),
+            charts.axis("PSNR (dB)", [y for y in scores if y >= low]),
+            [replace(line, points=[point for point in line.points if point[1] >= low]) for line in lines],
+            alt=f"learning curves of {len(lines)} trials",
+        )
+        shown["cut"] = _cut_note(low, min(scores))
+        named = {"best": "winner", "done": "complete", "faint": "stopped early"}
+        shown["curve_key"] = [(kind, name) for kind, name in named.items() if kind in kinds.values()]
+    long = facts.best if facts.best and facts.best.finale and len(facts.best.rungs) > 1 else None
+    if long is not None:
+        points = [(rung.percent, rung.psnr_db) for rung in long.rungs]
+        shown["long_curve"] = charts.chart(
+            charts.percent_axis("share of its steps (%)", points[0][0]),
+            charts.axis("PSNR (dB)", [y for _, y in points]),
+            [Line(points, long.name, "best")],
+            alt="learning curve of the winner",
+        )
+        shown["long_note"] = f"{long.name}, {long.steps_done:,} steps in {clock(long.seconds)}"
+    return shown
+
+
+def _kind(facts: Facts, trial: Record) -> str:
+    if facts.best is not None and trial.number == facts.best.number:
+        return "best"
+    return "done" if trial.state == COMPLETE else "faint"
+
+
+def _cut_note(low: float, least: float) -> str:
+    return f" Scores below {low:.1f} dB are left out, down to {least:.1f}." if least < low else ""
+
+
+def costs(facts: Facts) -> Iterable[Markup]:
+    """Quality against each measure of cost that tells trials apart."""
+    measures: dict[str, Callable[[Record], float | None]] = {
+        "parameters": lambda trial: trial.parameters,
+        "GMACs for 256 x 256 pixels": lambda trial: trial.gmacs_at_256,
+        "seconds to score the validation images": lambda trial: None if trial.steps else trial.seconds,
+    }
+    for name, cost in measures.items():
+        dots = []
+        for trial in facts.trials:
+            rung = trial.last_rung
+            score = trial.psnr_db if trial.psnr_db is not None else rung.psnr_db if rung else None
+            spent = cost(trial)
+            if not spent or score is None:
+                continue
+            kind = _kind(facts, trial)
+            title = f"{trial.name}: {score:.2f} dB, {spent:,.4g} {name}; {trials.end(trial)}"
+            dots.append(Dot(spent, score, title, kind, trial.name if kind == "best" else ""))
+        if len({dot.x for dot in dots}) > 1:
+            low = charts.floor_without_outliers([dot.y for dot in dots])
+            dots = [dot for dot in dots if dot.y >= low]
+            front = charts.front([(dot.x, dot.y) for dot in dots if dot.kind != "faint"])
+            yield charts.chart(
+                charts.axis(name, [dot.x for dot in dots], log=True),
+                charts.axis("PSNR (dB)", [dot.y for dot in dots]),
+                dots=dots,
+                stairs=front,
+                alt=f"PSNR against {name} of {len(dots)} trials",
+            )
