@@ -203,7 +203,7 @@ def _dashboard(options: argparse.Namespace) -> int:
     from search import dashboard, study
 
     given = vars(options)
-    name = options.study
+    name = given.get("study")
     if name is not None and name.endswith(".toml"):
         name = study.load(name).name
     dashboard.serve(
