@@ -65,7 +65,17 @@ def _user_errors() -> Iterator[None]:
 def _run(options: argparse.Namespace) -> int:
     from search import run, storage
 
-    spec = _spec(options.study, options, "name", "trials", "timeout", "trial_timeout", "seed")
+    spec = _spec(
+        options.study,
+        options,
+        "name",
+        "trials",
+        "timeout",
+        "trial_timeout",
+        "confirm_seeds",
+        "finalists",
+        "seed",
+    )
     outcome = run.run(spec, _how(options))
     storage.remember_command(storage.load_study(spec.name, _url(options)), options.typed)
     if not options.quiet:
@@ -152,6 +162,39 @@ def _evaluate(options: argparse.Namespace) -> int:
             quiet=options.quiet,
         )
     )
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import plan, price, storage
+
+    spec = _spec(options.study, options, "timeout", "trials", "seed")
+    how = _how(options)
+    storage.make_writable(how.out)
+    target = vars(options).get("json")
+    # What is printed for programs must not have a table before it.
+    console = Console(highlight=False, quiet=how.quiet, stderr=target == "-")
+    found = plan.make(spec, how, console)
+    if target == "-":
+        print(found.to_json())
+        return 0
+    price.show(found, console)
+    if target is not None:
+        Path(target).write_text(found.to_json() + "\n", encoding="utf-8")
+    return 0
+
+
+def _pareto(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import pareto, records, storage, study
+
+    name = study.load(options.study).name if options.study.endswith(".toml") else options.study
+    found = records.read(storage.load_study(name, _url(options)))
+    target = vars(options).get("to") or options.out / name / "pareto.png"
+    pareto.write(name, found, options.by, target, Console(highlight=False))
     return 0
 
 
@@ -247,6 +290,8 @@ COMMANDS = {
     "export-best": _export_best,
     "restore": _restore,
     "evaluate": _evaluate,
+    "plan": _plan,
+    "pareto": _pareto,
     "report": _report,
     "trials": _trials,
     "dashboard": _dashboard,

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 
 from data import Split
+from search import confirm
 from search.storage import LABEL, FrozenTrial, Study, TrialState
 from search.trial.config import TrialConfig
 from search.trial.evaluate import ImageScore, mean_score
@@ -50,6 +51,7 @@ def write(
         f"Gain per image: worst {gains[0]:+.2f} dB, median {gains[len(gains) // 2]:+.2f} dB, best {gains[-1]:+.2f} dB.",
         "## Against the recipes known beforehand",
         _known_recipes(trials, trial),
+        *_confirmed(study),
         "## Training",
         f"Data: {split.note} (fingerprint {split.fingerprint}). {_length(facts)} in "
         f"{facts['seconds']:.0f} s on {facts['device']}, seed {facts['seed']}, versions {facts['versions']}. "
@@ -141,6 +143,12 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
         on_the_way = ", ".join(f"{score:.2f} dB at {step} %" for step, score in ladder.items())
         note += f" A recipe that was beaten stopped there; on its way up this model had {on_the_way}."
     return note + "\n\n" + table(["recipe", "PSNR (dB)", "steps", "seconds"], rows)
+
+
+def _confirmed(study: Study) -> list[str]:
+    if not (lines := confirm.sentences(study)):
+        return []
+    return ["## Trained again", lines[0] + "\n\n" + "\n".join(f"- {line}" for line in lines[1:])]
 
 
 def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> list[str]:

@@ -13,7 +13,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     `typed` is the whole line.
     """
     typed = sys.argv[1:] if arguments is None else arguments
-    return _parser().parse_args(typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed])))
+    return _parser().parse_args(
+        typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed]))
+    )
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,7 +59,15 @@ def _parser() -> argparse.ArgumentParser:
         "trials in the whole study, the finale not counted (default: as the study says)",
         type=int,
     )
-    flag("--timeout", "TIME", "time of this run: 90s, 20m, 1h30m (default: as the study says)")
+    _add_timeout(run, "time of this run")
+    flag(
+        "--confirm-seeds",
+        "N",
+        "train the finalists again from N new seeds, judge them on images that scored no trial, and go on with the "
+        "best mean (default: as the study says)",
+        type=int,
+    )
+    flag("--finalists", "K", "how many are trained again (default: as the study says)", type=int)
     flag("--trial-timeout", "TIME", "longest time of one trial (default: as the study says)")
     _add_conduct(run)
     run.add_argument(
@@ -117,11 +127,21 @@ def _parser() -> argparse.ArgumentParser:
     flag = _adder(export)
     flag("--study", "NAME|FILE", "a study that has a finished trial", required=True)
     flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
+    flag("--max-parameters", "N", "take the best trial of no more parameters (default: of any)", type=int)
+    flag("--max-gmacs", "G", "... of no more 10^9 multiply-adds at 256 x 256 (default: of any)", type=float)
+    flag(
+        "--max-ms-per-megapixel",
+        "MS",
+        "... that restored 10^6 pixels in no more milliseconds (default: of any)",
+        type=float,
+    )
     _add_places(export)
 
     _add_check(commands)
     _add_restore(commands)
     _add_evaluate(commands)
+    _add_plan(commands)
+    _add_pareto(commands)
     _add_report(commands)
     _add_trials(commands)
     _add_dashboard(commands)
@@ -268,6 +288,45 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
+def _add_plan(commands: Any) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="what a search will cost and what its time buys, before it starts",
+        description="Measure small, median and large recipes of a study on this device, for half a minute, and tell "
+        "how many trials its time buys, how far they get, and whether it is enough.",
+        epilog="example:\n  python -m search plan kbnet --data my_pairs --budget 2h",
+        formatter_class=_Help,
+    )
+    plan.add_argument("study", metavar="STUDY", help="a shipped study, or a .toml file")
+    _add_data(plan)
+    _add_timeout(plan, "time of the run that is planned")
+    flag = _adder(plan)
+    flag("--trials", "N", "trials in the whole study (default: as the study says)", type=int)
+    flag("--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table")
+    _add_conduct(plan)
+    _add_places(plan)
+
+
+def _add_pareto(commands: Any) -> None:
+    pareto = commands.add_parser(
+        "pareto",
+        help="quality against cost of a study's trials",
+        description="Print and draw the score of each finished trial against what its model costs, the front marked: "
+        "those that no other beats in both.",
+        epilog="example:\n  python -m search pareto kbnet --by ms",
+        formatter_class=_Help,
+    )
+    pareto.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    pareto.add_argument(
+        "--by",
+        choices=("parameters", "gmacs", "ms"),
+        default="parameters",
+        help="cost: trainable numbers, 10^9 multiply-adds at 256 x 256, or ms per megapixel",
+    )
+    _adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
+    _add_places(pareto)
+
+
 def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
@@ -335,6 +394,16 @@ def _adder(parser: argparse.ArgumentParser) -> Any:
         parser.add_argument(name, metavar=metavar, help=text, default=argparse.SUPPRESS, **options)
 
     return add
+
+
+def _add_timeout(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--timeout",
+        "--budget",
+        metavar="TIME",
+        default=argparse.SUPPRESS,
+        help=f"{what}: 90s, 20m, 1h30m (default: as the study says)",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

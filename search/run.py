@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import statistics
 import time
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from data import DataConfig, Split
-from search import space, storage
+from search import confirm, samples, space, storage
 from search.errors import UserError
 from search.ladder import TOP, Climber, hopeless, leader, promotable
 from search.progress import Progress
@@ -21,10 +22,13 @@ from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image, spread
 from search.trial.rescue import limit_memory
+from search.trial.train import Stopped
 from search.watch import StopSignals
 from search.worker import Options as Options
 from search.worker import Worker, device_name, starting_point
 
+# Most of the time that goes to measuring how long a training can be.
+MEASURING_SHARE = 0.03
 # The last stretch is planned for this share of the time left.
 FINALE_SAFETY = 0.97
 # A cooldown takes at least this share of a training, however little time is left for it.
@@ -113,13 +117,18 @@ def any_config(spec: StudySpec) -> TrialConfig:
 def full_teramacs(spec: StudySpec, split: Split, device: torch.device) -> float:
     """The full length of a training that the study's time allows: what the last stretch of one can be.
 
-    From the speed of the first known recipe, or of a random one, on this device.
+    From the speed of recipes from all over the space on this device, or, for a short study, of the first.
     """
-    known = spec.first[0] if spec.first else None
-    tree = space.replaced(spec.recipe, known.recipe) if known else spec.recipe
-    tree = space.fill(tree, space.KnownSuggester(known.values if known else {}))
-    config = close({**ANY_LENGTH, **tree, "model": {"channels": split.channels, **tree["model"]}})
-    speed = config.teramacs_per_step / seconds_per_step(config, split, device)
+    speed = samples.typical_speed(
+        samples.Recipes(spec, split.channels),
+        lambda config: seconds_per_step(config, split, device),
+        MEASURING_SHARE * spec.timeout,
+    )
+    return affordable_teramacs(spec, speed)
+
+
+def affordable_teramacs(spec: StudySpec, speed: float) -> float:
+    """The length of a training whose last stretch takes the time of the finale at `speed` (10^12 a second)."""
     stretch = 1 - 1 / spec.ladder.factor
     return speed * spec.timeout * spec.finale / stretch
 
@@ -155,6 +164,8 @@ class _Search:
             self.worked = True
             for climber in hopeless(self._climbers(), self.ladder, self.spec.keep):
                 self.worker.beaten(self._trial(climber.number))
+        if not self.worker.stop.requested and self.spec.confirm_seeds:
+            self._confirm()
         if not self.worker.stop.requested:
             self._finale()
         if not self.worker.stop.requested:
@@ -199,8 +210,7 @@ class _Search:
         else:
             rate = statistics.median(self.worker.rates) if self.worker.rates else 0.0
             expected = rate * self.ladder.share(goal)
-        finale = self.spec.finale if self.ladder.rungs else 0.0
-        return bool(self._elapsed() + expected <= self.spec.timeout * (1 - finale))
+        return bool(self._elapsed() + expected <= self.spec.timeout * self.spec.search_share)
 
     def _rung(self, trial: FrozenTrial) -> int:
         return max(percent for percent in trial.intermediate_values if percent in self.ladder.percents())
@@ -218,6 +228,44 @@ class _Search:
         begun = sum(GOAL in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
         return begun < self.spec.trials or bool(promotable(self._climbers(), self.ladder))
 
+    def _confirm(self) -> None:
+        """Train the leaders again from new seeds, each for an equal share of the time kept for it."""
+        done = confirm.repeats(self.study)
+        chosen = [
+            t
+            for t in confirm.finalists(self.study, self.ladder, self.spec.finalists)
+            if TOP not in t.intermediate_values
+        ]
+        runs = [(trial, seed) for seed in range(1, self.spec.confirm_seeds + 1) for trial in chosen]
+        time_for_it = self.spec.timeout * (1 - self.spec.finale) - self.spec.timeout * self.spec.search_share
+        seconds = time_for_it / max(len(runs), 1)
+        for trial, seed in runs:
+            earlier = {entry.seed: entry.steps for entry in done if entry.trial == trial.number}
+            if seed in earlier:
+                continue
+            steps = next(iter(earlier.values()), max(1, int(seconds / trial.user_attrs["seconds_per_step"])))
+            label = f"trial {trial.number} again, seed {seed}"
+            report = confirm.Retraining(label, steps, self.progress, self.worker.stop)
+            folder = self.worker.options.out / self.spec.name / f"confirm-{trial.number:04d}-{seed}"
+            try:
+                done.append(
+                    confirm.repeat(
+                        trial, seed, steps, self.worker.split, self.worker.options.device, folder, report
+                    )
+                )
+            except Stopped:
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+            confirm.keep(self.study, done)
+        for line in confirm.sentences(self.study):
+            self.progress.say(line)
+
+    def _leader(self) -> Climber | None:
+        """Whom the last stretch is for: the best of those that wait, by their repeats where there are any."""
+        waiting = {climber.number: climber for climber in self._climbers() if climber.waits}
+        confirmed = (waiting[n] for n in confirm.best_first(confirm.repeats(self.study)) if n in waiting)
+        return next(confirmed, None) or leader(waiting.values(), self.ladder)
+
     def _finale(self) -> None:
         """Train the best trial that waits to its end.
 
@@ -226,7 +274,7 @@ class _Search:
         begins. Where it ended for its number of trials, no clock decides.
         """
         climbers = [climber for climber in self._climbers() if climber.waits or TOP in climber.scores]
-        best = leader((climber for climber in climbers if climber.waits), self.ladder)
+        best = self._leader()
         if best is None or (leader(climbers, self.ladder) != best and not self._time_for_another()):
             return
         self.worked = True

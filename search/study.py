@@ -20,6 +20,7 @@ SHIPPED = Path(studies.__file__).parent
 RANDOM_DRAWS = 200
 MOST_COMBINATIONS = 3000
 ANY_LENGTH = {"steps": 1}  # stands for the length that a study's time decides, where nothing depends on it
+CONFIRM_SHARE = 0.5  # of the time before the last stretch, where finalists are trained again
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -63,6 +64,13 @@ class StudySpec(BaseModel):
     finale: float = Field(
         0.5, gt=0, lt=1, description="share of the time kept for the best trial to be trained to its end"
     )
+    confirm_seeds: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="train the finalists again from so many new seeds before the best one goes on",
+    )
+    finalists: int = Field(3, ge=2, le=20, description="how many are trained again, where any are")
     trial_timeout: Duration | None = Field(
         None, description="longest time of one trial, the finale not counted: it ends with its last rung"
     )
@@ -74,6 +82,13 @@ class StudySpec(BaseModel):
     limits: LimitsConfig = Field(LimitsConfig(), description="models over them are not trained")
     recipe: dict[str, Any] = Field(description="a trial config with open leaves")
     first: tuple[KnownRecipe, ...] = Field((), description="recipes tried before anything is sampled")
+
+    @property
+    def search_share(self) -> float:
+        """Share of the time for new trials and for the way up."""
+        if not self.ladder.rungs:
+            return 1.0
+        return (1 - self.finale) * (1 - CONFIRM_SHARE if self.confirm_seeds else 1.0)
 
     def with_changes(self, **changes: Any) -> Self:
         """A copy with other values, validated anew."""
