@@ -14,31 +14,26 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from data import Split
-from models import ModelConfig
 from models.cost import count_parameters
 from models.padding import pad_to_multiple
-from search import card, pictures, storage, winners
+from search import card, exported, pictures, storage, winners
 from search.errors import UserError
+from search.exported import FORMAT, ONNX, SETTINGS, WEIGHTS
 from search.storage import FrozenTrial
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image, spread
 from search.trial.precision import Precision
 
-WEIGHTS, ONNX, SETTINGS, CARD = "model.safetensors", "model.onnx", "config.json", "README.md"
-FORMAT = "restune-1"
+CARD = "README.md"
 SCORE_TOLERANCE_DB = 0.01
 ONNX_TOLERANCE = 1e-4  # largest difference to torch, in units of image intensity
 ONNX_CHECK_SIZES = ((33, 47), (17, 23), (61, 90))
 OPSET = 20
 CPU = torch.device("cpu")
-
-_MODEL: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 
 
 def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None] = print) -> Path:
@@ -85,21 +80,7 @@ def load_model(folder: Path | str) -> nn.Module:
     Reads `config.json` and, unless the model is a filter, `model.safetensors`; nothing is unpickled.
     Raises `UserError` for a folder that is no export.
     """
-    folder = Path(folder)
-    try:
-        settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-            raise UserError(f"{folder / SETTINGS}: not an export of this program (format {FORMAT})")
-        model: nn.Module = _MODEL.validate_python(settings["model"]).build().eval()
-        if count_parameters(model):
-            checkpoint.load_weights(folder / WEIGHTS, model)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{error.filename}: missing; an exported folder has {SETTINGS} and {WEIGHTS}"
-        ) from None
-    except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: cannot be loaded: {str(error).splitlines()[0]}") from None
-    return model
+    return exported.load(Path(folder)).model
 
 
 def _validate(
