@@ -12,7 +12,7 @@ _HALF_A_BLOCK = 4
 
 
 def jpeg_trace(gray: NDArray[np.uint8]) -> tuple[float, int]:
-    """How clearly an (H, W) image shows the blocks of JPEG, 0 to nearly 1, and about which quality it had.
+    """How clearly an (H, W) image shows the blocks of JPEG, 0 to nearly 1, and the quality it had, within 10 or so.
 
     A JPEG that goes through JPEG again at its old quality stays nearly as it is, as long as its blocks lie
     where they lay; half a block beside it changes like any other image. (After the ghosts of Farid, IEEE TIFS
@@ -21,9 +21,12 @@ def jpeg_trace(gray: NDArray[np.uint8]) -> tuple[float, int]:
     if min(gray.shape) < 5 * _HALF_A_BLOCK:
         return 0.0, 100
     aligned, beside = gray[..., None], np.ascontiguousarray(gray[_HALF_A_BLOCK:, _HALF_A_BLOCK:, None])
-    shares = [_change(aligned, quality) / _change(beside, quality) for quality in QUALITIES]
-    best = int(np.argmin(shares))
-    return max(1 - shares[best], 0.0), QUALITIES[best]
+    traces = [1 - _change(aligned, quality) / _change(beside, quality) for quality in QUALITIES]
+    strongest = max(traces)
+    # Higher qualities than the true one show it too, since coarse steps are multiples of fine ones.
+    if strongest <= 0:
+        return 0.0, 100
+    return strongest, next(q for q, trace in zip(QUALITIES, traces, strict=True) if trace >= strongest / 2)
 
 
 def _change(gray: NDArray[np.uint8], quality: int) -> float:

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 
 from data import headers, inventory, sharing, sides
-from data.findings import Finding, Severity, worst_first
+from data.findings import Finding, Severity, of_the_set, worst_first
 from data.images import DataError
 from data.inventory import PairFiles
 from data.measure import Measured, measure
@@ -63,13 +63,15 @@ def check(
         step(done, len(taken.pairs))
     readable = [m for m in measured if m.textures is not None]
     linked = sharing.links(readable) if readable else None
-    judged = verdicts(readable)
+    judged = [
+        *chain.from_iterable(headers.of_pair(m.pair, m.labels, _colourful(m)) for m in measured),
+        *verdicts(readable),
+    ]
     ill = {key for f in judged if f.kind in ("swapped", "identical", "constant") for key in f.pairs}
     found = chain(
         taken.findings,
         headers.of_set(taken.pairs),
-        *(headers.of_pair(m.pair, m.labels, _colourful(m)) for m in measured),
-        judged,
+        of_the_set(judged, len(measured)),
         sharing.findings(readable, linked, ill) if linked else (),
     )
     return Report(folder, worst_first(found), measured, linked, readable)
@@ -98,7 +100,7 @@ def quick(folder: Path, scan_dir: str | None = None, clean_dir: str | None = Non
                     (pair.key,),
                 )
             )
-    return worst_first(found)
+    return worst_first(of_the_set(found, len(taken.pairs)))
 
 
 def _colourful(m: Measured) -> tuple[float, float] | None:

@@ -1,6 +1,7 @@
 """What the pair doctor can find: every kind of fault with its weight, its name and what to do about it."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -79,6 +80,12 @@ KINDS = {
 }  # fmt: skip
 
 
+MOST = 0.5
+"""A fault of more than this share of the pairs is one of the set."""
+SINGLE = {"missing-mate", "same-name", "leak", "near-leak", "contradiction", "duplicate", "shared-background"}
+"""About files or groups, never about the set."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One fault: of a pair, of a few files, or of the whole set."""
@@ -117,3 +124,32 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(
         findings, key=lambda f: (-f.severity, order.index(f.kind), not f.whole_set, f.pairs, f.files)
     )
+
+
+def of_the_set(found: Sequence[Finding], number: int) -> list[Finding]:
+    """The same, with faults that most of the `number` pairs have told once."""
+    result = []
+    counts = Counter((f.kind, f.milder) for f in found)
+    common = {
+        key: count for key, count in counts.items() if count > max(MOST * number, 1) and key[0] not in SINGLE
+    }
+    told = set()
+    for finding in found:
+        key = (finding.kind, finding.milder)
+        if key not in common:
+            result.append(finding)
+        elif key not in told:
+            told.add(key)
+            pairs = tuple(f.pairs[0] for f in found if (f.kind, f.milder) == key)
+            result.append(
+                Finding(
+                    finding.kind,
+                    f"{common[key]} of {number} pairs; the first: {finding.found}",
+                    finding.files,
+                    pairs,
+                    whole_set=True,
+                    milder=finding.milder,
+                    facts=finding.facts,
+                )
+            )
+    return result

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from data.findings import Finding
 from data.images import some
 from data.inventory import PairFiles
+from data.measure import SMALLEST
 from data.sides import FORMATS, Label
 
-SMALLEST = 32
-"""A side below this many pixels is told: patches are usually larger."""
 FEW_PAIRS, FEW_VAL = 10, 4
 
 

@@ -16,6 +16,8 @@ from data.inventory import PairFiles
 from data.sides import Label, Texture
 
 THUMB = 64
+SMALLEST = 32
+"""An image with fewer pixels than this along a side is too small for much."""
 _TRACE_SIDE = 256
 """JPEG traces are looked for in a square of at most this side."""
 _CELLS = 32
@@ -67,6 +69,8 @@ class Measured:
     """Both sides as THUMB x THUMB gray pictures."""
     paper: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     """The brightest of the smoothed degraded side in cells of a power of two of pixels: what is behind the ink."""
+    telling: bool = True
+    """Whether the images are large enough to be told from others by their small pictures."""
 
 
 def measure(pair: PairFiles) -> Measured:
@@ -86,6 +90,7 @@ def measure(pair: PairFiles) -> Measured:
     scan, clean = images
     grays = sides.gray(scan), sides.gray(clean)
     thumbs = _thumb(grays[0]), _thumb(grays[1])
+    telling = min(*scan.shape[:2], *clean.shape[:2]) >= SMALLEST
     fit = _fit(scan, clean, *grays) if scan.shape[:2] == clean.shape[:2] else None
     # Only pairs that hardly fit as they are can be meant to be turned.
     fits = fit is not None and fit.shift.likeness > _FITS
@@ -102,7 +107,8 @@ def measure(pair: PairFiles) -> Measured:
         _trace(grays[1]),
         _trace(grays[0])[0] if noise_is_clean else 0.0,
         thumbs,
-        _paper(grays[0]),
+        _paper(grays[0]) if telling else np.zeros((0, 0), np.uint8),
+        telling,
     )
 
 

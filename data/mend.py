@@ -53,12 +53,9 @@ def mend(
     """Writes `out`/{train,val}/{scan,clean} and a text file that says what was done.
 
     `given_groups` names the group of every pair of `report.measured`, in that order. Files that need no change are
-    copied as they are. `out` appears when it is whole. Raises DataError if it is there already.
+    copied as they are. `out` appears when it is whole. Raises DataError if it is there already (see `refuse`).
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is there already; name a new folder, nothing is ever overwritten")
-    if out.resolve().is_relative_to(report.folder.resolve()):
-        raise DataError(f"{out}: lies inside {report.folder}, which stays as it is; name a folder outside")
+    refuse(report.folder, out)
     plan = planned(report, given_groups)
     kept = [m for m in report.readable if m.pair.key not in plan.dropped]
     if len(kept) < 2:
@@ -88,6 +85,14 @@ def mend(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return plan
+
+
+def refuse(folder: Path, out: Path) -> None:
+    """Raises DataError if `out` is no place for a copy of `folder`."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is there already; name a new folder, nothing is ever overwritten")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise DataError(f"{out}: lies inside {folder}, which stays as it is; name a folder outside")
 
 
 def planned(report: Report, given_groups: Sequence[str] | None = None) -> Plan:

@@ -18,6 +18,7 @@ FEWEST = 5
 CLEAR_SHIFT = 0.35
 """Pixels: a smaller shift of one pair is not told."""
 SIDES = ("degraded", "clean")
+OFFSET_SCALE = 40.0
 
 Pairs = Sequence[Measured]
 Told = Iterable[Finding]
@@ -38,9 +39,9 @@ def tell(m: Measured, kind: str, found: str, milder: bool = False, **facts: floa
     return Finding(kind, found, (m.pair.scan, m.pair.clean), (m.pair.key,), milder=milder, facts=facts)
 
 
-def character(m: Measured) -> tuple[float, float, float, float]:
-    """What changes its sign with the sides: logarithms of degraded over clean noise, contrast and edges, and
-    with which side their difference goes."""
+def character(m: Measured) -> tuple[float, float, float, float, float]:
+    """What changes its sign with the sides: logarithms of degraded over clean noise, contrast and edges, with which
+    side their difference goes, and their offset in units of OFFSET_SCALE levels."""
     assert m.textures is not None and m.fit is not None
     scan, clean = m.textures
     return (
@@ -48,6 +49,7 @@ def character(m: Measured) -> tuple[float, float, float, float]:
         float(np.log2((scan.contrast + 1) / (clean.contrast + 1))),
         float(np.log2((scan.edges + 1) / (clean.edges + 1))),
         m.fit.with_scan + m.fit.with_clean,
+        m.fit.offset / OFFSET_SCALE,
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from data import duplicates
 from data.findings import Finding
 from data.images import some
-from data.measure import Measured
+from data.measure import THUMB, Measured
 
 Groups = NDArray[np.int64]
 
@@ -40,7 +40,10 @@ def links(measured: Sequence[Measured]) -> Links:
             for m in measured
         ]
 
-    scans, cleans = ([m.thumbs[side] for m in measured if m.thumbs] for side in (0, 1))
+    blank = np.zeros((THUMB, THUMB), np.uint8)
+    scans, cleans = (
+        [m.thumbs[side] if m.thumbs is not None and m.telling else blank for m in measured] for side in (0, 1)
+    )
     return Links(
         duplicates.equal(digests(0)),
         duplicates.equal(digests(1)),

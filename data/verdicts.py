@@ -4,19 +4,16 @@ A set whose degradation is a brightness offset has that offset everywhere; only 
 Where most pairs have one fault, it is told once, of the set.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from data import duplicates, outliers
 from data.blocks import VISIBLE
-from data.findings import KINDS, WARNING, Finding
+from data.findings import MOST, Finding
 from data.measure import Measured
 from data.outliers import SIDES, tell
 
-MOST = 0.5
-"""A fault of more than this share of the pairs is one of the set."""
 CAUSES = (
     "depth-lost", "constant", "identical", "inverted", "exif", "turned", "size", "missing-part", "channel-order",
     "wrong-partner", "swapped",
@@ -39,7 +36,7 @@ def verdicts(measured: Pairs) -> list[Finding]:
     if len(fitting) >= outliers.FEWEST:
         found += [finding for finding in outliers.of(fitting) if finding.pairs[0] not in ill]
     found += _traces(whole)
-    return _of_the_set(found, len(measured)) + list(_small_shift_of_all(fitting, found))
+    return [*found, *_small_shift_of_all(fitting, found)]
 
 
 def _first_causes(found: list[Finding]) -> list[Finding]:
@@ -137,11 +134,11 @@ def _swapped(fitting: Pairs) -> Told:
     """Single pairs against the majority; the whole set where the clean sides are the degraded ones."""
     rows = np.array([outliers.character(m) for m in fitting])
     middle = np.median(rows, axis=0)
-    noise, contrast, edges, _ = middle
+    noise, contrast, edges, *_ = middle
     with_scan, with_clean = np.median([(m.fit.with_scan, m.fit.with_clean) for m in fitting if m.fit], axis=0)
     compressed = np.mean([m.scan_trace > VISIBLE >= m.trace[0] for m in fitting]) > MOST
-    # The difference goes with the noise. A JPEG looks as if the noise had been taken away.
-    noisy = with_clean < -0.3 and abs(with_scan) < 0.25 and not compressed
+    # The difference goes with the noise. A JPEG, or a blur, looks as if noise had been taken away.
+    noisy = with_clean < -0.3 and abs(with_scan) < 0.25 and edges > -0.2 and not compressed
     faded = noise < -0.5 and contrast > 0 and edges > 0.1
     if noisy or faded:
         for m in fitting:
@@ -162,7 +159,10 @@ def _swapped(fitting: Pairs) -> Told:
     for m, row in zip(fitting, rows, strict=True):
         place = float((row * middle / spread**2).sum()) / strength
         to_usual, to_opposite = (float((((row - sign * middle) / spread) ** 2).sum()) for sign in (1, -1))
-        if -1.6 < place < -0.4 and to_opposite < 0.4 * to_usual and to_usual - to_opposite > 14:
+        # A clean side with noise is like a swapped pair in much, but not in everything that is sure.
+        unmoved = (np.abs(middle) > 3 * spread) & (row * middle > 0.25 * middle**2)
+        gap = to_usual - to_opposite
+        if -1.6 < place < -0.4 and to_opposite < 0.4 * to_usual and gap > 14 and not unmoved.any():
             yield tell(
                 m,
                 "swapped",
@@ -207,31 +207,3 @@ def _traces(whole: Pairs) -> Told:
                 milder=quality >= 95,
                 quality=quality,
             )
-
-
-def _of_the_set(found: list[Finding], number: int) -> list[Finding]:
-    """The same, with faults that most pairs have told once."""
-    result = []
-    counts = Counter((f.kind, f.milder) for f in found)
-    common = {key: count for key, count in counts.items() if count > max(MOST * number, 1)}
-    told = set()
-    for finding in found:
-        key = (finding.kind, finding.milder)
-        if key not in common:
-            result.append(finding)
-        elif key not in told:
-            told.add(key)
-            pairs = tuple(f.pairs[0] for f in found if (f.kind, f.milder) == key)
-            result.append(
-                Finding(
-                    finding.kind,
-                    f"{common[key]} of {number} pairs; the first: {finding.found}",
-                    finding.files,
-                    pairs,
-                    whole_set=True,
-                    milder=finding.milder,
-                    facts=finding.facts,
-                )
-            )
-    assert all(KINDS[f.kind].severity >= WARNING for f in result)
-    return result

@@ -46,6 +46,12 @@ def run(options: Options) -> int:
         raise UserError("--groups says what must stay together in the mended copy: use it with --fix OUT")
     if options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: must be at least 1")
+    if options.fix is not None:
+        mend.refuse(options.folder, options.fix)
+    # A page that cannot be written is told before minutes of work, not after them.
+    for path in (options.html, None if options.json in (None, "-") else Path(str(options.json))):
+        if path is not None:
+            _make_place(path)
     with _bar("reading pairs", options.quiet) as step:
         report = check.check(
             options.folder, options.scan_dir, options.clean_dir, jobs=options.jobs, step=step
@@ -196,9 +202,17 @@ def _bar(text: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield step
 
 
-def _write(path: Path, text: str) -> None:
+def _make_place(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
         path.write_text(text, "utf-8", "backslashreplace")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
