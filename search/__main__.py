@@ -119,10 +119,17 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _export_best(options: argparse.Namespace) -> int:
     from search import export, study
+    from search.limits import LimitsConfig
 
     given = vars(options)
     name = study.load(options.study).name if options.study.endswith(".toml") else options.study
-    export.best(name, _url(options), options.out, given.get("to") or options.out / name / "export")
+    target = given.get("to") or options.out / name / "export"
+    limits = LimitsConfig.of(
+        parameters=given.get("max_parameters"),
+        gmacs=given.get("max_gmacs"),
+        ms_per_megapixel=given.get("max_ms_per_megapixel"),
+    )
+    export.best(name, _url(options), options.out, target, limits=limits)
     return 0
 
 

@@ -21,6 +21,7 @@ from models.cost import count_parameters
 from models.padding import pad_to_multiple
 from search import card, exported, pictures, storage, winners
 from search.errors import UserError
+from search.limits import LimitsConfig
 from search.exported import FORMAT, ONNX, SETTINGS, WEIGHTS
 from search.storage import FrozenTrial
 from search.trial import checkpoint
@@ -36,14 +37,21 @@ OPSET = 20
 CPU = torch.device("cpu")
 
 
-def best(name: str, url: str, out: Path, target: Path, say: Callable[[str], None] = print) -> Path:
-    """Export the best complete trial of study `name` into the folder `target`; the folder.
+def best(
+    name: str,
+    url: str,
+    out: Path,
+    target: Path,
+    say: Callable[[str], None] = print,
+    limits: LimitsConfig | None = None,
+) -> Path:
+    """Export the best complete trial of study `name` within `limits` into the folder `target`; the folder.
 
     Raises `UserError` if there is none, if its weights or data are gone or changed, if it does not
     reach its stored score again, or if `target` holds something else.
     """
     study = storage.load_study(name, url)
-    winner = winners.load(study, out)
+    winner = winners.load(study, out, limits)
     trial, config, model = winner.trial, winner.config, winner.model
     _refuse_foreign_folder(target)
     split = config.data.open(seed=0, cache=out)

@@ -7,11 +7,12 @@ from statistics import median
 from typing import Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from search.errors import UserError
 from search.trial.evaluate import restore
 from search.trial.precision import Precision
 
@@ -48,9 +49,14 @@ class LimitsConfig(BaseModel):
 
     @classmethod
     def of(cls, **limits: float | None) -> Self | None:
-        """Limits from values that may be missing; None if all are."""
+        """Limits from flags, `--max-NAME`, that may be missing; None if all are. `UserError` if one is not a limit."""
         given = {name: value for name, value in limits.items() if value is not None}
-        return cls.model_validate(given) if given else None
+        try:
+            return cls.model_validate(given) if given else None
+        except ValidationError as error:
+            problem = error.errors()[0]
+            flag = str(problem["loc"][0]).replace("_", "-")
+            raise UserError(f"--max-{flag}: {problem['msg']} (found {problem['input']})") from None
 
     def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
         """How far a model is over each limit, as a share of it; below zero where it is within.

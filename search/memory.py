@@ -37,18 +37,17 @@ def bytes_per_pixel(
     side = -(-PROBE_SIDE // multiple) * multiple
     forward(torch.zeros(1, channels, 2 * multiple, 2 * multiple))  # what is loaded and compiled once
     images = torch.rand(1, channels, side, side)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        forward(images)
-        grown = torch.cuda.max_memory_allocated(device) - before
-    else:
-        grown = _peak_growth(lambda: forward(images))
+    grown = peak_growth(lambda: forward(images), device)
     return max(SLACK * grown / side**2, LEAST_BYTES_PER_PIXEL)
 
 
-def _peak_growth(call: Callable[[], object]) -> int:
-    """How far the process grows while `call` runs, looked at every few milliseconds."""
+def peak_growth(call: Callable[[], object], device: torch.device) -> int:
+    """Bytes by which memory grows while `call` runs: of a GPU, or of the process, looked at every few milliseconds."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        allocated = torch.cuda.memory_allocated(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - allocated
     process, done = psutil.Process(), threading.Event()
     before = highest = process.memory_info().rss
 

@@ -1,48 +1,105 @@
-"""How fast this machine trains: seconds per step, measured on a few steps."""
+"""How fast this machine trains: seconds per step and memory, measured on a few steps."""
 
+import contextlib
+import ctypes
+import gc
+import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from data import Split
+from search.memory import peak_growth
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
-from search.trial.train import train
+from search.trial.train import Stopped, train
 
 WARM_STEPS, TIMED_STEPS = 2, 6
+PATIENCE = 1.0  # seconds after which no further step is timed
 
 
 class Timer:
-    """Watches a run, and notes when each step was done."""
+    """Watches a run: notes when each step was done, and stops it when a few were timed and patience is used up."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = float("inf")) -> None:
+        self.patience = patience
+        self.made = self.start = time.monotonic()
         self.times: list[float] = []
+        self.notes: list[str] = []
 
-    def begun(self, step: int, rungs: list[Score], seconds: float) -> None: ...
+    def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
+        self.start = time.monotonic()
+
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         float(loss)  # the step counts once the device has done it
         self.times.append(time.monotonic())
 
     def scored(self, score: Score, settled: bool) -> None: ...
-    def rescued(self, note: str) -> None: ...
+
+    def rescued(self, note: str) -> None:
+        self.notes.append(note)
+
     def stop_requested(self) -> bool:
-        return False
+        return len(self.times) > self.warm and self.times[-1] - self.times[self.warm - 1] > self.patience
+
+    @property
+    def warm(self) -> int:
+        """Steps that count as warm-up: one is enough if it takes long."""
+        slow = bool(self.times) and self.times[0] - self.start > self.patience
+        return 1 if slow else WARM_STEPS
+
+    def seconds_per_step(self) -> float:
+        """The mean after the warm-up."""
+        return (self.times[-1] - self.times[self.warm - 1]) / (len(self.times) - self.warm)
 
 
-def seconds_per_step(config: TrialConfig, split: Split, device: torch.device) -> float:
-    """The mean of a few steps after a warm-up. Raises what training raises."""
+@dataclass(frozen=True)
+class Pace:
+    """How one recipe trains on this device."""
+
+    seconds_per_step: float
+    seconds_to_start: float
+    """From the call to the first step: model, crops, and a look at all validation images."""
+    peak_bytes: int
+    """What training took beside what the process held before; on a GPU, of its memory."""
+    notes: tuple[str, ...] = ()
+    """Rescues: how it went on where it did not fit."""
+
+
+def pace(config: TrialConfig, split: Split, device: torch.device, patience: float = PATIENCE) -> Pace:
+    """Train a few steps after a warm-up, fewer of slow ones. Raises what training raises."""
     short = {
         "steps": WARM_STEPS + TIMED_STEPS,
         "evaluations": 1,
         "pauses": (),
         "rung_megapixels": 1e-3,
         "val_megapixels": 1e-3,
+        "initial": None,
     }
-    timer = Timer()
-    with tempfile.TemporaryDirectory() as folder:
-        probe = type(config).model_validate({**config.model_dump(), **short})
-        train(probe, split, device, Path(folder), timer)
-    return (timer.times[-1] - timer.times[WARM_STEPS - 1]) / TIMED_STEPS
+    probe = type(config).model_validate({**config.model_dump(), **short})
+    timer = Timer(patience)
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Stopped):
+            train(probe, split, device, Path(folder), timer)
+
+    give_back()
+    grown = peak_growth(run, device)
+    return Pace(timer.seconds_per_step(), timer.start - timer.made, grown, tuple(timer.notes))
+
+
+def seconds_per_step(config: TrialConfig, split: Split, device: torch.device) -> float:
+    """The mean of a few steps after a warm-up. Raises what training raises."""
+    return pace(config, split, device).seconds_per_step
+
+
+def give_back() -> None:
+    """Return memory that is free inside the process to the system, so that growth can be seen."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # a C library other than glibc
+            ctypes.CDLL(None).malloc_trim(0)

@@ -10,6 +10,7 @@ from torch import nn
 from data import Split
 from search import storage
 from search.errors import UserError
+from search.limits import LimitsConfig
 from search.storage import FrozenTrial, Study
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
@@ -25,12 +26,19 @@ class Winner:
     model: nn.Module
 
 
-def load(study: Study, out: Path) -> Winner:
-    """The complete trial with the highest score.
+def load(study: Study, out: Path, limits: LimitsConfig | None = None) -> Winner:
+    """The complete trial with the highest score, of those within `limits`.
 
     Raises `UserError` if there is none, or if its weights are gone or damaged.
     """
-    name, trial = study.study_name, storage.best_trial(study)
+    name, complete = study.study_name, storage.best_first(study)
+    within = [trial for trial in complete if limits is None or limits.within(trial.user_attrs)]
+    trial = next(iter(within), None)
+    if complete and trial is None:
+        raise UserError(
+            f"study {name!r}: none of its {len(complete)} complete trials is known to be within {limits}; "
+            f"`python -m search pareto {name}` shows what there is"
+        )
     if trial is None:
         raise UserError(
             f"study {name!r} has no finished trial yet; `python -m search run --study {name}` goes on"

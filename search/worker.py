@@ -14,7 +14,7 @@ import optuna
 import torch
 
 from data import Split
-from models.cost import count_macs, count_parameters
+from models.cost import count_parameters
 from search import limits, pictures, sampling, space, storage, winners
 from search.errors import UserError
 from search.ladder import TOP
@@ -22,7 +22,7 @@ from search.progress import Progress, clock
 from search.storage import FULL, GOAL, LABEL, LENGTH, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
-from search.trial.config import TrialConfig
+from search.trial.config import TrialConfig, forward_macs
 from search.trial.initial import InitialConfig
 from search.trial.rescue import Diverged, is_lack_of_memory
 from search.trial.train import Stopped, TrialResult, memory_mb, train
@@ -240,11 +240,10 @@ class Worker:
 
     def _circumstances(self, config: TrialConfig) -> dict[str, Any]:
         """What a trial depended on, known before it starts."""
-        model = config.model.build()
         return {
             "config": config.model_dump_json(),
-            "parameters": count_parameters(model),
-            "gmacs_at_256": count_macs(model, config.model.channels, COST_SIDE, COST_SIDE) / 1e9,
+            "parameters": count_parameters(config.model.build()),
+            "gmacs_at_256": forward_macs(config.model, COST_SIDE) / 1e9,
             "steps": config.total_steps,
             "seed": config.seed,
             "data": self.split.fingerprint,

@@ -1,0 +1,109 @@
+"""From a few measured samples to what the training of any recipe costs: time, memory, scores."""
+
+import math
+import time
+from collections.abc import Sequence
+from copy import copy
+from statistics import median
+from typing import Self
+
+from data import PairSet, Split
+from models.cost import count_macs
+from search.forecast import Course
+from search.limits import PROBE_SIDE
+from search.pictures import STRIP_CROPS
+from search.samples import Measured, Sample, Scale
+from search.study import StudySpec
+from search.trial.config import TrialConfig
+from search.trial.evaluate import score_image, spread
+
+PROBES = 3  # runs of a model when its time and memory are recorded
+
+
+class Costs:
+    """What trials of a study cost here. `teramacs` is their length where the recipe leaves it open."""
+
+    def __init__(
+        self, spec: StudySpec, split: Split, measured: Sequence[Measured], teramacs: float | None
+    ) -> None:
+        self.spec, self.teramacs = spec, teramacs
+        self.by_config = {id(one.sample.config): one for one in measured}
+        self.per_step = Scale([(one.sample.work, one.pace.seconds_per_step) for one in measured])
+        self.bytes = Scale([(one.sample.work, one.pace.peak_bytes) for one in measured])
+        self.per_megapixel = Scale(
+            [(one.sample.work_per_pixel, one.seconds_per_megapixel) for one in measured]
+        )
+        self.to_start = median(one.pace.seconds_to_start for one in measured)
+        config = measured[0].sample.config
+        self.to_build = _seconds_to_build(config)
+        val = split.val
+        self.rung_megapixels = _megapixels(val, spread(val, config.rung_megapixels))
+        self.val_megapixels = _megapixels(val, spread(val, config.val_megapixels))
+        strip = sorted({n * len(val) // STRIP_CROPS for n in range(STRIP_CROPS)})
+        self.strip_megapixels = _megapixels(val, strip)
+        self.compare_seconds = _compare_seconds(val)
+
+    def of(self, spec: StudySpec) -> Self:
+        """The same for a study that differs in its time: trainings are as much longer."""
+        other = copy(self)
+        other.spec = spec
+        if self.teramacs is not None:
+            other.teramacs = self.teramacs * spec.timeout / self.spec.timeout
+        return other
+
+    def course(self, sample: Sample) -> Course:
+        """What its training costs, from the rungs of the ladder to the end."""
+        config, restoring = sample.config, self.seconds_per_megapixel(sample)
+        pauses = self.spec.ladder.shares()[:-1]
+        evenly = (n / config.evaluations for n in range(1, config.evaluations + 1))
+        scoring = restoring + self.compare_seconds
+        return Course(
+            steps=self.steps(sample),
+            per_step=self.seconds_per_step(sample),
+            per_score=self.rung_megapixels * scoring,
+            at_end=self.val_megapixels * scoring,
+            per_climb=self.to_start + self.strip_megapixels * restoring,
+            at_birth=2 * self.to_build + PROBES * PROBE_SIDE**2 / 1e6 * restoring,
+            shares=tuple(sorted({*pauses, *evenly})) if self.steps(sample) else (),
+            stretchable=config.stretchable,
+        )
+
+    def steps(self, sample: Sample) -> int:
+        """The length of its whole training."""
+        if self.teramacs is None:
+            return sample.config.total_steps
+        return max(1, round(self.teramacs / sample.work))
+
+    def seconds_per_step(self, sample: Sample) -> float:
+        """Measured, or what recipes of like work took."""
+        found = self.by_config.get(id(sample.config))
+        return found.pace.seconds_per_step if found else self.per_step.at(sample.work)
+
+    def seconds_per_megapixel(self, sample: Sample) -> float:
+        """Of restoring; measured, or what recipes of like work took."""
+        found = self.by_config.get(id(sample.config))
+        return found.seconds_per_megapixel if found else self.per_megapixel.at(sample.work_per_pixel)
+
+    def memory(self, sample: Sample) -> float:
+        """Bytes of training it in one piece; measured, or what recipes of like work took."""
+        found = self.by_config.get(id(sample.config))
+        return found.pace.peak_bytes if found else self.bytes.at(sample.work)
+
+
+def _megapixels(pairs: PairSet, indices: Sequence[int]) -> float:
+    return sum(math.prod(pairs.size(index)) for index in indices) / 1e6
+
+
+def _compare_seconds(pairs: PairSet) -> float:
+    """To score a megapixel that is restored already."""
+    pair = pairs.whole(0)
+    started = time.perf_counter()
+    score_image(pair.degraded, pair.clean)
+    return (time.perf_counter() - started) / (math.prod(pairs.size(0)) / 1e6)
+
+
+def _seconds_to_build(config: TrialConfig) -> float:
+    """To make a model and count what it costs, as each trial does."""
+    started = time.perf_counter()
+    count_macs(config.model.build(), config.model.channels, config.crops.patch, config.crops.patch)
+    return time.perf_counter() - started

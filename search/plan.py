@@ -1,0 +1,251 @@
+"""What a budget buys, told before anything starts: measured on this device, then played by the rules of a search."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+import torch
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from data import Split
+from models.cost import count_parameters
+from search import forecast, run
+from search.courses import Costs
+from search.errors import UserError
+from search.price import FEWEST_STEPS, Bought, Plan, Range90, Size, gigabytes, short
+from search.samples import Measured, Recipes, Sample, measure, sizes, typical_speed
+from search.study import StudySpec
+from search.trial.config import TrialConfig, forward_macs
+from search.trial.evaluate import spread
+from search.trial.rescue import is_lack_of_memory, limit_memory
+from search.trial.train import Diverged
+from search.worker import COST_SIDE, Options, device_name
+
+MEASURE_SECONDS = 20.0  # from the start
+LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
+QUICK = 40  # plays for advice
+ENDLESS = 1e9  # seconds
+MANY_TRIALS = 1000  # as many as nobody asked for
+
+
+def make(spec: StudySpec, options: Options, console: Console) -> Plan:
+    """Measure recipes from all over the space on this device, and play the search many times."""
+    started = time.monotonic()
+    if options.memory is not None:
+        limit_memory(options.memory)
+    split = run.open_data(spec, options.out)
+    run.unchanged(split, spread(split.val, run.any_config(spec).val_megapixels))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    hidden = console.quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        task = progress.add_task("drawing recipes")
+        survey = _Survey(spec, split, options, lambda text: progress.update(task, description=text))
+        teramacs = survey.full_teramacs()
+        opening = time.monotonic() - started
+        survey.measure(until=started + MEASURE_SECONDS)
+        progress.update(task, description="playing the search")
+        return survey.plan(teramacs, opening)
+
+
+class _Survey:
+    """The recipes of a study, those of them that were measured, and what follows."""
+
+    def __init__(self, spec: StudySpec, split: Split, options: Options, tell: Callable[[str], None]) -> None:
+        self.spec, self.split, self.options, self.tell = spec, split, options, tell
+        self.recipes = Recipes(spec, split.channels)
+        self.room = _room(options)
+        self.measured: dict[int, Measured] = {}
+        self.failed: dict[int, str] = {}
+
+    @property
+    def all(self) -> list[Sample]:
+        return self.recipes.known + self.recipes.drawn
+
+    def full_teramacs(self) -> float | None:
+        """The length of a training, where the recipe leaves it open: as `run` finds it."""
+        if "steps" in self.spec.recipe:
+            return None
+        allowed = run.MEASURING_SHARE * self.spec.timeout
+        return run.affordable_teramacs(
+            self.spec, typical_speed(self.recipes, self._seconds_per_step, allowed)
+        )
+
+    def measure(self, until: float) -> None:
+        """Small, median and large, then known ones and others from small to large while there is time."""
+        ordered = sorted(self.recipes.drawn, key=lambda sample: sample.work)
+        others = [*self.recipes.known, *ordered[::4], *ordered[2::4], *ordered[1::2]]
+        for sample in sizes(self.all).values():
+            self._measure(sample)
+        took = 0.0
+        for sample in others:
+            heaviest = max((one.sample.work for one in self.measured.values()), default=0.0)
+            expected = took * max(1.0, sample.work / heaviest if heaviest else 1.0)
+            if time.monotonic() + expected < until:
+                started = time.monotonic()
+                self._measure(sample)
+                took = max(took, time.monotonic() - started)
+        if not self.measured:
+            raise UserError(f"no recipe can be trained here: {next(iter(self.failed.values()))}")
+
+    def _seconds_per_step(self, config: TrialConfig) -> float:
+        sample = next(sample for sample in self.all if sample.config is config)
+        self._measure(sample)
+        if id(config) not in self.measured:
+            raise UserError(f"{_name(sample)}: cannot be trained here: {self.failed[id(config)]}")
+        return self.measured[id(config)].pace.seconds_per_step
+
+    def _measure(self, sample: Sample) -> None:
+        if id(sample.config) in self.measured or id(sample.config) in self.failed:
+            return
+        self.tell(f"measuring {_name(sample)}")
+        try:
+            self.measured[id(sample.config)] = measure(sample, self.split, self.options.device)
+        except Exception as error:
+            if not (isinstance(error, Diverged) or is_lack_of_memory(error)):
+                raise
+            self.failed[id(sample.config)] = str(error).splitlines()[0]
+
+    def plan(self, teramacs: float | None, opening: float) -> Plan:
+        spec, measured = self.spec, list(self.measured.values())
+        costs = Costs(spec, self.split, measured, teramacs)
+        over = [sample for sample in self.all if self._over_limits(sample, costs)]
+        within = [sample for sample in self.all if sample not in over] or self.all
+        bought = self._bought(spec, costs, within, opening, forecast.PLAYS)
+        large = [sample for sample in self.all if self._too_large(sample, costs)]
+        return Plan(
+            study=spec.name,
+            data=self.split.note,
+            device=device_name(self.options.device),
+            budget_seconds=spec.timeout,
+            search_seconds=spec.timeout * spec.search_share,
+            recipes_measured=len(measured),
+            room_mb=self.room / 2**20,
+            sizes={
+                name: self._size(sample, costs)
+                for name, sample in sizes([m.sample for m in measured]).items()
+            },
+            bought=bought,
+            as_written_seconds=self._as_written(costs, within, opening),
+            too_large=_names(large),
+            over_limits=_names(over),
+            advice=tuple(self._advice(bought, costs, within, opening, large)),
+        )
+
+    def _bought(
+        self, spec: StudySpec, costs: Costs, samples: Sequence[Sample], opening: float, count: int
+    ) -> Bought:
+        courses = [(sample, costs.course(sample)) for sample in samples]
+        known = [course for sample, course in courses if sample.name]
+        drawn = [course for sample, course in courses if not sample.name] or known
+        fates = forecast.plays(spec, known, drawn, opening, count)
+        first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
+        middle = costs.course(sizes(samples)["median"])
+        return Bought(
+            begun=_range([fate.begun for fate in fates]),
+            reached={p: _range([fate.reached[p] for fate in fates]) for p in spec.ladder.percents()},
+            seconds=_range([fate.seconds for fate in fates]),
+            finale_steps=_range([fate.finale_steps for fate in fates]),
+            too_small=sum(fate.reached[first] < needed for fate in fates) / len(fates),
+            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else FEWEST_STEPS,
+        )
+
+    def _as_written(self, costs: Costs, samples: Sequence[Sample], opening: float) -> Range90 | None:
+        if costs.teramacs is not None or self.spec.trials >= MANY_TRIALS:
+            return None
+        endless = self.spec.with_changes(timeout=ENDLESS, confirm_seeds=0)
+        return self._bought(endless, costs, samples, opening, QUICK).seconds
+
+    def _size(self, sample: Sample, costs: Costs) -> Size:
+        course, ladder, model = costs.course(sample), self.spec.ladder, sample.config.model
+        shares = dict(zip(ladder.percents(), ladder.shares(), strict=True))
+        return Size(
+            recipe=_name(sample),
+            parameters=count_parameters(model.build()),
+            gmacs_at_256=forward_macs(model, COST_SIDE) / 1e9,
+            seconds_per_step=course.per_step,
+            memory_mb=costs.memory(sample) / 2**20,
+            seconds_per_evaluation=course.per_score,
+            steps={percent: course.steps_at(share) for percent, share in shares.items()},
+            seconds={percent: course.climb(0.0, share) for percent, share in shares.items()},
+            notes=self.measured[id(sample.config)].pace.notes,
+        )
+
+    def _over_limits(self, sample: Sample, costs: Costs) -> bool:
+        limits, model = self.spec.limits, sample.config.model
+        if not limits.model_dump(exclude_none=True):
+            return False
+        facts = {
+            "parameters": count_parameters(model.build()),
+            "gmacs_at_256": forward_macs(model, COST_SIDE) / 1e9,
+            "ms_per_megapixel": 1e3 * costs.seconds_per_megapixel(sample),
+        }
+        return limits.refusal(facts) is not None
+
+    def _too_large(self, sample: Sample, costs: Costs) -> bool:
+        found = self.measured.get(id(sample.config))
+        rescued = bool(found and found.pace.notes) or id(sample.config) in self.failed
+        return rescued or costs.memory(sample) > self.room
+
+    def _advice(
+        self, bought: Bought, costs: Costs, samples: Sequence[Sample], opening: float, large: Sequence[Sample]
+    ) -> list[str]:
+        said = []
+        if not bought.enough:
+            what = (
+                f"{bought.too_small:.0%} of such searches compare fewer than {self.spec.ladder.factor} trials"
+            )
+            if bought.lowest_steps < FEWEST_STEPS:
+                what = f"a median model makes {bought.lowest_steps} steps before it is judged first"
+            larger = self._larger_budget(costs, samples, opening)
+            said.append(f"the budget is too small: {what}; {larger}")
+        if large and self.options.memory is None and self.options.device.type == "cpu":
+            said.append(
+                f"some recipes need more than the {gigabytes(self.room)} that are free: "
+                f"--memory {max(int(0.8 * self.room / 2**30), 1)}G makes their batches go in parts"
+            )
+        return said
+
+    def _larger_budget(self, costs: Costs, samples: Sequence[Sample], opening: float) -> str:
+        """The next budget that is enough, in words."""
+        for factor in LARGER:
+            spec = self.spec.with_changes(timeout=_rounded(factor * self.spec.timeout))
+            grown = costs.of(spec)
+            if self._bought(spec, grown, samples, opening, QUICK).enough:
+                return f"--budget {short(spec.timeout)} would do"
+        if costs.teramacs is None:
+            return "fewer recipe.steps would help"
+        return "fewer rungs or smaller models would help"
+
+
+def _room(options: Options) -> float:
+    """Bytes that training may take here."""
+    if options.device.type == "cuda":
+        return float(torch.cuda.mem_get_info(options.device)[0])
+    if options.memory is not None:
+        held = psutil.Process().memory_info()
+        return float(options.memory - getattr(held, "data", held.rss))
+    return float(psutil.virtual_memory().available)
+
+
+def _range(values: Sequence[float]) -> Range90:
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    return Range90(*(ordered[round(share * last)] for share in (0.5, 0.05, 0.95)))
+
+
+def _name(sample: Sample) -> str:
+    return sample.name or "a random recipe"
+
+
+def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """The known ones by name, the others by their number."""
+    drawn = sum(not sample.name for sample in samples)
+    named = tuple(sample.name for sample in samples if sample.name)
+    return (*named, f"{drawn} random recipes") if drawn else named
+
+
+def _rounded(seconds: float) -> float:
+    """To a length that people would write."""
+    unit = next(unit for unit in (3600, 600, 60, 10, 1) if seconds >= 2 * unit or unit == 1)
+    return float(unit * round(seconds / unit))
