@@ -1,13 +1,16 @@
 """How much memory a model takes, measured; and how much it may take."""
 
+import ctypes
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 import torch
 from torch import Tensor
 
-DEFAULT_LIMIT = 2 * 2**30
+DEFAULT_LIMIT = 1800 * 2**20
 PROBE_SIDE = 320
 LEAST_BYTES_PER_PIXEL = 64.0
 WATCH_SECONDS = 0.002
@@ -15,7 +18,7 @@ SLACK = 1.15  # allocators keep some of what they were given back
 
 
 def limit_for(device: torch.device, wanted: int | None) -> int:
-    """Bytes that the process may hold: what is wanted, else 2 GB or half of what is free, if that is less.
+    """Bytes that the process may hold: what is wanted, else 1.8 GB or half of what is free, if that is less.
 
     On a GPU: of its memory, what is wanted or nine tenths of what is free.
     """
@@ -41,6 +44,13 @@ def bytes_per_pixel(
     return max(SLACK * grown / side**2, LEAST_BYTES_PER_PIXEL)
 
 
+def _give_back() -> None:
+    """Let freed memory go back to the system, or it would be used again unnoticed (Linux)."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):  # C libraries other than glibc
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def peak_growth(call: Callable[[], object], device: torch.device) -> int:
     """Bytes by which memory grows while `call` runs: of a GPU, or of the process, looked at every few milliseconds."""
     if device.type == "cuda":
@@ -48,6 +58,7 @@ def peak_growth(call: Callable[[], object], device: torch.device) -> int:
         allocated = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - allocated
+    _give_back()
     process, done = psutil.Process(), threading.Event()
     before = highest = process.memory_info().rss
 

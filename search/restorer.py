@@ -28,7 +28,7 @@ MOST_PASSES = 4
 HALF_SHARE = 0.999  # of the values must be within one 8-bit code of float32, none farther than two
 HALF_GAIN = 1.1
 PROBED_PATCHES = 8
-ENOUGH_PIXELS = 2**16  # smaller images tell too little of half precision, and gain nothing from it
+ENOUGH_PIXELS = 2**16  # smaller images tell too little of half precision, and fit into any memory
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,8 @@ class Restorer:
         return result, max(traces, key=lambda trace: trace.difference)
 
     def _restore(self, image: Image, made: Pixels, meter: "_Meter") -> Trace:
+        side, write = self._side(image, made.nbytes), _writer(made)
         tiles = self._tiles(self._precision(image, made.dtype.itemsize))
-        write = _writer(made)
-        side = self._side(image, tiles, made.nbytes)
         while True:
             try:
                 return self._in_tiles(image, tiles, side, write, meter)
@@ -105,12 +104,14 @@ class Restorer:
             release_memory(self.how.device)
             meter.restart()
 
-    def _side(self, image: Image, tiles: Tiles, result_bytes: int) -> int | None:
+    def _side(self, image: Image, result_bytes: int) -> int | None:
         """The side of the tiles, their margins included; None for the image as a whole."""
         longest = max(image.height, image.width)
         if self.how.tile is not None:
             return self.how.tile if self.how.tile < longest else None
-        room = self._room(image, tiles, result_bytes)
+        if self._pixels(image) <= ENOUGH_PIXELS:
+            return None
+        room = self._room(image, result_bytes)
         if self._pixels(image) <= room:
             return None
         largest = GPU_SIDE if self.how.device.type == "cuda" else CPU_SIDE
@@ -120,13 +121,13 @@ class Restorer:
         height, width = (side + -side % self.multiple for side in (image.height, image.width))
         return height * width
 
-    def _room(self, image: Image, tiles: Tiles, result_bytes: int) -> int:
+    def _room(self, image: Image, result_bytes: int) -> int:
         """How many pixels may go through the model at once."""
         device = self.how.device
         if self.bytes_per_pixel is None:
             whole = slice(0, 1), slice(0, 1)
             self.bytes_per_pixel = memory.bytes_per_pixel(
-                lambda images: tiles.forward(images, whole, None), self.channels, self.multiple, device
+                lambda images: self.exact.forward(images, whole, None), self.channels, self.multiple, device
             )
         free = memory.limit_for(device, self.how.memory)
         if device.type != "cuda":

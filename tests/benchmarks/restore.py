@@ -49,9 +49,10 @@ data = {{ kind = "demo" }}
 [recipe.model]
 kind = "kbnet_s"
 width = 16
-encoder_blocks = [1, 2]
-middle_blocks = 2
-decoder_blocks = [1, 1]
+encoder_blocks = [1]
+middle_blocks = 1
+decoder_blocks = [1]
+lightweight = true
 """
 
 
@@ -80,10 +81,11 @@ def trained(folder: Path, steps: int) -> Path:
     return folder / "runs" / "wide" / "export"
 
 
-def memory(model: Path, sizes: tuple[int, int], precision: str, folder: Path) -> None:
-    """Restore a gray and a colour scan, each in a process of its own."""
+def memory(model: Path, sizes: tuple[int, int], kinds: list[str], precision: str, folder: Path) -> None:
+    """Restore scans, each in a process of its own."""
     colour = scan(*sizes)
-    for kind, channels in (("gray", 1), ("colour", 3)):
+    for kind in kinds:
+        channels = {"gray": 1, "colour": 3}[kind]
         path = folder / f"{kind}.png"
         write_png(path, with_channels(colour, channels))
         arguments = ["restore", str(model), str(path), "-o", str(folder / "out"), "--precision", precision]
@@ -175,6 +177,7 @@ def main() -> None:
     parser.add_argument("--crop", default="2000x1500", help="width x height for seams and speed")
     parser.add_argument("--model", type=Path, help="an export (default: one is trained)")
     parser.add_argument("--steps", type=int, default=150, help="of that training")
+    parser.add_argument("--kinds", default="gray,colour", help="of scans")
     parser.add_argument("--precision", default="auto", help="of the scans (seams and speed: fp32)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tile", type=int, default=CPU_SIDE, help="side of the tiles for seams and speed")
@@ -194,7 +197,7 @@ def main() -> None:
         if options.only in (None, "speed"):
             speed(exported, crop, options.tile, options.repeats)
         if options.only in (None, "memory"):
-            memory(model, (height, width), options.precision, folder)
+            memory(model, (height, width), options.kinds.split(","), options.precision, folder)
 
 
 if __name__ == "__main__":
