@@ -283,7 +283,7 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         help="auto: half where it is faster and 99.9 %% of 8-bit values stay within 1; 16-bit images in fp32",
     )
     _adder(parser)(
-        "--memory", "SIZE", "memory that may be used, as 6G or 800M (default: 2G, or half of what is free)"
+        "--memory", "SIZE", "memory that may be used, as 6G or 800M (default: 1.8G, or half of what is free)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
