@@ -21,8 +21,8 @@ from models.cost import count_parameters
 from models.padding import pad_to_multiple
 from search import card, exported, pictures, storage, winners
 from search.errors import UserError
-from search.limits import LimitsConfig
 from search.exported import FORMAT, ONNX, SETTINGS, WEIGHTS
+from search.limits import LimitsConfig
 from search.storage import FrozenTrial
 from search.trial import checkpoint
 from search.trial.config import TrialConfig

@@ -14,6 +14,7 @@ from search import forecast, run
 from search.courses import Costs
 from search.errors import UserError
 from search.price import FEWEST_STEPS, Bought, Plan, Range90, Size, gigabytes, short
+from search.progress import clock
 from search.samples import Measured, Recipes, Sample, measure, sizes, typical_speed
 from search.study import StudySpec
 from search.trial.config import TrialConfig, forward_macs
@@ -24,6 +25,7 @@ from search.worker import COST_SIDE, Options, device_name
 
 MEASURE_SECONDS = 20.0  # from the start
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
+OVERDRAWN = 1.2  # times the budget: more is told
 QUICK = 40  # plays for advice
 ENDLESS = 1e9  # seconds
 MANY_TRIALS = 1000  # as many as nobody asked for
@@ -108,11 +110,18 @@ class _Survey:
 
     def plan(self, teramacs: float | None, opening: float) -> Plan:
         spec, measured = self.spec, list(self.measured.values())
+        # Nothing about a filter tells how long it takes: those that were not tried stand for none.
+        trained = any(one.sample.work for one in measured)
         costs = Costs(spec, self.split, measured, teramacs)
         over = [sample for sample in self.all if self._over_limits(sample, costs)]
-        within = [sample for sample in self.all if sample not in over] or self.all
+        pool = self.all if trained else [one.sample for one in measured]
+        within = [sample for sample in pool if sample not in over] or pool
         bought = self._bought(spec, costs, within, opening, forecast.PLAYS)
         large = [sample for sample in self.all if self._too_large(sample, costs)]
+        shown = sizes(
+            [one.sample for one in measured],
+            (lambda sample: sample.work) if trained else costs.seconds_per_megapixel,
+        )
         return Plan(
             study=spec.name,
             data=self.split.note,
@@ -121,10 +130,7 @@ class _Survey:
             search_seconds=spec.timeout * spec.search_share,
             recipes_measured=len(measured),
             room_mb=self.room / 2**20,
-            sizes={
-                name: self._size(sample, costs)
-                for name, sample in sizes([m.sample for m in measured]).items()
-            },
+            sizes={name: self._size(sample, costs) for name, sample in shown.items()},
             bought=bought,
             as_written_seconds=self._as_written(costs, within, opening),
             too_large=_names(large),
@@ -199,6 +205,11 @@ class _Survey:
                 what = f"a median model makes {bought.lowest_steps} steps before it is judged first"
             larger = self._larger_budget(costs, samples, opening)
             said.append(f"the budget is too small: {what}; {larger}")
+        if bought.seconds.high > OVERDRAWN * self.spec.timeout:
+            said.append(
+                f"the best may take longer than the time that is left, {clock(bought.seconds.high)} in all: "
+                "no training is cut to less than a quarter, nor one whose schedule depends on its length"
+            )
         if large and self.options.memory is None and self.options.device.type == "cpu":
             said.append(
                 f"some recipes need more than the {gigabytes(self.room)} that are free: "

@@ -122,9 +122,9 @@ def _sizes(plan: Plan) -> Table:
     if any(size.seconds_per_step for size in sizes):
         table.add_row("a step", *(_seconds(size.seconds_per_step) for size in sizes))
         table.add_row("memory for training", *(gigabytes(size.memory_mb * 2**20) for size in sizes))
-    table.add_row("scoring at a rung", *(_seconds(size.seconds_per_evaluation) for size in sizes))
+        table.add_row("scoring at a rung", *(_seconds(size.seconds_per_evaluation) for size in sizes))
     for percent in plan.bought.reached:
-        name = f"up to {percent} %" if percent < TOP else "whole training"
+        name = f"up to {percent} %" if percent < TOP else "whole trial"
         table.add_row(name, *(_way(size, percent) for size in sizes))
     return table
 

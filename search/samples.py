@@ -72,9 +72,11 @@ class Recipes:
         return close({**ANY_LENGTH, **tree, "model": {"channels": self.channels, **tree["model"]}})
 
 
-def sizes(samples: Sequence[Sample]) -> dict[str, Sample]:
-    """A small, a median and a large one of them, by the work of a step."""
-    ordered = sorted(samples, key=lambda sample: sample.work)
+def sizes(
+    samples: Sequence[Sample], size: Callable[[Sample], float] = lambda sample: sample.work
+) -> dict[str, Sample]:
+    """A small, a median and a large one of them, by the work of a step unless told otherwise."""
+    ordered = sorted(samples, key=size)
     return {name: ordered[round(share * (len(ordered) - 1))] for name, share in QUANTILES.items()}
 
 

@@ -1,0 +1,81 @@
+"""What `plan` foretells, against what the search then does.
+
+    python -m tests.benchmarks.plan --data DIR --studies dncnn,kbnet,classical --timeout 10m
+
+Each study is planned, then run for that time on a quiet machine; one table for each. `in range` says whether
+reality lies in the range that nine of ten played searches lie in.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from search import plan, run, storage, study
+from search.ladder import TOP
+from search.price import Range90
+from search.run import Options
+from search.study import StudySpec, parse_duration
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
+    parser.add_argument("--studies", default="dncnn,kbnet,classical", help="separated by commas")
+    parser.add_argument("--timeout", type=parse_duration, default=600.0, help="time of each search")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
+    options = parser.parse_args()
+    for name in options.studies.split(","):
+        spec = study.load(name).with_data(options.data, None, None).with_changes(timeout=options.timeout)
+        with tempfile.TemporaryDirectory() as folder:
+            compare(spec, torch.device(options.device), Path(folder))
+
+
+def compare(spec: StudySpec, device: torch.device, out: Path) -> None:
+    """Plan, run, print."""
+    how = Options(storage=storage.default_url(out), out=out, device=device, quiet=True)
+    started = time.monotonic()
+    foretold = plan.make(spec, how, Console(quiet=True))
+    planning = time.monotonic() - started
+    started = time.monotonic()
+    outcome = run.run(spec, how)
+    seconds = time.monotonic() - started
+    trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
+    best = [trial for trial in trials if trial.number == outcome.best_number]
+    bought = foretold.bought
+    rows = [
+        ("time (s)", bought.seconds, seconds),
+        ("trials begun", bought.begun, sum(storage.GOAL in trial.user_attrs for trial in trials)),
+        *(
+            (
+                f"reach {percent} %" if percent < TOP else "trained to the end",
+                found,
+                sum(percent in trial.intermediate_values or _complete(trial, percent) for trial in trials),
+            )
+            for percent, found in bought.reached.items()
+        ),
+        ("steps of the winner", bought.finale_steps, best[0].user_attrs["steps"] if best else 0),
+    ]
+    print(f"\n{spec.name}, planned in {planning:.0f} s, {foretold.recipes_measured} recipes measured\n")
+    print("| | foretold | 9 of 10 | reality | in range | off by |\n| --- | --- | --- | --- | --- | --- |")
+    for heading, found, reality in rows:
+        print(f"| {heading} | {_row(found, reality)} |", flush=True)
+
+
+def _complete(trial: storage.FrozenTrial, percent: int) -> bool:
+    return percent == TOP and trial.state == storage.TrialState.COMPLETE
+
+
+def _row(found: Range90, reality: float) -> str:
+    within = "yes" if found.low <= reality <= found.high else "no"
+    off = f"{found.median / reality - 1:+.0%}" if reality else "-"
+    return f"{found.median:.0f} | {found.low:.0f} to {found.high:.0f} | {reality:.0f} | {within} | {off}"
+
+
+if __name__ == "__main__":
+    main()

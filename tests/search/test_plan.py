@@ -1,0 +1,295 @@
+"""What a budget buys: the played search follows the rules of the real one, and the plan says it plainly."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from data import Split
+from search import flags, forecast, plan, run, samples, storage, study
+from search.__main__ import main
+from search.courses import Costs
+from search.forecast import Course
+from search.samples import Measured, Recipes, Sample, Scale, sizes, typical_speed
+from search.speed import Pace, Timer
+from search.trial.config import TrialConfig
+
+StudyFile = Callable[..., Path]
+Trials = Callable[..., list[FrozenTrial]]
+CPU = torch.device("cpu")
+OPEN_LENGTH = (("steps = 8\n", ""), ("rungs = 0", "rungs = 2, factor = 4"))
+
+
+def course(per_step: float = 1.0, steps: int = 16, **changes: Any) -> Course:
+    """A training of 16 steps of a second, scored for nothing."""
+    free = {"per_score": 0.0, "at_end": 0.0, "per_climb": 0.0, "at_birth": 0.0, "shares": (1.0,)}
+    return Course(**{"steps": steps, "per_step": per_step, **free, **changes})
+
+
+def spec_of(path: Path, **changes: Any) -> study.StudySpec:
+    return study.load(str(path)).with_changes(**changes)
+
+
+@pytest.fixture
+def spec(study_file: StudyFile) -> study.StudySpec:
+    return study.load(str(study_file()))
+
+
+def test_without_rungs_as_many_trials_start_as_fit_into_the_time(spec: study.StudySpec) -> None:
+    unhurried = spec.with_changes(trials=1000, timeout=165.0)
+    fate = forecast.play(unhurried, [], [course()], opening=5.0, seed=0)
+    # After 5 seconds to open, trials of 16 seconds while one more ends in time: 5 + 10 x 16 = 165.
+    assert (fate.begun, fate.reached, fate.seconds) == (10, {100: 10}, 165.0)
+
+
+def test_known_recipes_come_first_and_cost_what_they_cost(spec: study.StudySpec) -> None:
+    two = spec.with_changes(trials=3, timeout=1e6)
+    fate = forecast.play(two, [course(100.0), course(10.0)], [course()], opening=0.0, seed=0)
+    assert fate.seconds == 16 * (100 + 10 + 1)
+
+
+def test_played_ladder_promotes_one_in_factor_and_finishes_the_leader(spec: study.StudySpec) -> None:
+    many = spec.with_changes(trials=64, timeout=1e6, ladder={"rungs": 2, "factor": 4})
+    fate = forecast.play(many, [], [course()], opening=0.0, seed=0)
+    assert fate.begun == fate.reached[6] == 64
+    # One in four goes on, and those that looked good while few were there: never fewer.
+    assert 16 <= fate.reached[25] <= 32
+    assert 4 <= fate.reached[100] <= 16
+    climbs = 64 * 1 + fate.reached[25] * 3 + fate.reached[100] * 12
+    assert fate.seconds == climbs
+
+
+def test_last_stretch_fills_the_time_that_is_left(spec: study.StudySpec) -> None:
+    clocked = spec.with_changes(trials=1000, timeout=1000.0, ladder={"rungs": 2, "factor": 4})
+    fates = forecast.plays(clocked, [], [course(steps=160)], opening=0.0, count=30)
+    assert all(950 < fate.seconds <= 1000 for fate in fates)
+    rigid = [course(steps=160, stretchable=False)]
+    fates = forecast.plays(clocked, [], rigid, opening=0.0, count=30)
+    assert {fate.finale_steps for fate in fates} == {160}  # its schedule was made for that length
+
+
+def test_search_of_twice_the_time_with_trainings_twice_as_long_tries_as_many(spec: study.StudySpec) -> None:
+    ladder = {"rungs": 3, "factor": 4}
+    begun = [
+        forecast.play(
+            spec.with_changes(trials=1000, timeout=3000.0 * times, ladder=ladder),
+            [],
+            [course(steps=640 * times)],
+            opening=0.0,
+            seed=1,
+        ).begun
+        for times in (1, 2)
+    ]
+    assert begun[0] == begun[1]
+
+
+def test_trial_over_its_own_time_ends_there(spec: study.StudySpec) -> None:
+    short = spec.with_changes(trials=3, timeout=1e6, trial_timeout=10.0)
+    fate = forecast.play(short, [], [course()], opening=0.0, seed=0)
+    assert (fate.seconds, fate.reached) == (30.0, {100: 0})
+
+
+def test_climb_counts_the_scores_between_its_rungs() -> None:
+    scored = course(steps=8, per_score=100.0, at_end=1000.0, per_climb=0.5, shares=(0.25, 0.5, 0.75, 1.0))
+    assert scored.climb(0.0, 0.25) == 2 + 100 + 0.5
+    assert scored.climb(0.25, 1.0) == 6 + 300 + 1000 + 0.5
+
+
+def test_played_search_goes_as_the_real_one(study_file: StudyFile, out: Path, trials: Trials) -> None:
+    ladder = {"rungs": 2, "factor": 2}
+    tiny = spec_of(study_file(), trials=4, ladder=ladder)
+    run.run(tiny, run.Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    real = {p: sum(p in t.intermediate_values for t in trials()) for p in (25, 50, 100)}
+    fates = forecast.plays(tiny, [], [course(0.01, steps=8)], opening=0.0, count=200)
+    assert real[25] == 4
+    assert real in [dict(fate.reached) for fate in fates]
+
+
+def test_scale_is_straight_between_logarithms_and_in_proportion_beyond() -> None:
+    scale = Scale([(1.0, 10.0), (100.0, 1000.0), (10.0, 50.0)])
+    assert scale.at(10.0) == pytest.approx(50.0)
+    assert scale.at(math.sqrt(10.0)) == pytest.approx(math.sqrt(10.0 * 50.0))
+    assert scale.at(200.0) == pytest.approx(2000.0)
+    assert scale.at(0.1) == pytest.approx(10.0)
+    assert Scale([(0.0, 1.0), (0.0, 9.0), (0.0, 2.0)]).at(0.0) == 2.0  # filters: nothing tells them apart
+
+
+def test_recipes_are_the_known_ones_and_the_same_random_ones(study_file: StudyFile) -> None:
+    known = '[[first]]\nname = "by hand"\n"model.width" = 6\n[first.recipe.crops]\nbatch = 3\npatch = 16'
+    spec = study.load(str(study_file(more=known)))
+    first, second = Recipes(spec, channels=1), Recipes(spec, channels=1)
+    (sample,) = first.known
+    assert (sample.name, sample.config.crops.batch) == ("by hand", 3)
+    assert [s.config for s in first.drawn] == [s.config for s in second.drawn]
+    assert len(first.drawn) == samples.DRAWS
+    works = [s.work for s in first.drawn]
+    three = sizes(first.drawn)
+    assert min(works) == three["small"].work < three["large"].work == max(works)  # there are two widths
+
+
+def test_typical_speed_is_the_median_where_there_is_time_to_measure(study_file: StudyFile) -> None:
+    width = ("{ choices = [4, 6] }", "{ low = 4, high = 40 }")
+    known = '[[first]]\nname = "by hand"\n"model.width" = 5'
+    recipes = Recipes(study.load(str(study_file(width, more=known))), channels=1)
+    asked: list[float] = []
+
+    def seconds(config: TrialConfig) -> float:
+        asked.append(config.teramacs_per_step)
+        return {1: 4.0, 2: 1.0, 3: 2.0, 4: 7.0}[len(asked)] * config.teramacs_per_step
+
+    assert typical_speed(recipes, seconds, allowed=1e9) == pytest.approx(1 / 2.0)
+    assert asked[1] < asked[2] < asked[3]
+    asked.clear()
+    assert typical_speed(recipes, seconds, allowed=0.0) == pytest.approx(1 / 4.0)
+    assert len(asked) == 1
+
+
+def test_slow_steps_are_timed_fewer_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("search.speed.time.monotonic", lambda: now)
+
+    def steps_of(duration: float) -> tuple[int, float]:
+        nonlocal now
+        timer = Timer(patience=1.0)
+        timer.begun(0, [], 0.0)
+        for step in range(1, 9):
+            now += duration + (5 * duration if step == 1 else 0)  # the first compiles
+            timer.stepped(step, 8, torch.zeros(()))
+            if timer.stop_requested():
+                break
+        return len(timer.times), timer.seconds_per_step()
+
+    assert steps_of(0.01) == (8, pytest.approx(0.01))
+    assert steps_of(3.0) == (2, pytest.approx(3.0))
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every recipe trains a step in half a second, and restores in no time."""
+
+    def measure(sample: Sample, split: Split, device: torch.device) -> Measured:
+        return Measured(sample, Pace(0.5, 0.0, 3 * 2**20), 0.0)
+
+    monkeypatch.setattr(plan, "measure", measure)
+    monkeypatch.setattr("search.courses._compare_seconds", lambda pairs: 0.0)
+    monkeypatch.setattr("search.courses._seconds_to_build", lambda config: 0.0)
+
+
+def planned(path: Path, out: Path, **changes: Any) -> plan.Plan:
+    how = run.Options(storage="", out=out, device=CPU, quiet=True)
+    return plan.make(spec_of(path, **changes), how, Console(quiet=True))
+
+
+@pytest.mark.usefixtures("measured")
+def test_plan_has_the_price_of_a_study_that_fixes_length_and_trials(study_file: StudyFile, out: Path) -> None:
+    found = planned(study_file(), out)
+    assert found.as_written_seconds is not None
+    assert found.as_written_seconds.median == pytest.approx(2 * 8 * 0.5, abs=1.0)  # and opening the images
+    assert found.bought.begun.median == 2
+    assert planned(study_file(*OPEN_LENGTH), out).as_written_seconds is None
+
+
+@pytest.mark.usefixtures("measured")
+def test_plan_gives_length_and_rungs_of_the_ladder(study_file: StudyFile, out: Path) -> None:
+    found = planned(study_file(*OPEN_LENGTH), out, timeout=600.0, trials=1000)
+    for size in found.sizes.values():
+        # The last three quarters of a training take half of ten minutes: 800 steps of half a second ...
+        assert size.seconds[100] == pytest.approx(0.5 * size.steps[100], rel=0.01)
+        assert size.steps[25] == pytest.approx(size.steps[100] / 4, abs=1)
+        assert size.steps[6] == pytest.approx(size.steps[100] / 16, abs=1)
+    assert found.sizes["median"].steps[100] == pytest.approx(800, rel=0.5)  # ... of a model of typical speed
+    assert found.search_seconds == 300
+    assert found.bought.enough
+    assert found.advice == ()
+
+
+@pytest.mark.usefixtures("measured")
+def test_budget_that_is_too_small_is_called_so_with_one_that_would_do(
+    study_file: StudyFile, out: Path
+) -> None:
+    found = planned(study_file(*OPEN_LENGTH), out, timeout=20.0, trials=1000)
+    assert not found.bought.enough
+    (line,) = (line for line in found.advice if "too small" in line)
+    assert "steps before it is judged first" in line
+    budget = line.split("--budget ")[1].split()[0]
+    seconds = study.parse_duration(budget)
+    assert isinstance(seconds, float)
+    assert seconds > 20
+    assert planned(study_file(*OPEN_LENGTH), out, timeout=seconds, trials=1000).bought.enough
+
+
+@pytest.mark.usefixtures("measured")
+def test_recipes_over_the_limits_are_named_and_not_counted(study_file: StudyFile, out: Path) -> None:
+    known = '[[first]]\nname = "by hand"\n"model.width" = 6'
+    found = planned(study_file(more=known), out, limits={"parameters": 300})
+    drawn = sum(s.config.model.width == 6 for s in Recipes(spec_of(study_file()), 1).drawn)  # type: ignore[union-attr]
+    assert found.over_limits == ("by hand", f"{drawn} random recipes")
+
+
+def test_recipe_that_had_to_go_in_parts_is_named(
+    study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(sample: Sample, split: Split, device: torch.device) -> Measured:
+        notes = ("out of memory at step 0: batches of 2 in 2 parts from here",) if sample.name else ()
+        return Measured(sample, Pace(0.5, 0.0, 1, notes), 0.0)
+
+    monkeypatch.setattr(plan, "measure", measure)
+    known = '[[first]]\nname = "by hand"\n"model.width" = 6'
+    assert planned(study_file(more=known), out).too_large == ("by hand",)
+
+
+def test_memory_of_what_was_not_measured_grows_with_its_work(study_file: StudyFile, split: Split) -> None:
+    width = ("{ choices = [4, 6] }", "{ low = 4, high = 64 }")
+    spec = study.load(str(study_file(width)))
+    three = list(sizes(Recipes(spec, 1).drawn).values())
+    found = [Measured(s, Pace(1.0, 0.0, int(1e9 * s.work)), 0.1) for s in three[:2]]
+    costs = Costs(spec, split, found, teramacs=None)
+    assert costs.memory(three[2]) == pytest.approx(1e9 * three[2].work, rel=1e-3)
+    assert costs.seconds_per_step(three[0]) == 1.0
+
+
+def test_command_prints_a_table_or_json_alone(
+    study_file: StudyFile,
+    out: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(samples, "DRAWS", 5)
+    words = ["plan", str(study_file(*OPEN_LENGTH)), "--budget", "30s", "--out", str(out), "--device", "cpu"]
+    assert main([*words, "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["budget_seconds"] == 30
+    assert set(found["sizes"]) == {"small", "median", "large"}
+    assert found["sizes"]["median"]["seconds_per_step"] > 0
+    assert found["sizes"]["large"]["memory_mb"] > 0
+    assert main([*words, "--json", str(tmp_path / "plan.json")]) == 0
+    text = capsys.readouterr().out
+    assert "trials begun" in text
+    assert "up to 25 %" in text
+    assert json.loads((tmp_path / "plan.json").read_text("utf-8"))["study"] == "tiny"
+
+
+@pytest.mark.parametrize("flag", ["--timeout", "--budget"])
+@pytest.mark.parametrize("command", [["run", "--study", "kbnet"], ["plan", "kbnet"]])
+def test_budget_and_timeout_are_one_flag(command: list[str], flag: str) -> None:
+    assert flags.parse([*command, flag, "2h"]).timeout == "2h"
+
+
+def test_stopped_plan_leaves_no_trace(
+    study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> Measured:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "measure", interrupted)
+    assert main(["plan", str(study_file()), "--out", str(out)]) == 130
+    assert capsys.readouterr().err.startswith("stopped at once")
+    assert not (out / "search.db").exists()
