@@ -273,9 +273,11 @@ class _Search:
         steps so far are the same for any length: once at the start, and once more where the cooldown
         begins. Where it ended for its number of trials, no clock decides.
         """
-        climbers = [climber for climber in self._climbers() if climber.waits or TOP in climber.scores]
         best = self._leader()
-        if best is None or (leader(climbers, self.ladder) != best and not self._time_for_another()):
+        if best is None:
+            return
+        in_front = leader((c for c in self._climbers() if c.waits or TOP in c.scores), self.ladder)
+        if in_front is not None and not in_front.waits and not self._time_for_another():
             return
         self.worked = True
         config = TrialConfig.model_validate_json(self._trial(best.number).user_attrs["config"])
