@@ -1,9 +1,6 @@
 """How fast this machine trains: seconds per step and memory, measured on a few steps."""
 
 import contextlib
-import ctypes
-import gc
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -87,7 +84,6 @@ def pace(config: TrialConfig, split: Split, device: torch.device, patience: floa
         with tempfile.TemporaryDirectory() as folder, contextlib.suppress(Stopped):
             train(probe, split, device, Path(folder), timer)
 
-    give_back()
     grown = peak_growth(run, device)
     return Pace(timer.seconds_per_step(), timer.start - timer.made, grown, tuple(timer.notes))
 
@@ -95,11 +91,3 @@ def pace(config: TrialConfig, split: Split, device: torch.device, patience: floa
 def seconds_per_step(config: TrialConfig, split: Split, device: torch.device) -> float:
     """The mean of a few steps after a warm-up. Raises what training raises."""
     return pace(config, split, device).seconds_per_step
-
-
-def give_back() -> None:
-    """Return memory that is free inside the process to the system, so that growth can be seen."""
-    gc.collect()
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # a C library other than glibc
-            ctypes.CDLL(None).malloc_trim(0)
