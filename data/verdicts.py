@@ -114,16 +114,15 @@ def _partners(fitting: Pairs) -> Told:
         if alike[place] < -0.5 and usual > 0:
             yield tell(m, "inverted", f"correlation {alike[place]:.2f}")
             continue
-        low = (
-            alike[place] < min(0.5, usual - max(0.25, outliers.DEVIATIONS * spread))
-            if len(fitting) >= outliers.FEWEST
-            else False
-        )
-        if not (low or alike[place] < 0.15):
+        enough = len(fitting) >= outliers.FEWEST
+        below = usual - outliers.DEVIATIONS * spread
+        low = enough and alike[place] < min(0.5, below, usual - 0.25)
+        if not (low or alike[place] < 0.15 or (enough and alike[place] < min(below, usual - 0.08))):
             continue
         others = theirs @ ours[place]
         better = [other for other in np.argsort(-others)[:3] if others[other] > max(m.likeness + 0.02, 0.4)]
-        if low or m.likeness < 0.3:
+        # A partner that is only somewhat unlike, as the same text in another font, takes a better one to be wrong.
+        if better or m.likeness < (0.5 if low else 0.3):
             told = f"correlation {alike[place]:.2f}, in the set usually {usual:.2f}"
             if better and fitting[better[0]] is not m:
                 told += f"; the clean side of {fitting[better[0]].pair.key} fits better"
