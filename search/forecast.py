@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable
-from search.run import FINALE_SAFETY, LONGEST_CUT
+from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
+from search.run import FINALE_SAFETY, MOST_OVER, SHORTEST_COOLDOWN
 from search.study import StudySpec
 
 PLAYS = 300
@@ -152,26 +152,38 @@ class _Game:
         self.clock += seconds
 
     def finale(self) -> int:
-        """The last stretch of the best who waits; how many steps its whole training has, or 0."""
+        """The last stretch of the best who can still make it; how many steps its whole training has, or 0."""
         timeout, ladder = self.spec.timeout, self.ladder
         waiting = [climber for climber in self.climbers if climber.waits]
         if self.spec.confirm_seeds and waiting:
             self.clock += timeout * (1 - self.spec.finale - self.spec.search_share)
-        best = leader(waiting, ladder)
-        if best is None:
-            return 0
-        ended = [climber for climber in self.climbers if climber.waits or TOP in climber.scores]
-        hurried = len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, ladder))
         left = timeout - self.clock
-        if leader(ended, ladder) != best and not (hurried and left > timeout * self.spec.finale / 2):
+        hurried = len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, ladder))
+        in_front = leader((c for c in self.climbers if c.waits or TOP in c.scores), ladder)
+        another = hurried and left > timeout * self.spec.finale / 2
+        if not waiting or in_front is None or not (in_front.waits or another):
             return 0
+        best_first = [c for rung in ladder.percents()[::-1] for c in ranked(waiting, rung) if c.rung == rung]
+        over = {c.number: self._fewest_seconds(c) - MOST_OVER * left for c in best_first}
+        in_time = [c for c in best_first if not hurried or over[c.number] <= 0]
+        best = in_time[0] if in_time else min(best_first, key=lambda c: over[c.number])
         course, low = self.courses[best.number], ladder.share(best.rung)
-        done = course.steps_at(low)
-        steps = course.steps
+        done, steps = course.steps_at(low), course.steps
         if hurried and course.stretchable:
-            # The length that fits; no training is cut to less than a quarter.
+            # The length that fits: what is left after scoring on the way.
             affordable = (left * FINALE_SAFETY - course.climb(low, 1, 0)) / course.per_step
-            steps = max(done + math.floor(max(affordable, 1.0)), math.ceil(steps / LONGEST_CUT))
+            steps = max(done + math.floor(max(affordable, 1.0)), self._fewest_steps(best))
         self._pass(best.number, course.climb(low, 1, max(steps - done, 0)))
         self.climbers[best.number] = replace(best, scores={**best.scores, TOP: 0.0}, waits=False)
         return steps
+
+    def _fewest_steps(self, climber: Climber) -> int:
+        """The shortest whole training of one who waits."""
+        course = self.courses[climber.number]
+        done = course.steps_at(self.ladder.share(climber.rung))
+        return math.ceil(done / (1 - SHORTEST_COOLDOWN)) if course.stretchable else course.steps
+
+    def _fewest_seconds(self, climber: Climber) -> float:
+        course = self.courses[climber.number]
+        done = course.steps_at(self.ladder.share(climber.rung))
+        return (self._fewest_steps(climber) - done) * course.per_step

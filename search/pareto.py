@@ -129,6 +129,7 @@ def _draw(path: Path, name: str, found: Sequence[Point], best: Sequence[Point], 
     if below := [point for point in found if point.psnr_db < floor]:
         top = max(point.psnr_db for point in found)
         axes.set_ylim(floor - 0.05 * (top - floor), top + 0.08 * (top - floor))
+    axes.margins(x=0.12)
     axes.set_xlabel(_LABELS[by])
     axes.set_ylabel("PSNR (dB)")
     axes.grid(alpha=0.3)

@@ -208,7 +208,7 @@ class _Survey:
         if bought.seconds.high > OVERDRAWN * self.spec.timeout:
             said.append(
                 f"the best may take longer than the time that is left, {clock(bought.seconds.high)} in all: "
-                "no training is cut to less than a quarter, nor one whose schedule depends on its length"
+                "a training whose schedule depends on its length cannot be cut short"
             )
         if large and self.options.memory is None and self.options.device.type == "cpu":
             said.append(
