@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from data.images import Pixels, to_unit
+from models.cost import count_parameters
 from search import memory
 from search.exported import Exported
 from search.trial import reach
@@ -174,6 +175,8 @@ class Restorer:
 
     def _precision(self, image: Image, depth: int) -> PrecisionName:
         """`auto` is half precision where it is faster and holds 8-bit results; 16-bit images are never halved."""
+        if count_parameters(self.model) == 0:  # how filters and graphs compute is not torch's choice
+            return "fp32"
         if self.how.precision != "auto":
             return self.how.precision
         if depth > 1 or (depth not in self.precisions and image.height * image.width < ENOUGH_PIXELS):
