@@ -14,7 +14,7 @@ import torch
 from data import DataConfig, Split
 from search import confirm, samples, space, storage
 from search.errors import UserError
-from search.ladder import TOP, Climber, hopeless, leader, promotable
+from search.ladder import TOP, Climber, hopeless, leader, promotable, ranked
 from search.progress import Progress
 from search.speed import seconds_per_step
 from search.storage import GOAL, LABEL, LENGTH, REPLACED, FrozenTrial, Trial, TrialState
@@ -33,8 +33,8 @@ MEASURING_SHARE = 0.03
 FINALE_SAFETY = 0.97
 # A cooldown takes at least this share of a training, however little time is left for it.
 SHORTEST_COOLDOWN = 0.15
-# No training is cut to less than this part of its planned length.
-LONGEST_CUT = 4
+# A training of fixed length may take so many times the time left.
+MOST_OVER = 1.25
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,10 @@ class _Search:
         return begun < self.spec.trials or bool(promotable(self._climbers(), self.ladder))
 
     def _confirm(self) -> None:
-        """Train the leaders again from new seeds, each for an equal share of the time kept for it."""
+        """Train the leaders again from new seeds, each for an equal share of the time kept for it.
+
+        Where no clock decides, for as long as it takes from the start to the last rung below the end.
+        """
         done = confirm.repeats(self.study)
         chosen = [
             t
@@ -237,13 +240,18 @@ class _Search:
             if TOP not in t.intermediate_values
         ]
         runs = [(trial, seed) for seed in range(1, self.spec.confirm_seeds + 1) for trial in chosen]
-        time_for_it = self.spec.timeout * (1 - self.spec.finale) - self.spec.timeout * self.spec.search_share
-        seconds = time_for_it / max(len(runs), 1)
+        seconds = self.spec.timeout * (1 - self.spec.finale - self.spec.search_share) / max(len(runs), 1)
+        clocked = self._out_of_time()
         for trial, seed in runs:
             earlier = {entry.seed: entry.steps for entry in done if entry.trial == trial.number}
             if seed in earlier:
                 continue
-            steps = next(iter(earlier.values()), max(1, int(seconds / trial.user_attrs["seconds_per_step"])))
+            if earlier:
+                steps = next(iter(earlier.values()))
+            elif clocked:
+                steps = max(1, int(seconds / trial.user_attrs["seconds_per_step"]))
+            else:
+                steps = self._config(trial.number).steps_at(self.ladder.shares()[-2])
             label = f"trial {trial.number} again, seed {seed}"
             report = confirm.Retraining(label, steps, self.progress, self.worker.stop)
             folder = self.worker.options.out / self.spec.name / f"confirm-{trial.number:04d}-{seed}"
@@ -260,12 +268,6 @@ class _Search:
         for line in confirm.sentences(self.study):
             self.progress.say(line)
 
-    def _leader(self) -> Climber | None:
-        """Whom the last stretch is for: the best of those that wait, by their repeats where there are any."""
-        waiting = {climber.number: climber for climber in self._climbers() if climber.waits}
-        confirmed = (waiting[n] for n in confirm.best_first(confirm.repeats(self.study)) if n in waiting)
-        return next(confirmed, None) or leader(waiting.values(), self.ladder)
-
     def _finale(self) -> None:
         """Train the best trial that waits to its end.
 
@@ -273,34 +275,60 @@ class _Search:
         steps so far are the same for any length: once at the start, and once more where the cooldown
         begins. Where it ended for its number of trials, no clock decides.
         """
-        best = self._leader()
-        if best is None:
-            return
         in_front = leader((c for c in self._climbers() if c.waits or TOP in c.scores), self.ladder)
-        if in_front is not None and not in_front.waits and not self._time_for_another():
+        if in_front is None or not (in_front.waits or self._time_for_another()):
+            return
+        clocked = self._out_of_time()
+        waiting = self._waiting_best_first()
+        in_time = [number for number in waiting if not clocked or self._seconds_over(number) <= 0]
+        number = in_time[0] if in_time else min(waiting, key=self._seconds_over, default=None)
+        if number is None:
             return
         self.worked = True
-        config = TrialConfig.model_validate_json(self._trial(best.number).user_attrs["config"])
-        clocked = self._out_of_time() and config.stretchable
-        if clocked:
-            steps = self._affordable_steps(self._trial(best.number), config)
-            config = config.stretched(max(steps, math.ceil(config.total_steps / LONGEST_CUT)))
-            self._last_stretch(best.number, config, pause_at=config.constant_steps)
-            if self.worker.stop.requested:
-                return
-            done = self._trial(best.number).user_attrs["steps_done"]
-            if not self._trial(best.number).state.is_finished():
-                steps = self._affordable_steps(self._trial(best.number), config)
-                config = config.stretched(max(steps, round(done / (1 - SHORTEST_COOLDOWN))), done)
-        if not self._trial(best.number).state.is_finished():
-            self._last_stretch(best.number, config if clocked else None)
+        config = self._config(number)
+        if not (clocked and config.stretchable):
+            self._last_stretch(number)
+            return
+        whole = config.stretched(max(self._affordable_steps(number), self._fewest_steps(number)))
+        if whole.constant_steps > self._trial(number).user_attrs["steps_done"]:
+            self._last_stretch(number, whole, pause_at=whole.constant_steps)
+        if self._trial(number).state == TrialState.WAITING and not self.worker.stop.requested:
+            cooldown_from = self._trial(number).user_attrs["steps_done"]
+            steps = max(self._affordable_steps(number), self._fewest_steps(number))
+            self._last_stretch(number, config.stretched(steps, cooldown_from))
+
+    def _waiting_best_first(self) -> list[int]:
+        """Trials that wait: by their repeats where there are any, then by rung, then by score."""
+        waiting = [climber for climber in self._climbers() if climber.waits]
+        by_rung = [c.number for rung in self.ladder.percents()[::-1] for c in ranked(waiting, rung)]
+        confirmed = [n for n in confirm.best_first(confirm.repeats(self.study)) if n in by_rung]
+        return list(dict.fromkeys(confirmed + by_rung))
+
+    def _seconds_over(self, number: int) -> float:
+        """How much later than this run's time (and a little more) the shortest way to the end would be over."""
+        left = self.spec.timeout - self._elapsed()
+        needed = self._fewest_steps(number) - self._trial(number).user_attrs["steps_done"]
+        return float(needed * self._trial(number).user_attrs["seconds_per_step"] - MOST_OVER * left)
+
+    def _fewest_steps(self, number: int) -> int:
+        """The shortest whole training with the steps that a trial has behind it."""
+        config = self._config(number)
+        if not config.stretchable:
+            return config.total_steps
+        done: int = self._trial(number).user_attrs["steps_done"]
+        return math.ceil(done / (1 - SHORTEST_COOLDOWN))
+
+    def _config(self, number: int) -> TrialConfig:
+        return TrialConfig.model_validate_json(self._trial(number).user_attrs["config"])
 
     def _time_for_another(self) -> bool:
         """Whether there is time to train a trial to its end though one that is no worse has been."""
         left = self.spec.timeout - self._elapsed()
         return self._out_of_time() and left > self.spec.timeout * self.spec.finale / 2
 
-    def _last_stretch(self, number: int, config: TrialConfig | None, pause_at: int | None = None) -> None:
+    def _last_stretch(
+        self, number: int, config: TrialConfig | None = None, pause_at: int | None = None
+    ) -> None:
         trial = storage.take(self.study, self._trial(number), self.worker.sampler)
         if trial is None:
             return
@@ -308,9 +336,9 @@ class _Search:
             storage.record(trial, {LENGTH: [config.total_steps, config.constant_steps]})
         self.worker.work_on(trial, TOP, pause_at)
 
-    def _affordable_steps(self, trial: FrozenTrial, config: TrialConfig) -> int:
+    def _affordable_steps(self, number: int) -> int:
         """The length of the whole training that ends with the time of this run."""
-        facts = trial.user_attrs
+        facts, config = self._trial(number).user_attrs, self._config(number)
         done, per_step = facts["steps_done"], facts["seconds_per_step"]
         scores = len(json.loads(facts["rungs"]))
         per_score = max(facts["seconds"] - per_step * done, 0.0) / max(scores, 1)

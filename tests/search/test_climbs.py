@@ -85,7 +85,7 @@ def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
     study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = iter([20, 24])
-    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, trial, config: next(lengths))
+    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, number: next(lengths))
     monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 3)
     path = study_file(ONE_SIZE, more='[recipe.schedule]\nkind = "constant_cooldown"\nwarmup = 0.125')
     search(path, out, trials=9)
@@ -99,21 +99,51 @@ def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
     assert equal(paused, trained_at_once(winner, path, tmp_path))
 
 
+def test_recipe_of_fixed_length_that_would_end_far_too_late_leaves_the_last_stretch_to_another(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = """
+    [[first]]
+    name = "bends"
+    [[first]]
+    name = "does not"
+    recipe.schedule.kind = "cosine"
+    """.replace("    ", "")
+    monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 2)
+    monkeypatch.setattr(run._Search, "_seconds_over", lambda self, number: -1.0 if number == 0 else 9.0)
+    monkeypatch.setattr(run._Search, "_waiting_best_first", lambda self: [1, 0])
+    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, number: 12)
+    search(study_file(ONE_SIZE, more=known), out, trials=9)
+    assert complete(trials).number == 0
+
+
+def test_cooldown_begins_at_once_where_the_time_left_is_short(
+    study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, number: 1)
+    monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 1)
+    path = study_file(("steps = 8", "steps = 60"), ONE_SIZE)
+    search(path, out, trials=9, ladder={"rungs": 1, "factor": 2})
+    winner = complete(trials)  # 30 steps were done: with 15 % of all for the cooldown there are 36
+    assert winner.user_attrs["length"] == [36, 30]
+    assert winner.user_attrs["steps_done"] == 36
+    paused = load_file(out / "tiny" / f"trial-{winner.number:04d}" / "best.safetensors")
+    assert equal(paused, trained_at_once(winner, path, tmp_path))
+
+
 def test_time_decides_the_length_where_the_recipe_leaves_it_open(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "seconds_per_step", lambda config, split, device: 0.1)
-    search(
-        study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE),
-        out,
-        trials=2,
-        timeout=6.0,
-        finale=0.5,
-    )
-    # Half of 6 s is 30 steps: the half of a training that lies above the rung at 50 %.
-    assert trials()[0].user_attrs["steps"] == 60
-    winner = complete(trials)
-    assert winner.user_attrs["steps"] == 60  # both trials were made: the clock changes nothing
+    monkeypatch.setattr(run.samples, "typical_speed", lambda *_: 2e-6)
+    search(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE), out, trials=2, timeout=6.0)
+    # Half of 6 s at 2e-6 teramacs a second, for the half of a training that lies above the rung at 50 %.
+    opened = storage.load_study("tiny", storage.default_url(out))
+    assert opened.user_attrs[storage.FULL] == pytest.approx(12e-6)
+    facts = complete(trials).user_attrs
+    config = TrialConfig.model_validate_json(facts["config"])
+    assert facts["steps"] == round(
+        12e-6 / config.teramacs_per_step
+    )  # both trials were made: no clock decides
 
 
 def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
