@@ -120,11 +120,13 @@ def _partners(fitting: Pairs) -> Told:
         if not (low or alike[place] < 0.15 or (enough and alike[place] < min(below, usual - 0.08))):
             continue
         others = theirs @ ours[place]
-        better = [other for other in np.argsort(-others)[:3] if others[other] > max(m.likeness + 0.02, 0.4)]
+        better = [
+            other for other in np.argsort(-others)[:3] if others[other] > max(others[place] + 0.02, 0.4)
+        ]
         # A partner that is only somewhat unlike, as the same text in another font, takes a better one to be wrong.
         if better or m.likeness < (0.5 if low else 0.3):
             told = f"correlation {alike[place]:.2f}, in the set usually {usual:.2f}"
-            if better and fitting[better[0]] is not m:
+            if better:
                 told += f"; the clean side of {fitting[better[0]].pair.key} fits better"
             yield tell(m, "wrong-partner", told)
 
