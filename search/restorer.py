@@ -29,6 +29,7 @@ MOST_PASSES = 4
 HALF_SHARE = 0.999  # of the values must be within one 8-bit code of float32, none farther than two
 HALF_GAIN = 1.1
 PROBED_PATCHES = 8
+SAMPLED_PIXELS = 2**18
 ENOUGH_PIXELS = 2**16  # smaller images tell too little of half precision, and fit into any memory
 
 
@@ -78,7 +79,7 @@ class Restorer:
 
         A colour model sees a gray image three times, and the mean of its red, green and blue is the result.
         A gray model restores the planes of a colour image one by one. `done` is told pixels as they are
-        finished; all passes over all planes together are H x W.
+        finished, H x W in the end; it is told less than none where a pass begins anew.
         """
         planes = [slice(0, 3)] if self.channels == 3 else [slice(n, n + 1) for n in range(pixels.shape[2])]
         result = np.empty_like(pixels)
@@ -93,15 +94,17 @@ class Restorer:
 
     def _restore(self, image: Image, made: Pixels, meter: "_Meter") -> Trace:
         side, write = self._side(image, made.nbytes), _writer(made)
+        most_sampled = self._sampled_pixels(side)
         tiles = self._tiles(self._precision(image, made.dtype.itemsize))
         while True:
             try:
-                return self._in_tiles(image, tiles, side, write, meter)
+                return self._in_tiles(image, tiles, side, most_sampled, write, meter)
             except Exception as error:
                 if not is_lack_of_memory(error) or (side is not None and side <= SMALLEST_SIDE):
                     raise
             longest = max(image.height, image.width)
             side = max(min(longest, side or longest) // 2, SMALLEST_SIDE)
+            most_sampled = side**2
             release_memory(self.how.device)
             meter.restart()
 
@@ -118,6 +121,16 @@ class Restorer:
         largest = GPU_SIDE if self.how.device.type == "cuda" else CPU_SIDE
         return max(SMALLEST_SIDE, min(largest, int(room**0.5)))
 
+    def _sampled_pixels(self, side: int | None) -> int:
+        """How many pixels of patches may go through the model at once, before there are any results to hold."""
+        most = (side or 0) ** 2
+        if self.bytes_per_pixel is None:
+            return max(most, SAMPLED_PIXELS)
+        free = memory.limit_for(self.how.device, self.how.memory)
+        if self.how.device.type != "cuda":
+            free -= memory.resident()
+        return max(most, int(free / self.bytes_per_pixel))
+
     def _pixels(self, image: Image) -> int:
         height, width = (side + -side % self.multiple for side in (image.height, image.width))
         return height * width
@@ -132,8 +145,8 @@ class Restorer:
             )
         free = memory.limit_for(device, self.how.memory)
         if device.type != "cuda":
-            strip = 4 * self.channels * image.width * CPU_SIDE * 2
-            free -= memory.resident() + result_bytes + min(strip, 4 * 4 * self.channels * self._pixels(image))
+            strips = 4 * self.channels * image.width * min(image.height, CPU_SIDE) * 5 // 4
+            free -= memory.resident() + result_bytes + strips
         return max(int(free / self.bytes_per_pixel), SMALLEST_SIDE**2)
 
     def _in_tiles(
@@ -141,6 +154,7 @@ class Restorer:
         image: Image,
         tiles: Tiles,
         side: int | None,
+        most_sampled: int,
         write: Callable[[int, Tensor], None],
         meter: "_Meter",
     ) -> Trace:
@@ -149,7 +163,7 @@ class Restorer:
             everything = Tiling(-(-longest // self.multiple) * self.multiple, 0)
             tiles.restore(image, everything, write, None, meter.add)
             return Trace(tile=None)
-        sample = Sample.of(image, self.multiple, max(side, 2 * SMALLEST_SIDE) ** 2)
+        sample = Sample.of(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
         whole = self.exact.survey(sample) if tiles.is_global else None
         found = reach.measure(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
@@ -210,7 +224,7 @@ class Restorer:
 
 
 class _Meter:
-    """Tells pixels as they are finished, each once, though an image may be gone over again."""
+    """Tells pixels as they are finished; takes them back where an image has to be gone over again."""
 
     def __init__(self, done: Callable[[int], None], share: float) -> None:
         self.done, self.share, self.told, self.now = done, share, 0, 0
@@ -225,7 +239,8 @@ class _Meter:
             self.told = whole
 
     def restart(self) -> None:
-        self.now = 0
+        self.done(-self.told)
+        self.now = self.told = 0
 
 
 def _reader(pixels: Pixels, channels: int) -> Callable[[slice, slice], Tensor]:
