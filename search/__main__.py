@@ -118,18 +118,21 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _export_best(options: argparse.Namespace) -> int:
-    from search import export, study
+    from search import export, formats, study
     from search.limits import LimitsConfig
 
     given = vars(options)
     name = study.load(options.study).name if options.study.endswith(".toml") else options.study
-    target = given.get("to") or options.out / name / "export"
     limits = LimitsConfig.of(
         parameters=given.get("max_parameters"),
         gmacs=given.get("max_gmacs"),
         ms_per_megapixel=given.get("max_ms_per_megapixel"),
     )
-    export.best(name, _url(options), options.out, target, limits=limits)
+    if limits and "trial" in given:
+        raise UserError("--trial names one trial; --max-... choose among all: give one of them")
+    choice = export.Choice(given.get("trial"), given.get("top"), limits)
+    manner = export.Manner(formats.chosen(options.format), half=options.half, force=options.force)
+    export.export(name, _url(options), options.out, given.get("to"), choice, manner)
     return 0
 
 
@@ -203,6 +206,35 @@ def _pareto(options: argparse.Namespace) -> int:
     target = vars(options).get("to") or options.out / name / "pareto.png"
     pareto.write(name, found, options.by, target, Console(highlight=False))
     return 0
+
+
+def _mattered(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import mattered, onechange, storage, study
+
+    name = study.load(options.study).name if options.study.endswith(".toml") else options.study
+    try:
+        budget = study.parse_duration(options.budget)
+    except ValueError as error:
+        raise UserError(f"--budget: {error}") from None
+    if not isinstance(budget, float) or budget <= 0:
+        raise UserError(f"--budget {options.budget}: must be longer than nothing")
+    found, console = storage.load_study(name, _url(options)), Console(highlight=False)
+    stopped = False
+    if options.check:
+        storage.make_writable(options.out)
+        how = onechange.Options(options.out, _device(options.device), budget, options.quiet)
+        stopped = onechange.run(found, how)
+    if not stopped:
+        mattered.show(mattered.of_study(found), console)
+    if check := onechange.of_study(found):
+        onechange.show(check, console)
+        for line in onechange.sentences(check):
+            console.print(line, markup=False, soft_wrap=True)
+    if stopped:
+        _say_how_to_go_on()
+    return INTERRUPTED if stopped else 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -299,6 +331,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "plan": _plan,
     "pareto": _pareto,
+    "mattered": _mattered,
     "report": _report,
     "trials": _trials,
     "dashboard": _dashboard,

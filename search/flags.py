@@ -117,31 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_conduct(compare)
     _add_places(compare)
 
-    export = commands.add_parser(
-        "export-best",
-        help="write the best model as files that other programs load",
-        description="Validate the best trial again, then write its weights, ONNX, settings and model card.",
-        epilog="example:\n  python -m search export-best --study kbnet --to my_model",
-        formatter_class=_Help,
-    )
-    flag = _adder(export)
-    flag("--study", "NAME|FILE", "a study that has a finished trial", required=True)
-    flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
-    flag("--max-parameters", "N", "take the best trial of no more parameters (default: of any)", type=int)
-    flag("--max-gmacs", "G", "... of no more 10^9 multiply-adds at 256 x 256 (default: of any)", type=float)
-    flag(
-        "--max-ms-per-megapixel",
-        "MS",
-        "... that restored 10^6 pixels in no more milliseconds (default: of any)",
-        type=float,
-    )
-    _add_places(export)
-
+    _add_export(commands)
     _add_check(commands)
     _add_restore(commands)
     _add_evaluate(commands)
     _add_plan(commands)
     _add_pareto(commands)
+    _add_mattered(commands)
     _add_report(commands)
     _add_trials(commands)
     _add_dashboard(commands)
@@ -153,6 +135,40 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=_Help,
     )
     return parser
+
+
+def _add_export(commands: Any) -> None:
+    export = commands.add_parser(
+        "export-best",
+        help="write the best model as files that other programs load",
+        description="Validate the best trial again, then write its weights, ONNX, settings and model card.",
+        epilog="examples:\n  python -m search export-best --study kbnet --to my_model\n"
+        "  python -m search export-best --study kbnet --format onnx,pt2,coreml --half",
+        formatter_class=_Help,
+    )
+    flag = _adder(export)
+    flag("--study", "NAME|FILE", "a study that has a finished trial", required=True)
+    flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
+    export.add_argument(
+        "--format",
+        metavar="A,B",
+        default="safetensors,onnx",
+        help="of safetensors (always), onnx, pt2 (torch.export) and coreml (for Macs; needs restune[coreml])",
+    )
+    export.add_argument("--half", action="store_true", help="store the weights as float16: half the size")
+    which = _adder(export.add_mutually_exclusive_group())
+    which("--trial", "N", "this trial, complete or waiting at a rung (default: the best)", type=int)
+    which("--top", "K", "the K best, into DIR/1 to DIR/K (default: OUT/STUDY/export-1 to -K)", type=int)
+    flag("--max-parameters", "N", "take the best trial of no more parameters (default: of any)", type=int)
+    flag("--max-gmacs", "G", "... of no more 10^9 multiply-adds at 256 x 256 (default: of any)", type=float)
+    flag(
+        "--max-ms-per-megapixel",
+        "MS",
+        "... that restored 10^6 pixels in no more milliseconds (default: of any)",
+        type=float,
+    )
+    export.add_argument("--force", action="store_true", help="replace an export that has a higher score")
+    _add_places(export)
 
 
 def _add_check(commands: Any) -> None:
@@ -327,6 +343,29 @@ def _add_pareto(commands: Any) -> None:
     _add_places(pareto)
 
 
+def _add_mattered(commands: Any) -> None:
+    mattered = commands.add_parser(
+        "mattered",
+        help="which settings mattered, in plain sentences",
+        description="Say for each question (loss, augmentation, width against depth, learning rate, schedule, "
+        "dense-sparse-dense, precision, batch and patch) whether it mattered in a study, by how much, and how sure "
+        "that is. With --check the winner's recipe is trained anew with one change at a time; the same command "
+        "goes on where it stopped.",
+        epilog="examples:\n  python -m search mattered kbnet\n  python -m search mattered kbnet --check --budget 20m",
+        formatter_class=_Help,
+    )
+    mattered.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    mattered.add_argument(
+        "--check", action="store_true", help="train the winner's recipe with one change at a time"
+    )
+    mattered.add_argument(
+        "--budget", default="10m", metavar="TIME", help="time of all trainings of the check: 90s, 20m, 1h30m"
+    )
+    mattered.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    mattered.add_argument("--quiet", action="store_true", help="with --check: show no progress")
+    _add_places(mattered)
+
+
 def _add_report(commands: Any) -> None:
     report = commands.add_parser(
         "report",
@@ -387,7 +426,7 @@ def _add_dashboard(commands: Any) -> None:
     _add_places(dashboard)
 
 
-def _adder(parser: argparse.ArgumentParser) -> Any:
+def _adder(parser: argparse._ActionsContainer) -> Any:
     """Adds flags whose default is told in words: argparse must not print "(default: None)" as well."""
 
     def add(name: str, metavar: str, text: str, **options: Any) -> None:

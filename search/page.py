@@ -16,6 +16,7 @@ from PIL import Image
 from search import plots, trials
 from search.importance import END, FEWEST, SHUFFLES
 from search.judge import Sample
+from search.mattered import RULE
 from search.progress import clock
 from search.records import COMPLETE, Record
 from search.report import Facts, Side
@@ -48,6 +49,7 @@ def html(facts: Facts) -> str:
         compared_names=[_recipe_name(facts, trial) for trial in _recipe_trials(facts)],
         **plots.curves(facts),
         costs=list(plots.costs(facts)),
+        mattered_rule=RULE,
         **_importance(facts),
         contrasts=[
             {

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from data import DataError, Split
-from search import confirm, importance, judge, records, storage, verdict
+from search import confirm, importance, judge, mattered, onechange, records, storage, verdict
 from search.errors import UserError
 from search.importance import Importance
 from search.judge import Judgement, Say
@@ -98,6 +98,8 @@ class Facts:
     contrasts: tuple[Contrast, ...]
     confirmed: tuple[str, ...]
     """What the leaders did that were trained again from new seeds."""
+    mattered: tuple[str, ...]
+    """An answer to each of the questions that people ask, and what was trained anew to check."""
     environment: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
 
@@ -113,6 +115,7 @@ def gather(study: Study, out: Path, url: str, say: Callable[[str], None], *, loo
         else:
             not_judged = "it was not asked for."
     known = verdict.known_recipes(trials, record) if record else []
+    importances = importance.of_settings(study)
     return Facts(
         study=study.study_name,
         made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -124,11 +127,15 @@ def gather(study: Study, out: Path, url: str, say: Callable[[str], None], *, loo
         not_judged=not_judged,
         known=tuple(known),
         compared=tuple(_compared([record, *known])) if record else (),
-        importance=importance.of_settings(study),
+        importance=importances,
         spent=tuple(_spent(trials, confirm.repeats(study))),
         failures=tuple(_failures(trials)),
         contrasts=tuple(_contrasts(trials)),
         confirmed=tuple(confirm.sentences(study)),
+        mattered=(
+            *mattered.of_study(study, importances).sentences,
+            *onechange.sentences(onechange.of_study(study)),
+        ),
         environment=tuple(_environment(trials, record, split)),
         commands=tuple(_commands(study, record, out, url)),
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from search import trials
 from search.importance import END, FEWEST
+from search.mattered import RULE
 from search.progress import clock
 from search.report import Facts
 from search.trials import markdown_table
@@ -36,6 +37,9 @@ def _sections(facts: Facts) -> Iterable[str]:
     if facts.confirmed:
         yield "## Trained again from new seeds"
         yield "\n".join(f"- {plain(line)}" for line in facts.confirmed)
+    yield "## What mattered"
+    yield "\n".join(f"- {plain(line)}" for line in facts.mattered)
+    yield plain(RULE)
     yield "## Which settings mattered"
     yield _importance(facts)
     if facts.contrasts:
