@@ -9,9 +9,10 @@ import matplotlib
 
 from data import Split
 from search import confirm
+from search.formats import CHECK_SIZES
 from search.storage import LABEL, FrozenTrial, Study, TrialState
-from search.trial.config import TrialConfig
 from search.trial.evaluate import ImageScore, mean_score
+from search.winners import Winner
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -22,14 +23,14 @@ CURVE = "learning_curve.png"
 def write(
     path: Path,
     study: Study,
-    trial: FrozenTrial,
-    config: TrialConfig,
+    winner: Winner,
     split: Split,
     scores: list[ImageScore],
     inputs: list[ImageScore],
     settings: dict[str, Any],
 ) -> None:
     """Write the card and its learning-curve picture into the folder of `path`."""
+    trial, config = winner.trial, winner.config
     trials = study.get_trials(deepcopy=False)
     restored, degraded = mean_score(scores, 0, 0.0), mean_score(inputs, 0, 0.0)
     gains = sorted(ours.psnr_db - theirs.psnr_db for ours, theirs in zip(scores, inputs, strict=True))
@@ -37,6 +38,7 @@ def write(
     sections = [
         f"# {study.study_name}: {config.model.kind}, trial {trial.number}",
         f"Restores {'gray' if config.model.channels == 1 else 'colour'} images. {_cost(facts)}",
+        *([] if trial.value is not None else [f"**This trial is {winner.standing}.**"]),
         "![degraded, restored, clean, error](sample.png)",
         "## Scores",
         f"{len(scores)} validation pairs that training never saw (but the choice of this recipe did), "
@@ -50,7 +52,7 @@ def write(
         ),
         f"Gain per image: worst {gains[0]:+.2f} dB, median {gains[len(gains) // 2]:+.2f} dB, best {gains[-1]:+.2f} dB.",
         "## Against the recipes known beforehand",
-        _known_recipes(trials, trial),
+        _known_recipes(trials, winner),
         *_confirmed(study),
         "## Training",
         f"Data: {split.note} (fingerprint {split.fingerprint}). {_length(facts)} in "
@@ -74,7 +76,8 @@ def write(
             "    restored = model(degraded[None])[0]",
             'write_png("restored.png", to_codes(restored))',
         ),
-        *(_use_elsewhere(settings) if settings["onnx"] else _use_of_a_filter()),
+        *(_use_elsewhere(settings) if settings["files"] else _use_of_a_filter()),
+        *(_files(settings) if settings["files"] else []),
     ]
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
@@ -90,7 +93,8 @@ def _length(facts: Mapping[str, Any]) -> str:
 
 
 def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
-    prefix = ", each behind `model.`" if settings["model"]["kind"] == "luminance" else ""
+    if "onnx" not in settings["files"]:
+        return []
     return [
         "With onnxruntime alone, for an image as float32 (1, channels, height, width) in [0, 1]:",
         _code(
@@ -103,9 +107,63 @@ def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
             '(restored,) = session.run(None, {"degraded": numpy.pad(image, padding)})',
             "restored = restored[..., :height, :width].clip(0, 1)",
         ),
-        f"`model.safetensors` has the published parameter names of the architecture{prefix}; `config.json` rebuilds "
-        "the model.",
     ]
+
+
+def _files(settings: Mapping[str, Any]) -> list[str]:
+    """What is known of each file."""
+    prefix = ", each behind `model.`" if settings["model"]["kind"] == "luminance" else ""
+    known = settings["spandrel"]
+    others = (
+        f"spandrel, and so chaiNNer and ComfyUI, open it as {known}."
+        if known
+        else "spandrel, and so chaiNNer and ComfyUI, do not know this architecture."
+    )
+    return [
+        "## Files",
+        f"`model.safetensors` has the published parameter names of the architecture{prefix}; `config.json` rebuilds "
+        f"the model. {others}",
+        "\n".join(f"- {line}" for line in file_notes(settings)),
+        "Whoever opens a safetensors, JSON or ONNX file runs nothing that is in it. torch unpickles parts of a .pt2 "
+        "file, so open only one from a person you trust; the program `restore` opens none."
+        if "pt2" in settings["files"]
+        else "Nothing in these files is unpickled when they are opened.",
+    ]
+
+
+def file_notes(settings: Mapping[str, Any]) -> list[str]:
+    """How each file was checked, a sentence each."""
+    files = settings["files"]
+    if not files:
+        return ["a filter has no weights and no graph: `config.json` is all of it"]
+    notes = []
+    if half := settings["half"]:
+        loss = half["psnr_db"] - half["psnr_db_of_float32"]
+        notes.append(
+            "`model.safetensors`: float16, loaded as float32 for computing; "
+            f"{half['psnr_db']:.3f} dB, {loss:+.4f} dB to float32 weights, largest difference "
+            f"{half['largest_difference_to_float32']:.1e} of 1 on the first validation image"
+        )
+    else:
+        notes.append("`model.safetensors`: float32, loaded again bit for bit")
+    sizes = ", ".join(f"{height} x {width}" for height, width in CHECK_SIZES)
+    for name, what in (("onnx", "`model.onnx`"), ("pt2", "`model.pt2`")):
+        if name in files:
+            apart = files[name]["largest_difference_to_torch"]
+            notes.append(f"{what}: differs from torch by at most {apart:.1e} of 1 at {sizes} (padded)")
+    if "pt2" in files:
+        notes[-1] += (
+            f"; `torch.export.load` of torch {files['pt2']['torch']} or later opens it, sides are multiples of "
+            f"{settings['input']['size_multiple']}, at least {files['pt2']['smallest_side']}"
+        )
+    if "coreml" in files:
+        made = files["coreml"]
+        notes.append(
+            f"`model.mlpackage`: a float16 mlprogram for images of {made['side']} x {made['side']}, converted by "
+            f"coremltools {made['coremltools']} for compute units {made['compute_units']} (CPU, GPU, Neural Engine); "
+            "not compared with torch: it runs only on a Mac"
+        )
+    return notes
 
 
 def _use_of_a_filter() -> list[str]:
@@ -116,7 +174,8 @@ def _use_of_a_filter() -> list[str]:
     ]
 
 
-def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
+def _known_recipes(trials: list[FrozenTrial], winner: Winner) -> str:
+    best = winner.trial
     known = [t for t in trials if LABEL in t.user_attrs]
     if not known:
         return "The study names none."
@@ -134,7 +193,7 @@ def _known_recipes(trials: list[FrozenTrial], best: FrozenTrial) -> str:
     rows.append(
         [
             "**this model**",
-            f"**{best.value:.2f}**",
+            f"**{winner.psnr_db:.2f}**",
             *(f"{best.user_attrs[k]:,.0f}" for k in ("steps_done", "seconds")),
         ]
     )

@@ -1,85 +1,135 @@
-"""Best trial -> weights, ONNX, settings and a model card; everything is loaded again and compared."""
+"""A trial -> files that other programs load, settings and a model card; everything is loaded again and compared."""
 
 import importlib.metadata
 import json
-import logging
 import shutil
-import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-import onnxruntime
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from data import Split
 from models.cost import count_parameters
-from models.padding import pad_to_multiple
-from search import card, exported, pictures, storage, winners
+from search import card, exported, formats, pictures, storage, winners
 from search.errors import UserError
-from search.exported import FORMAT, ONNX, SETTINGS, WEIGHTS
+from search.exported import FORMAT, SETTINGS, WEIGHTS
 from search.limits import LimitsConfig
-from search.storage import FrozenTrial
-from search.trial import checkpoint
-from search.trial.config import TrialConfig
+from search.storage import Study
 from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image, spread
 from search.trial.precision import Precision
+from search.winners import Winner
 
 CARD = "README.md"
 SCORE_TOLERANCE_DB = 0.01
-ONNX_TOLERANCE = 1e-4  # largest difference to torch, in units of image intensity
-ONNX_CHECK_SIZES = ((33, 47), (17, 23), (61, 90))
-OPSET = 20
 CPU = torch.device("cpu")
+Say = Callable[[str], None]
 
 
-def best(
+@dataclass(frozen=True)
+class Choice:
+    """Which trials are exported; by default the best complete one."""
+
+    trial: int | None = None
+    top: int | None = None
+    limits: LimitsConfig | None = None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How they are exported."""
+
+    formats: tuple[str, ...] = formats.USUAL
+    half: bool = False
+    """Weights stored as float16."""
+    force: bool = False
+    """Replace an export of the same study and data that has a higher score."""
+
+
+def export(
     name: str,
     url: str,
     out: Path,
-    target: Path,
-    say: Callable[[str], None] = print,
-    limits: LimitsConfig | None = None,
-) -> Path:
-    """Export the best complete trial of study `name` within `limits` into the folder `target`; the folder.
+    to: Path | None = None,
+    choice: Choice | None = None,
+    manner: Manner | None = None,
+    say: Say = print,
+) -> list[Path]:
+    """Export trials of study `name` into the folder `to`, or into its subfolders 1, 2, ... if several; the folders.
 
-    Raises `UserError` if there is none, if its weights or data are gone or changed, if it does not
-    reach its stored score again, or if `target` holds something else.
+    Raises `UserError` if there is no such trial, if its weights or data are gone or changed, if it does
+    not reach its stored score again, or if a folder holds something else, or something better.
     """
+    choice, manner = choice or Choice(), manner or Manner()
     study = storage.load_study(name, url)
-    winner = winners.load(study, out, limits)
+    folder = out / name
+    if choice.top is None:
+        if choice.trial is None:
+            winner = winners.load(study, out, choice.limits)
+        else:
+            winner = winners.numbered(study, choice.trial, out)
+        places = {to or folder / "export": winner}
+    else:
+        if choice.top < 1:
+            raise UserError(f"--top {choice.top}: allowed: 1 or more")
+        found = winners.top(study, choice.top, out, choice.limits)
+        if len(found) < choice.top:
+            say(f"{len(found)} instead of {choice.top}: no more complete trials have their weights on disk")
+        places = {
+            to / str(rank) if to else folder / f"export-{rank}": winner
+            for rank, winner in enumerate(found, 1)
+        }
+    for target, winner in places.items():
+        _refuse_folder(target, winner, name, manner)
+    for target, winner in places.items():
+        _export(study, winner, out, target, manner, say)
+    return list(places)
+
+
+def _export(study: Study, winner: Winner, out: Path, target: Path, manner: Manner, say: Say) -> None:
     trial, config, model = winner.trial, winner.config, winner.model
-    _refuse_foreign_folder(target)
     split = config.data.open(seed=0, cache=out)
-    say(f"trial {trial.number}: scoring {len(split.val)} validation pairs again")
-    scores, inputs = _validate(model, split, config, trial)
+    say(f"trial {trial.number} ({winner.standing}): scoring {len(split.val)} validation pairs again")
+    scores, inputs = _validate(winner, split)
+    half = _halve(model, split, scores) if manner.half else None
+    if half:
+        scores = half.pop("scores")
 
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    difference = None
-    if count_parameters(model):
-        checkpoint.save_weights(partial / WEIGHTS, model)
-        difference = _save_onnx(partial / ONNX, model, config.model.channels)
-    settings = _settings(config, model, name, trial, difference)
-    (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    _compare_reloaded(partial, model, split)
-    pictures.save_strip(partial / "sample.png", config.model, winner.weights, split.val, CPU)
-    card.write(partial / CARD, study, trial, config, split, scores, inputs, settings)
-    _replace(partial, target)
+    try:
+        files = {}
+        weights = winner.weights
+        if count_parameters(model):
+            channels = config.model.channels
+            files = formats.write(partial, model, channels, manner.formats, half=manner.half)
+            weights = partial / WEIGHTS
+        settings = _settings(winner, study.study_name, split, files, half)
+        (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        _compare_reloaded(partial, model, split)
+        pictures.save_strip(partial / "sample.png", config.model, weights, split.val, CPU)
+        card.write(partial / CARD, study, winner, split, scores, inputs, settings)
+        _replace(partial, target)
+    except UserError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    _report(target, scores, inputs, settings, say)
+
+
+def _report(
+    target: Path, scores: list[ImageScore], inputs: list[ImageScore], settings: dict[str, Any], say: Say
+) -> None:
     total = mean_score(scores, step=0, seconds=0.0)
     gain = total.psnr_db - mean_score(inputs, step=0, seconds=0.0).psnr_db
-    files, note = SETTINGS, "a filter has no weights"
-    if difference is not None:
-        files = f"{WEIGHTS}, {ONNX}"
-        note = f"ONNX differs from torch by at most {difference:.1e} at {len(ONNX_CHECK_SIZES)} odd sizes"
-    say(f"{target}: {total.psnr_db:.2f} dB ({gain:+.2f} over the input), SSIM {total.ssim:.4f}; {files}")
-    say(f"{note}; read {CARD}")
-    return target
+    files = [formats.FILES[name] for name in settings["files"]] or [SETTINGS]
+    score = f"{total.psnr_db:.2f} dB ({gain:+.2f} over the input), SSIM {total.ssim:.4f}"
+    say(f"{target}: {score}; {', '.join(files)}")
+    for line in card.file_notes(settings):
+        say(line.replace("`", ""))
+    say(f"read {CARD}")
 
 
 def load_model(folder: Path | str) -> nn.Module:
@@ -91,78 +141,46 @@ def load_model(folder: Path | str) -> nn.Module:
     return exported.load(Path(folder)).model
 
 
-def _validate(
-    model: nn.Module, split: Split, config: TrialConfig, trial: FrozenTrial
-) -> tuple[list[ImageScore], list[ImageScore]]:
+def _validate(winner: Winner, split: Split) -> tuple[list[ImageScore], list[ImageScore]]:
     """Scores of all validation images, restored and degraded; refuses a model that misses its stored score."""
-    winners.refuse_other_images(trial, split)
+    winners.refuse_other_images(winner.trial, split)
     pairs = [split.val.whole(index) for index in range(len(split.val))]
-    scores = evaluate(model, pairs, Precision("fp32", CPU))
-    judged = [scores[index] for index in spread(split.val, config.val_megapixels)]
+    scores = evaluate(winner.model, pairs, Precision("fp32", CPU))
+    judged = [scores[index] for index in spread(split.val, winner.megapixels)]
     again = mean_score(judged, step=0, seconds=0.0).psnr_db
-    if not abs(again - float(trial.value or 0)) <= SCORE_TOLERANCE_DB:
+    if not abs(again - winner.psnr_db) <= SCORE_TOLERANCE_DB:
         raise UserError(
-            f"trial {trial.number} scores {again:.3f} dB now and {trial.value:.3f} dB when it was trained; not exported"
+            f"trial {winner.trial.number} scores {again:.3f} dB now and {winner.psnr_db:.3f} dB when it was "
+            "trained; not exported"
         )
     return scores, [score_image(pair.degraded, pair.clean) for pair in pairs]
 
 
-class _Body(nn.Module):
-    """The part of a model that goes into a graph: sizes are multiples already."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, degraded: Tensor) -> Tensor:
-        restored: Tensor = self.model.body(degraded)  # type: ignore[operator]
-        return restored
-
-
-def _save_onnx(path: Path, model: nn.Module, channels: int) -> float:
-    """Write the graph with dynamic height and width; the largest difference to torch at odd sizes."""
-    multiple = int(model.size_multiple)  # type: ignore[arg-type]
-    example = torch.rand(1, channels, 4 * multiple, 6 * multiple)
-    height, width = torch.export.Dim.DYNAMIC, torch.export.Dim.DYNAMIC
-    # The exporter misses torchvision, which nothing here uses, and its libraries use deprecated names.
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            _Body(model),
-            (example,),
-            input_names=["degraded"],
-            output_names=["restored"],
-            dynamic_shapes={"degraded": {2: height, 3: width}},
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path))
-    onnx.checker.check_model(str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    largest = 0.0
-    for size in ONNX_CHECK_SIZES:
-        image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
-            expected = model(image)
-        padded = pad_to_multiple(image, multiple)
-        (found,) = session.run(None, {"degraded": padded.numpy()})
-        cropped: NDArray[np.float32] = found[..., : size[0], : size[1]]
-        largest = max(largest, float(np.abs(cropped - expected.numpy()).max()))
-    if not largest <= ONNX_TOLERANCE:
-        raise UserError(
-            f"the ONNX graph differs from torch by {largest:.1e} (allowed: {ONNX_TOLERANCE}); not exported"
-        )
-    return largest
+def _halve(model: nn.Module, split: Split, before: list[ImageScore]) -> dict[str, Any]:
+    """Round the weights of `model` to float16, computing stays float32; its `scores` and what it costs."""
+    if not count_parameters(model):
+        raise UserError("--half: a filter has no weights to store")
+    image = split.val.whole(0).degraded[None]
+    with torch.inference_mode():
+        exact = model(image)
+    formats.round_to_half(model)
+    with torch.inference_mode():
+        apart = float((model(image) - exact).abs().max())
+    pairs = [split.val.whole(index) for index in range(len(split.val))]
+    scores = evaluate(model, pairs, Precision("fp32", CPU))
+    return {
+        "scores": scores,
+        "psnr_db": mean_score(scores, 0, 0.0).psnr_db,
+        "psnr_db_of_float32": mean_score(before, 0, 0.0).psnr_db,
+        "largest_difference_to_float32": apart,
+    }
 
 
 def _settings(
-    config: TrialConfig, model: nn.Module, name: str, trial: FrozenTrial, difference: float | None
+    winner: Winner, name: str, split: Split, files: dict[str, dict[str, Any]], half: dict[str, Any] | None
 ) -> dict[str, Any]:
     """What a program needs to use the files, and where they come from. `onnx` is null where there is no graph."""
-    graph = None if difference is None else {"opset": OPSET, "largest_difference_to_torch": difference}
+    config = winner.config
     return {
         "format": FORMAT,
         "model": config.model.model_dump(mode="json"),
@@ -173,14 +191,19 @@ def _settings(
             "colour_order": "RGB" if config.model.channels == 3 else "gray",
             "dtype": "float32",
             "range": [0.0, 1.0],
-            "size_multiple": int(model.size_multiple),  # type: ignore[arg-type]
+            "size_multiple": int(winner.model.size_multiple),  # type: ignore[arg-type]
             "padding": "zeros at the right and at the bottom up to a multiple, cropped from the output",
         },
         "output": {"name": "restored", "range": "about [0, 1]: clip before saving"},
-        "onnx": graph,
+        "onnx": files.get("onnx"),
+        "files": files,
+        "half": half,
+        "spandrel": formats.spandrel_name(config.model),
         "study": name,
-        "trial": trial.number,
-        "psnr_db": trial.value,
+        "data": split.fingerprint,
+        "trial": winner.trial.number,
+        "standing": winner.standing,
+        "psnr_db": winner.psnr_db,
         "recipe": config.model_dump(mode="json"),
         "restune": importlib.metadata.version("restune"),
     }
@@ -195,11 +218,25 @@ def _compare_reloaded(folder: Path, model: nn.Module, split: Split) -> None:
         )
 
 
-def _refuse_foreign_folder(target: Path) -> None:
+def _refuse_folder(target: Path, winner: Winner, name: str, manner: Manner) -> None:
+    """Raises `UserError` where `target` is no place for an export, or holds a better one."""
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: is a file; --to names a folder")
-    if target.is_dir() and any(target.iterdir()) and not (target / SETTINGS).is_file():
-        raise UserError(f"{target}: holds other files; --to names a new or an empty folder")
+    if target.is_dir() and any(target.iterdir()):
+        try:
+            earlier = exported.read_settings(target)
+        except UserError:
+            raise UserError(f"{target}: holds other files; --to names a new or an empty folder") from None
+        score, trial = earlier.get("psnr_db"), winner.trial
+        same = (
+            earlier.get("study") == name
+            and earlier.get("data", trial.user_attrs["data"]) == trial.user_attrs["data"]
+        )
+        if same and not manner.force and isinstance(score, float) and score > winner.psnr_db:
+            raise UserError(
+                f"{target}: holds trial {earlier.get('trial')} with {score:.3f} dB, better than trial {trial.number} "
+                f"with {winner.psnr_db:.3f} dB; --force replaces it, --to names another folder"
+            )
     storage.make_writable(target.parent)
 
 

@@ -1,4 +1,4 @@
-"""The best trial of a study, as a model that restores."""
+"""A trial of a study, the best or any other with weights, as a model that restores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from data import Split
 from search import storage
 from search.errors import UserError
 from search.limits import LimitsConfig
-from search.storage import FrozenTrial, Study
+from search.storage import FrozenTrial, Study, TrialState
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 
@@ -25,31 +25,89 @@ class Winner:
     weights: Path
     model: nn.Module
 
+    @property
+    def psnr_db(self) -> float:
+        """The score of the weights: at the end, or at the best rung so far."""
+        value = self.trial.value
+        return float(max(self.trial.intermediate_values.values()) if value is None else value)
+
+    @property
+    def megapixels(self) -> float:
+        """Most validation pixels that this score was taken on, in 10^6."""
+        ended = self.trial.value is not None
+        return self.config.val_megapixels if ended else self.config.rung_megapixels
+
+    @property
+    def standing(self) -> str:
+        """What the trial is: complete, or how far it has come."""
+        if self.trial.state == TrialState.COMPLETE:
+            return "complete"
+        reached = self.trial.intermediate_values
+        best = max(reached, key=lambda percent: reached[percent])
+        return (
+            f"not finished: waiting at {max(reached)} % of its training, weights of its best rung ({best} %)"
+        )
+
 
 def load(study: Study, out: Path, limits: LimitsConfig | None = None) -> Winner:
     """The complete trial with the highest score, of those within `limits`.
 
     Raises `UserError` if there is none, or if its weights are gone or damaged.
     """
+    return of_trial(study.study_name, _within(study, limits)[0], out)
+
+
+def top(study: Study, count: int, out: Path, limits: LimitsConfig | None = None) -> list[Winner]:
+    """The `count` best complete trials within `limits` whose weights are on disk, the best first; or fewer.
+
+    Raises `UserError` if there is no such trial, or if weights are damaged.
+    """
+    name, within = study.study_name, _within(study, limits)
+    kept = [trial for trial in within if _weights(name, trial, out).is_file()]
+    return [of_trial(name, trial, out) for trial in (kept or within[:1])[:count]]
+
+
+def numbered(study: Study, number: int, out: Path) -> Winner:
+    """Trial `number`, complete or waiting at a rung. Raises `UserError` if it is none of these, or has no weights."""
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        raise UserError(
+            f"study {study.study_name!r} has no trial {number}; "
+            + (f"allowed: 0 to {len(trials) - 1}" if trials else "it has none yet")
+        )
+    trial = trials[number]
+    if trial.state == TrialState.RUNNING:
+        raise UserError(f"trial {number} is running; export it once it waits at a rung or is complete")
+    begun = trial.value is not None or trial.intermediate_values
+    if not begun or trial.state in (TrialState.FAIL, TrialState.PRUNED):
+        what = trial.user_attrs.get("ended") or trial.state.name.lower()
+        raise UserError(f"trial {number} has no weights ({what}); `python -m search trials` shows all trials")
+    return of_trial(study.study_name, trial, out)
+
+
+def _within(study: Study, limits: LimitsConfig | None) -> list[FrozenTrial]:
     name, complete = study.study_name, storage.best_first(study)
     within = [trial for trial in complete if limits is None or limits.within(trial.user_attrs)]
-    trial = next(iter(within), None)
-    if complete and trial is None:
+    if complete and not within:
         raise UserError(
             f"study {name!r}: none of its {len(complete)} complete trials is known to be within {limits}; "
             f"`python -m search pareto {name}` shows what there is"
         )
-    if trial is None:
+    if not within:
         raise UserError(
             f"study {name!r} has no finished trial yet; `python -m search run --study {name}` goes on"
         )
-    return of_trial(name, trial, out)
+    return within
+
+
+def _weights(name: str, trial: FrozenTrial, out: Path) -> Path:
+    return out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
 
 
 def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
     """That trial of study `name`. Raises `UserError` if its weights are gone or damaged."""
     config = config_of(trial)
-    weights = out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
+    weights = _weights(name, trial, out)
     if not weights.is_file():
         raise UserError(f"{weights}: the weights of trial {trial.number} are gone; is --out right?")
     model = config.model.build().eval()

@@ -46,14 +46,17 @@ def drop_state(folder: Path) -> None:
     (folder / STATE).unlink(missing_ok=True)
 
 
-def save_weights(path: Path, model: nn.Module) -> None:
-    """The state dict of `model` as safetensors, float32, whole or not at all."""
-    tensors: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+def save_weights(path: Path, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    """The state dict of `model` as safetensors, whole or not at all; counters stay whole numbers."""
+    tensors: dict[str, Tensor] = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     partial = path.with_suffix(".partial")
     partial.write_bytes(save(tensors))  # `save_file` would make it readable by its owner only
     partial.replace(path)
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """Fill `model` from a safetensors file; every name and shape must match."""
+    """Fill `model` from a safetensors file; every name and shape must match, float16 becomes what `model` has."""
     model.load_state_dict(load_file(path))

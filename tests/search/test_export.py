@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import sqlite3
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +18,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data.images import read_image, write_png
-from search import storage
+from search import run, storage, study
 from search.__main__ import main
 from search.card import CURVE
-from search.export import ONNX_CHECK_SIZES, load_model
+from search.export import load_model
+from search.exported import load
+from search.formats import CHECK_SIZES
 from tests.conftest import write_pairs
 
 STUDY = """
@@ -103,7 +107,7 @@ def test_the_folder_holds_all_that_other_programs_need(exported: Path) -> None:
         assert read_image(exported / picture).std() > 10
 
 
-@pytest.mark.parametrize("size", [*ONNX_CHECK_SIZES, (1, 1), (2, 64)], ids=str)
+@pytest.mark.parametrize("size", [*CHECK_SIZES, (1, 1), (2, 64)], ids=str)
 def test_onnx_and_safetensors_restore_alike(exported: Path, size: tuple[int, int]) -> None:
     image = torch.rand(2, 1, *size)
     with torch.inference_mode():
@@ -298,6 +302,168 @@ def test_export_into_a_named_folder_and_over_an_earlier_export(finished: Path, t
     assert main(arguments) == 0
     assert (tmp_path / "m" / "model.safetensors").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def at(finished: Path, target: Path, *more: str) -> list[str]:
+    return ["--study", "tiny", "--out", str(finished / "runs"), "--to", str(target), *more]
+
+
+@pytest.fixture(scope="module")
+def half(finished: Path) -> Path:
+    """An export with float16 weights, and a PyTorch program beside them."""
+    target = finished / "half"
+    assert main(["export-best", *at(finished, target, "--half", "--format", "pt2")]) == 0
+    return target
+
+
+def test_half_weights_are_the_nearest_of_float16_and_are_computed_in_float32(
+    half: Path, exported: Path
+) -> None:
+    stored, full = load_file(half / "model.safetensors"), load_file(exported / "model.safetensors")
+    assert stored.keys() == full.keys()
+    for name, tensor in stored.items():
+        np.testing.assert_array_equal(tensor.numpy(), full[name].numpy().astype(np.float16), strict=True)
+    model = load_model(half)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    image = torch.rand(1, 1, 17, 23)
+    with torch.inference_mode():
+        assert 0 < (model(image) - load_model(exported)(image)).abs().max() < 0.01
+
+
+def test_card_states_what_half_weights_cost(half: Path, exported: Path, finished: Path) -> None:
+    from data import PairsConfig
+    from search.trial.evaluate import score_image
+
+    split = PairsConfig(dir=finished / "data").open(seed=0, cache=finished / "cache")
+    pairs = [split.val.whole(index) for index in range(len(split.val))]
+    means = []
+    with torch.inference_mode():
+        for model in map(load_model, (half, exported)):
+            means.append(np.mean([score_image(model(p.degraded[None])[0], p.clean).psnr_db for p in pairs]))
+        first = pairs[0].degraded[None]
+        apart = float((load_model(half)(first) - load_model(exported)(first)).abs().max())
+    card = (half / "README.md").read_text("utf-8")
+    assert f"{means[0]:.3f} dB, {means[0] - means[1]:+.4f} dB to float32 weights" in card
+    assert f"largest difference {apart:.1e} of 1" in card
+
+
+def test_torch_program_restores_alike_without_this_program(half: Path) -> None:
+    assert not (half / "model.onnx").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about its own parts
+        program = torch.export.load(half / "model.pt2").module()
+    for height, width in (*CHECK_SIZES, (1, 1)):
+        image = torch.rand(1, 1, height, width)
+        padded = torch.zeros(1, 1, max(height + height % 2, 4), max(width + width % 2, 4))
+        padded[..., :height, :width] = image
+        with torch.inference_mode():
+            found, expected = program(padded)[..., :height, :width], load_model(half)(image)
+        if (height, width) != (1, 1):  # more padding than the model has itself
+            np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-4)
+    card = (half / "README.md").read_text("utf-8")
+    assert "onnxruntime" not in card and "unpickles parts of a .pt2" in card and "at least 4" in card
+
+
+def test_restore_opens_no_file_that_torch_would_unpickle(half: Path) -> None:
+    from search.errors import UserError
+
+    with pytest.raises(UserError, match="not a model that is opened here"):
+        load(half / "model.pt2")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--format", "onxx"), "did you mean onnx?"),
+        (("--trial", "7"), "allowed: 0 to 1"),
+        (("--top", "0"), "allowed: 1 or more"),
+        (("--trial", "0", "--max-parameters", "9"), "give one of them"),
+    ],
+    ids=str,
+)
+def test_wrong_flags_are_named(
+    more: tuple[str, ...], said: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in refused(capsys, *at(finished, tmp_path / "m", *more))
+    assert not list(tmp_path.iterdir())
+
+
+def test_core_ml_is_refused_in_a_line_where_its_converter_is_missing(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    message = refused(capsys, *at(finished, tmp_path / "m", "--format", "coreml"))
+    assert "pip install 'restune[coreml]'" in message and not list(tmp_path.iterdir())
+
+
+def test_half_of_a_filter_is_refused(
+    filtered: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--study", "filters", "--out", str(finished / "runs"), "--to", str(tmp_path / "m"), "--half"]
+    assert "a filter has no weights" in refused(capsys, *arguments)
+
+
+def by_score(finished: Path) -> list[Any]:
+    return storage.best_first(storage.load_study("tiny", storage.default_url(finished / "runs")))
+
+
+def test_top_exports_the_best_in_order_and_says_that_there_are_fewer(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export-best", *at(finished, tmp_path, "--top", "3", "--format", "safetensors")]) == 0
+    assert "2 instead of 3" in capsys.readouterr().out
+    ranked = [trial.number for trial in by_score(finished)]
+    found = [json.loads((tmp_path / rank / "config.json").read_text())["trial"] for rank in ("1", "2")]
+    assert found == ranked and len(list(tmp_path.iterdir())) == 2
+    assert not list(tmp_path.glob("*/model.onnx"))
+
+
+def test_a_better_export_stays_unless_forced(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best, worse = by_score(finished)
+    target = tmp_path / "m"
+    weights = ("--format", "safetensors")
+    assert main(["export-best", *at(finished, target, *weights)]) == 0
+    other = at(finished, target, "--trial", str(worse.number), *weights)
+    message = refused(capsys, *other)
+    assert f"{best.value:.3f} dB" in message and f"{worse.value:.3f} dB" in message and "--force" in message
+    assert json.loads((target / "config.json").read_text())["trial"] == best.number
+    assert main(["export-best", *other, "--force"]) == 0
+    assert json.loads((target / "config.json").read_text())["trial"] == worse.number
+    assert main(["export-best", *at(finished, target, *weights)]) == 0
+
+
+def test_settings_of_another_program_are_left_alone(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Bert"]}')
+    assert "holds other files" in refused(capsys, *at(finished, tmp_path, "--force"))
+    assert "Bert" in (tmp_path / "config.json").read_text()
+
+
+def test_waiting_trial_is_exported_as_what_it_is(
+    study_file: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    spec = study.load(str(study_file())).with_changes(ladder={"rungs": 2, "factor": 2}, trials=2)
+    url = storage.default_url(out)
+    run.run(spec, run.Options(storage=url, out=out, device=torch.device("cpu"), quiet=True))
+    opened = storage.load_study("tiny", url)
+    (number,) = (trial.number for trial in opened.trials if trial.state.name == "COMPLETE")
+    arguments = ["--study", "tiny", "--out", str(out), "--format", "safetensors"]
+    beaten = refused(capsys, *arguments, "--trial", str(1 - number))
+    assert f"trial {1 - number} has no weights" in beaten and "beaten at" in beaten
+    with sqlite3.connect(out / "search.db") as database:  # as it was before its last stretch
+        database.execute("update trials set state = 'WAITING' where number = ?", (number,))
+        database.execute("delete from trial_values")
+    database.close()
+    assert main(["export-best", *arguments, "--trial", str(number)]) == 0
+    assert "not finished: waiting at 100 %" in capsys.readouterr().out
+    folder = out / "tiny" / "export"
+    reached = storage.load_study("tiny", url).trials[number].intermediate_values
+    assert json.loads((folder / "config.json").read_text())["psnr_db"] == max(reached.values())
+    assert "**This trial is not finished: waiting at" in (folder / "README.md").read_text("utf-8")
 
 
 def test_foreign_folder_is_left_alone(
