@@ -362,6 +362,7 @@ def _how(options: argparse.Namespace) -> "Options":
         memory=_bytes(options.memory) if "memory" in vars(options) else None,
         quiet=options.quiet,
         continue_with_changes=vars(options).get("continue_with_changes", False),
+        warm_start=vars(options).get("warm_start"),
     )
 
 

@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     flag("--finalists", "K", "how many are trained again (default: as the study says)", type=int)
     flag("--trial-timeout", "TIME", "longest time of one trial (default: as the study says)")
+    flag(
+        "--warm-start",
+        "STUDY",
+        "carry on from another study of the same database: its three best recipes first, and its trials shown to "
+        "the sampler where they compare (default: start afresh)",
+    )
     _add_conduct(run)
     run.add_argument(
         "--continue-with-changes", action="store_true", help="go on though the recipe has changed"

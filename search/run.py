@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from data import DataConfig, Split
-from search import confirm, samples, space, storage
+from search import confirm, samples, space, storage, warm
 from search.errors import UserError
 from search.ladder import TOP, Climber, hopeless, leader, promotable, ranked
 from search.progress import Progress
@@ -64,7 +64,10 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     resumed = storage.reclaim(study)
     if "steps" not in spec.recipe and storage.FULL not in study.user_attrs:
         study.set_user_attr(storage.FULL, full_teramacs(spec, split, options.device))
-    if not study.trials:
+    is_new, carried = not study.trials, list[str]()
+    if options.warm_start is not None:
+        warm.start(study, spec, options.warm_start, options.storage, split.fingerprint, carried.append)
+    if is_new:
         for known in spec.first:
             study.enqueue_trial(
                 dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
@@ -83,6 +86,8 @@ def run(spec: StudySpec, options: Options) -> Outcome:
             f"{spec.name}: {split.note}; {device_name(options.device)}\n"
             f"trials are scored on {len(judged)} validation pairs, input {input_psnr_db:.2f} dB"
         )
+        for line in carried:
+            progress.say(line)
         if resumed:
             progress.say(
                 f"going on with trial {', '.join(map(str, resumed))}, left behind by a run that died"

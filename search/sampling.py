@@ -11,6 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search.neighbours import NeighbourSampler
 from search.study import StudySpec
 
+EARLIER = "earlier_trials"  # study attribute: trials of other studies that samplers are shown, too
+
 
 def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
     """The sampler for trial `number`. A seed per trial: a continued study draws what an unbroken one would.
@@ -56,6 +58,7 @@ class ShownSampler(optuna.samplers.BaseSampler):
     ) -> Any:
         if self._draw is None:
             shown = optuna.create_study(direction="maximize", sampler=self._inner)
+            shown.add_trials(_earlier(study))
             shown.add_trials(
                 [_shown(t) for t in study.get_trials(deepcopy=False) if t.number != trial.number]
             )
@@ -99,3 +102,27 @@ def _shown(trial: FrozenTrial) -> FrozenTrial:
         user_attrs={},
         system_attrs=trial.system_attrs,  # where Optuna keeps constraints
     )
+
+
+def _earlier(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials of other studies that this one carries on from."""
+    now = datetime.now()
+    return [
+        _Shown(
+            number=-1,
+            trial_id=-1,
+            state=TrialState.PRUNED if told["value"] is None else TrialState.COMPLETE,
+            value=told["value"],
+            datetime_start=now,
+            datetime_complete=now,
+            params=told["params"],
+            distributions={
+                name: optuna.distributions.json_to_distribution(one)
+                for name, one in told["distributions"].items()
+            },
+            intermediate_values={int(percent): score for percent, score in told["scores"].items()},
+            user_attrs={},
+            system_attrs={},
+        )
+        for told in study.user_attrs.get(EARLIER, [])
+    ]

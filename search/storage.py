@@ -304,7 +304,7 @@ def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
 
 def _check_choices(study: Study, spec: StudySpec) -> None:
     """Optuna cannot change the choices, nor the kind of range, of a name that trials already use."""
-    now = {name: _distribution(leaf) for name, leaf in space.open_leaves(spec.recipe)}
+    now = {name: distribution(leaf) for name, leaf in space.open_leaves(spec.recipe)}
     for trial in study.get_trials(deepcopy=False):
         for name, before in trial.distributions.items():
             try:
@@ -316,7 +316,8 @@ def _check_choices(study: Study, spec: StudySpec) -> None:
                 ) from None
 
 
-def _distribution(leaf: space.Range | space.Choices) -> optuna.distributions.BaseDistribution:
+def distribution(leaf: space.Range | space.Choices) -> optuna.distributions.BaseDistribution:
+    """An open leaf as Optuna stores it with a trial."""
     if isinstance(leaf, space.Choices):
         return optuna.distributions.CategoricalDistribution(leaf.names)
     if leaf.whole:

@@ -44,6 +44,8 @@ class Options:
     """Bytes that this process may hold: batches that need more go in parts."""
     quiet: bool = False
     continue_with_changes: bool = False
+    warm_start: str | None = None
+    """A study of the same database to carry on from."""
 
 
 def starting_point(initial: InitialConfig, url: str, out: Path) -> InitialConfig:
