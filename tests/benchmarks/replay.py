@@ -1,0 +1,245 @@
+"""What searches would have found, and when: samplers, pruners and ladders on recorded learning curves.
+
+    python -m tests.benchmarks.replay FILE.csv --seeds 50 --model-seeds 10
+
+FILE.csv is made by tests/benchmarks/curves.py. Searches are played in two worlds. In the first, the
+recorded configurations are the whole space and each is tried once: curves, costs and final scores are exact, but
+only random order makes sense, and a search that tries many soon has no more to try. In the second, the
+space is that of the study, without end, and curves come from a model (tests/benchmarks/curve_model.py), whose error is
+printed: there, samplers learn. Taking the nearest recorded configuration for a proposal would be simpler; it
+was tried and left, because the nearest one foretells nothing (Spearman of final scores -0.05 on PolyU, of the model 0.8).
+
+Compute is in CPU seconds, steps and scores; the unit of the tables is one whole training, the mean over the
+file. Only trials that reached their full length count. Each search is one worker and ends within its budget. Those
+with a ladder keep what the last stretch of their best trial needs, as `run` does with `finale`; then they train further
+trials to the end as long as there is time. Ladder "4 x 2" has factor 4 and 2 rungs, by the rules of search/ladder.py.
+Optuna's pruners see a score at each eighth and have Optuna's defaults; "best 3 after 1/16" drops all but three there
+(arXiv 2307.15422).
+
+Left out: CMA-ES (Optuna's needs the package cmaes, and knows neither choices nor conditional settings), and
+freeze-thaw (ifBO, in NePS): the package does not hold its trained surrogate, but fetches it from figshare.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from search import sampling, study
+from search.ladder import LadderConfig
+from search.study import StudySpec
+from tests.benchmarks.curve_model import CurveModel
+from tests.benchmarks.curves import read
+from tests.benchmarks.proposals import AtRandom, Proposer, Recorded, Sampled, Sampler
+from tests.benchmarks.recording import Curve, Floats, curves, unit
+from tests.benchmarks.tuners import FINALISTS, Finale, State, climb, ended, whole
+
+BUDGETS = (1.5, 2.0, 4.0, 8.0, 16.0)
+STEP = 0.25
+"""Between budgets at which a target is looked for, in whole trainings."""
+LADDERS = tuple(
+    LadderConfig(factor=factor, rungs=rungs)
+    for factor, rungs in ((2, 1), (2, 2), (2, 3), (2, 4), (3, 1), (3, 2), (4, 1), (4, 2), (16, 1))
+)
+WITH_SAMPLER = (
+    LadderConfig(factor=2, rungs=3),
+    LadderConfig(factor=3, rungs=2),
+    LadderConfig(factor=4, rungs=2),
+)
+TOP_K = ((16, 3), (8, 3), (4, 3))
+"""The only rung, as a part of a training, and K."""
+EVERYONE = Finale(most=FINALISTS)
+RIVAL = "TPE, median"
+
+Play = Callable[[Proposer], list[State]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A line of a table: the states of one search with one seed after another."""
+
+    name: str
+    runs: Sequence[Sequence[State]]
+    finale: Finale = EVERYONE
+
+    def at(self, budget: float) -> Floats:
+        """The best score of each seed within a budget in seconds; -inf for none."""
+        return np.array([ended(states, budget, self.finale) for states in self.runs])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path, help="CSV of curves.py")
+    parser.add_argument("--study", default="kbnet", help="whose space was recorded")
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument(
+        "--model-seeds", type=int, default=10, help="of samplers that learn; 0: leave them out"
+    )
+    parser.add_argument("--gp", action="store_true", help="Gaussian processes too: minutes more")
+    parser.add_argument("--budgets", type=float, nargs="+", help="in whole trainings")
+    parser.add_argument(
+        "--trainings", type=int, help="of random search, for the target; default: half of the configurations"
+    )
+    parser.add_argument("--free-scores", action="store_true", help="as if evaluations took no time")
+    options = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    recorded = curves(read(options.file), options.free_scores)
+    trainings = options.trainings or len(recorded) // 2
+    table = partial(
+        print_tables,
+        budgets=options.budgets or [*BUDGETS, float(trainings)],
+        trainings=[trainings // 4, trainings // 2, trainings],
+        seconds=unit(recorded),
+    )
+    print(in_words(recorded))
+    print(f"\nOn the recorded configurations, {options.seeds} seeds:\n")
+    table(exact_searches(recorded, options.seeds))
+    spec = study.load(options.study)
+    # As curves.py fixed it.
+    recipe = {**spec.recipe, "schedule": {"kind": "constant_cooldown"}}
+    model = CurveModel(recorded, recipe)
+    print(f"\nIn the space of the study, curves from the model, {options.seeds} seeds ", end="")
+    print(f"({options.model_seeds} of samplers that learn):\n{model.error()}\n")
+    horizon = trainings * unit(recorded)
+    searches = endless_searches(model, recipe, options.seeds, horizon)
+    if options.model_seeds:
+        searches += learning_searches(model, recipe, spec, options.model_seeds, horizon, options.gp)
+    table(searches)
+
+
+def in_words(recorded: Sequence[Curve]) -> str:
+    """The file in a few lines."""
+    final, seconds = np.array([curve.final for curve in recorded]), unit(recorded)
+    scores = 1 - float(np.mean([curve.training for curve in recorded])) / seconds
+    return (
+        f"{len(recorded)} configurations, {int(np.isnan(final).sum())} diverged; final {np.nanmin(final):.2f} to "
+        f"{np.nanmax(final):.2f} dB, median {np.nanmedian(final):.2f}\n"
+        f"a whole training: {seconds:.1f} s, {scores:.0%} of it for scores"
+    )
+
+
+def pruners() -> dict[str, optuna.pruners.BasePruner]:
+    return {
+        "none": optuna.pruners.NopPruner(),
+        "median": optuna.pruners.MedianPruner(),
+        "30th percentile": optuna.pruners.PercentilePruner(30.0),
+        "successive halving": optuna.pruners.SuccessiveHalvingPruner(),
+        "Hyperband": optuna.pruners.HyperbandPruner(max_resource=8),
+    }
+
+
+def exact_searches(recorded: Sequence[Curve], seeds: int) -> list[Search]:
+    """Random order of the recorded configurations, to the last of them."""
+    return at_random(lambda seed: Recorded(list(recorded), seed), LADDERS, seeds, np.inf)
+
+
+def endless_searches(
+    model: CurveModel, recipe: Mapping[str, Any], seeds: int, horizon: float
+) -> list[Search]:
+    """Random search in the whole space."""
+    return at_random(lambda seed: AtRandom(model, recipe, seed), WITH_SAMPLER, seeds, horizon)
+
+
+def at_random(
+    start: Callable[[int], Proposer], ladders: Sequence[LadderConfig], seeds: int, horizon: float
+) -> list[Search]:
+    """Random search with each pruner, with the best K after one rung, and on ladders."""
+
+    def runs(play: Play) -> list[list[State]]:
+        return [play(start(seed)) for seed in range(seeds)]
+
+    found = [
+        Search(f"random, {name}", runs(partial(whole, pruner=pruner, until=horizon)))
+        for name, pruner in pruners().items()
+    ]
+    for part, k in TOP_K:
+        ladder = LadderConfig(factor=part, rungs=1)
+        play = partial(climb, ladder=ladder, until=horizon, promote=False)
+        found.append(Search(f"random, best {k} after 1/{part}", runs(play), Finale(needed=k, most=k)))
+    for ladder in ladders:
+        found.append(Search(f"random, {title(ladder)}", runs(partial(climb, ladder=ladder, until=horizon))))
+    return found
+
+
+def learning_searches(
+    model: CurveModel, recipe: Mapping[str, Any], spec: StudySpec, seeds: int, horizon: float, gp: bool
+) -> list[Search]:
+    """Samplers that learn, alone and with a pruner or a ladder. "TPE" is as Optuna has it, "grouped TPE" ours."""
+    specs = [spec.with_changes(seed=seed) for seed in range(seeds)]
+    samplers: dict[str, Callable[[int], Sampler]] = {
+        "TPE": lambda seed: lambda number: optuna.samplers.TPESampler(seed=1000 * seed + number),
+        "grouped TPE": lambda seed: partial(sampling.sampler, specs[seed]),
+        "GP": lambda seed: lambda number: optuna.samplers.GPSampler(seed=1000 * seed + number),
+    }
+    ways: dict[str, Play] = {
+        **{name: partial(whole, pruner=pruners()[name], until=horizon) for name in ("none", "median")},
+        **{title(ladder): partial(climb, ladder=ladder, until=horizon / 2) for ladder in WITH_SAMPLER},
+    }
+    lines = [("TPE", "none"), ("TPE", "median"), *(("grouped TPE", way) for way in ways)]
+    return [
+        Search(
+            f"{sampler}, {way}",
+            [ways[way](Sampled(model, recipe, samplers[sampler](seed), seed)) for seed in range(seeds)],
+        )
+        for sampler, way in lines + [("GP", "none")] * gp
+    ]
+
+
+def title(ladder: LadderConfig) -> str:
+    return f"ladder {ladder.factor} x {ladder.rungs}"
+
+
+def print_tables(
+    searches: Sequence[Search], budgets: Sequence[float], trainings: Sequence[int], seconds: float
+) -> None:
+    """Scores by budget, and budgets by score. All in whole trainings, of so many seconds."""
+    print("Best final PSNR (dB) by compute in whole trainings, median (quartiles):\n")
+    print(f"| search | {' | '.join(f'{budget:g}' for budget in budgets)} |")
+    print("| --- |" + " --- |" * len(budgets))
+    for search in searches:
+        cells = [quartiles(search.at(budget * seconds)) for budget in budgets]
+        print(f"| {search.name} | {' | '.join(cells)} |")
+    grid = np.arange(STEP, max(trainings) + STEP / 2, STEP)
+    medians = {
+        search.name: np.array([np.median(search.at(budget * seconds)) for budget in grid])
+        for search in searches
+    }
+    first = next(iter(medians.values()))
+    goals = [float(first[grid == number][0]) for number in trainings]
+    titles = [f"{n} trainings ({goal:.2f} dB)" for n, goal in zip(trainings, goals, strict=True)]
+    print("\nCompute (share) until the median is that of random search without a pruner, with\n")
+    print(
+        f"| search | {' | '.join(titles)} | share of TPE + median's |\n| --- |" + " --- |" * (len(goals) + 1)
+    )
+    rival = medians.get(RIVAL)
+    theirs = reached(grid, rival, goals[-1]) if rival is not None else None
+    for name, scores in medians.items():
+        computes = [reached(grid, scores, goal) for goal in goals]
+        cells = [f"{c:.2f} ({c / n:.2f})" if c else "-" for c, n in zip(computes, trainings, strict=True)]
+        cells.append(f"{computes[-1] / theirs:.2f}" if computes[-1] and theirs else "-")
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def quartiles(scores: Floats) -> str:
+    """The median and the quartiles; a dash where a search has nothing to show yet."""
+    if np.mean(np.isfinite(scores)) < 0.75:
+        return "-"
+    low, middle, high = np.quantile(scores, [0.25, 0.5, 0.75], method="lower")
+    return f"{middle:.2f} ({low:.2f}, {high:.2f})"
+
+
+def reached(grid: Floats, scores: Floats, goal: float) -> float | None:
+    """The first budget with such a score."""
+    there = np.flatnonzero(scores >= goal)
+    return float(grid[there[0]]) if len(there) else None
+
+
+if __name__ == "__main__":
+    main()

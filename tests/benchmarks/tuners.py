@@ -1,0 +1,138 @@
+"""Searches, played on recorded learning curves: where each stands after every trial or climb."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+
+from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable
+from tests.benchmarks.proposals import Proposer
+from tests.benchmarks.recording import FULL, SCORED_EVERY, Curve
+
+KEEP = 10
+"""Trials that may wait at a rung: `keep` of a study."""
+FINALISTS = 8
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A trial that waits, what its last stretch costs and what it would score then."""
+
+    seconds: float
+    psnr_db: float
+
+
+@dataclass(frozen=True)
+class State:
+    """A search between two climbs: what it has spent, the best score of whole trainings, and who waits.
+
+    `finalists` are in the order in which they would be trained to the end.
+    """
+
+    seconds: float
+    psnr_db: float = -np.inf
+    finalists: tuple[Finalist, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finale:
+    """What is kept of a budget: a share, or what so many finalists need, if that is more."""
+
+    share: float = 0.0
+    needed: int = 1
+    most: int = 1
+    """Finalists to train, if there is time."""
+
+
+def ended(states: Sequence[State], budget: float, finale: Finale = Finale()) -> float:
+    """The best score that the search has to show when it must end with `budget` seconds; -inf for none.
+
+    It goes on until the next state would cut into what is kept for the finale.
+    """
+    last = State(0.0)
+    for state in states:
+        needed = sum(finalist.seconds for finalist in state.finalists[: finale.needed])
+        if state.seconds + max(needed, finale.share * budget * bool(state.finalists)) > budget:
+            break
+        last = state
+    best, left = last.psnr_db, budget - last.seconds
+    for finalist in last.finalists[: finale.most]:
+        left -= finalist.seconds
+        if left < 0:
+            break
+        best = np.fmax(best, finalist.psnr_db)
+    return float(best)
+
+
+def whole(proposer: Proposer, pruner: optuna.pruners.BasePruner, until: float = np.inf) -> list[State]:
+    """Every trial from its start to its end, unless the pruner ends it; scores at each eighth."""
+    study = optuna.create_study(direction="maximize", study_name="replay", pruner=pruner)
+    state, states = State(0.0), []
+    while state.seconds < until and (curve := proposer.next()) is not None:
+        trial, reached, pruned, settled = study.ask(), FULL, False, curve.settled
+        for sixteenth in range(SCORED_EVERY, FULL + 1, SCORED_EVERY):
+            score, counts = float(curve.scores[sixteenth - 1]), settled[sixteenth - 1]
+            if counts and not np.isnan(score):
+                trial.report(score, sixteenth // SCORED_EVERY)
+                proposer.scored(trial.number, round(TOP * sixteenth / FULL), score)
+            if np.isnan(score) or (counts and sixteenth < FULL and trial.should_prune()):
+                reached, pruned = sixteenth, True
+                break
+        final = None if pruned or np.isnan(curve.final) else curve.final
+        study.tell(trial, final, state=None if final is not None else optuna.trial.TrialState.PRUNED)
+        proposer.ended(trial.number, final)
+        best = max(state.psnr_db, -np.inf if final is None else final)
+        state = State(state.seconds + curve.seconds(0, reached), best)
+        states.append(state)
+    return states
+
+
+def climb(
+    proposer: Proposer, ladder: LadderConfig, until: float = np.inf, promote: bool = True
+) -> list[State]:
+    """Up a ladder with the rules of the real search; without promotions, only the finale goes on.
+
+    Rungs stand at the nearest sixteenth.
+    """
+    shares = zip(ladder.percents(), ladder.shares(), strict=True)
+    sixteenths = {0: 0} | {percent: round(FULL * share) for percent, share in shares}
+    curves: list[Curve] = []
+    climbers: list[Climber] = []
+    state, states = State(0.0), []
+    while state.seconds < until:
+        best = next(iter(promotable(climbers, ladder)), None) if promote else None
+        if best is None:
+            if (new := proposer.next()) is None:
+                break
+            best = Climber(len(climbers), {}, waits=True)
+            curves.append(new)
+            climbers.append(best)
+        curve, goal = curves[best.number], ladder.above(best.rung)
+        spent = state.seconds + curve.seconds(sixteenths[best.rung], sixteenths[goal])
+        score = curve.at_rung(sixteenths[goal])
+        final = curve.final if goal == TOP else np.nan
+        if np.isnan(score) or goal == TOP:
+            proposer.ended(best.number, None if np.isnan(final) else final)
+        else:
+            proposer.scored(best.number, goal, score)
+        scores = best.scores if np.isnan(score) else {**best.scores, goal: score}
+        climbers[best.number] = Climber(best.number, scores, waits=goal < TOP and not np.isnan(score))
+        for beaten in hopeless(climbers, ladder, KEEP) if promote else ():
+            climbers[beaten.number] = replace(beaten, waits=False)
+            proposer.ended(beaten.number, None)
+        ahead = _finalists(climbers, curves, ladder, sixteenths)
+        state = State(spent, float(np.fmax(state.psnr_db, final)), ahead)
+        states.append(state)
+    return states
+
+
+def _finalists(
+    climbers: Sequence[Climber], curves: Sequence[Curve], ladder: LadderConfig, sixteenths: Mapping[int, int]
+) -> tuple[Finalist, ...]:
+    waiting, found = [climber for climber in climbers if climber.waits], []
+    while len(found) < FINALISTS and (first := leader(waiting, ladder)) is not None:
+        waiting.remove(first)
+        curve = curves[first.number]
+        found.append(Finalist(curve.seconds(sixteenths[first.rung], FULL), curve.final))
+    return tuple(found)
