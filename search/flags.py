@@ -148,7 +148,7 @@ def _add_export(commands: Any) -> None:
         "export-best",
         help="write the best model as files that other programs load",
         description="Validate the best trial again, then write its weights, ONNX, settings and model card.",
-        epilog="examples:\n  python -m search export-best --study kbnet --to my_model\n"
+        epilog="example:\n  python -m search export-best --study kbnet --to my_model\n"
         "  python -m search export-best --study kbnet --format onnx,pt2,coreml --half",
         formatter_class=_Help,
     )

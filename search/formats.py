@@ -167,7 +167,8 @@ def _save_program(path: Path, model: nn.Module, channels: int) -> dict[str, Any]
         # torch unpickles parts of such a file, so only the one written a moment ago is ever opened.
         again = torch.export.load(path).module()
     apart = difference(again, model, channels, "the PyTorch program")
-    return {"torch": torch.__version__, "smallest_side": 2 * multiple, "largest_difference_to_torch": apart}
+    version = torch.__version__.partition("+")[0]
+    return {"torch": version, "smallest_side": 2 * multiple, "largest_difference_to_torch": apart}
 
 
 def _coremltools() -> Any:
