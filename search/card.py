@@ -9,7 +9,7 @@ import matplotlib
 
 from data import Split
 from search import confirm
-from search.formats import CHECK_SIZES
+from search.formats import check_sizes
 from search.storage import LABEL, FrozenTrial, Study, TrialState
 from search.trial.evaluate import ImageScore, mean_score
 from search.winners import Winner
@@ -146,7 +146,8 @@ def file_notes(settings: Mapping[str, Any]) -> list[str]:
         )
     else:
         notes.append("`model.safetensors`: float32, loaded again bit for bit")
-    sizes = ", ".join(f"{height} x {width}" for height, width in CHECK_SIZES)
+    multiple = settings["input"]["size_multiple"]
+    sizes = ", ".join(dict.fromkeys(f"{height} x {width}" for height, width in check_sizes(multiple)))
     for name, what in (("onnx", "`model.onnx`"), ("pt2", "`model.pt2`")):
         if name in files:
             apart = files[name]["largest_difference_to_torch"]
@@ -154,7 +155,7 @@ def file_notes(settings: Mapping[str, Any]) -> list[str]:
     if "pt2" in files:
         notes[-1] += (
             f"; `torch.export.load` of torch {files['pt2']['torch']} or later opens it, sides are multiples of "
-            f"{settings['input']['size_multiple']}, at least {files['pt2']['smallest_side']}"
+            f"{multiple}, at least {files['pt2']['smallest_side']}"
         )
     if "coreml" in files:
         made = files["coreml"]

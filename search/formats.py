@@ -26,7 +26,7 @@ USUAL = ("safetensors", "onnx")
 PT2, COREML = "model.pt2", "model.mlpackage"
 FILES = {"safetensors": WEIGHTS, "onnx": ONNX, "pt2": PT2, "coreml": COREML}
 TOLERANCE = 1e-4  # largest difference to torch, in units of image intensity
-CHECK_SIZES = ((33, 47), (17, 23), (61, 90))
+CHECK_SIZES = ((33, 47), (17, 23), (61, 90))  # or larger: a PyTorch program takes two multiples or more
 OPSET = 20
 COREML_SIDE = 256  # at most this, and a multiple; the Neural Engine wants images of one size
 COMPUTE_UNITS = "ALL"  # CPU, GPU and Neural Engine: Core ML places each operation
@@ -87,17 +87,23 @@ def round_to_half(model: nn.Module) -> None:
                 tensor.copy_(rounded)
 
 
+def check_sizes(multiple: int) -> list[tuple[int, int]]:
+    """Heights and widths at which files are compared with torch; no side is padded to less than two multiples."""
+    least = 2 * multiple - 1
+    return [(max(height, least), max(width, least)) for height, width in CHECK_SIZES]
+
+
 def difference(run: Callable[[Tensor], Tensor], model: nn.Module, channels: int, what: str) -> float:
     """The largest difference between `run`, which takes sides that are multiples, and `model` at odd sizes.
 
     Raises `UserError` if it is more than rounding.
     """
-    largest = 0.0
-    for size in CHECK_SIZES:
+    largest, multiple = 0.0, int(model.size_multiple)  # type: ignore[arg-type]
+    for size in check_sizes(multiple):
         image = torch.rand(1, channels, *size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             expected = model(image)
-            found = crop_like(run(pad_to_multiple(image, int(model.size_multiple))), image)  # type: ignore[arg-type]
+            found = crop_like(run(pad_to_multiple(image, multiple)), image)
         apart = (found - expected).abs().max()
         largest = float(apart) if not apart <= largest else largest  # keeps what is no number
     if not largest <= TOLERANCE:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from models import DnCNNConfig, UNetConfig
+from models import DnCNNConfig, Pix2PixConfig, UNetConfig
 from search import formats
 from search.errors import UserError
 from search.trial import checkpoint
@@ -98,6 +98,14 @@ def test_torch_program_restores_alike_at_odd_sizes(tmp_path: Path) -> None:
     model = stirred(DnCNNConfig(channels=1, width=4, layers=3))
     found = formats.write(tmp_path, model, 1, ("pt2",), half=False)
     assert 0 <= found["pt2"]["largest_difference_to_torch"] < 1e-5
+
+
+def test_torch_program_of_a_model_with_large_multiples_is_compared_where_it_runs(tmp_path: Path) -> None:
+    model = stirred(Pix2PixConfig(channels=1, width=4, depth=5, norm="none", dropout=0.0))
+    found = formats.write(tmp_path, model, 1, ("pt2",), half=False)["pt2"]
+    assert found["smallest_side"] == 64
+    assert formats.check_sizes(32) == [(63, 63), (63, 63), (63, 90)]
+    assert found["largest_difference_to_torch"] < 1e-5
 
 
 def test_core_ml_is_a_float16_program_of_one_size_that_nothing_was_compared_with(tmp_path: Path) -> None:
