@@ -61,7 +61,8 @@ def main() -> None:
 def _study(name: str, steps: int) -> str:
     model = {"kind": "kbnet_s", "width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in model.items())
-    return f'name = "{name}"\nladder = {{ rungs = 0 }}\ntimeout = "1h"\n[recipe]\nsteps = {steps}\n[recipe.model]\n{lines}\n'
+    head = f'name = "{name}"\nladder = {{ rungs = 0 }}\ntimeout = "1h"'
+    return f"{head}\n[recipe]\nsteps = {steps}\n[recipe.model]\n{lines}\n"
 
 
 def _run(study: Path, out: Path, trials: int) -> tuple[float, float]:
