@@ -221,6 +221,7 @@ def _mattered(options: argparse.Namespace) -> int:
     if not isinstance(budget, float) or budget <= 0:
         raise UserError(f"--budget {options.budget}: must be longer than nothing")
     found, console = storage.load_study(name, _url(options)), Console(highlight=False)
+    console.width = max(console.width, 118)  # of the tables
     stopped = False
     if options.check:
         storage.make_writable(options.out)

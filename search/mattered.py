@@ -182,11 +182,11 @@ def _told(question: Question, side: str) -> str:
 def _lack(question: Question, percent: int, trials: Sequence[Record]) -> str:
     if not trials:
         return "no trials were scored late enough in a training to tell"
+    if len(trials) < FEWEST:
+        return f"{len(trials)} trial{'s' * (len(trials) > 1)} can be compared {_where(percent)}, {FEWEST} are needed"
     groups = [side for side in sides(question, trials) if side is not None]
     if len(set(groups)) == 1:
         return f"all {len(trials)} trials have the same ({groups[0]})"
-    if len(trials) < FEWEST:
-        return f"{len(trials)} trials can be compared {_where(percent)}, {FEWEST} are needed"
     counts = ", ".join(f"{name}: {groups.count(name)}" for name in sorted(set(groups)))
     return f"fewer than {FEWEST_ON_A_SIDE} trials on a side ({counts}), {_where(percent)}"
 

@@ -104,6 +104,18 @@ def _shown(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
+def told(trial: FrozenTrial) -> dict[str, Any]:
+    """What a sampler is to know of a trial of another study, as plain JSON for `EARLIER`."""
+    return {
+        "params": trial.params,
+        "distributions": {
+            name: optuna.distributions.distribution_to_json(one) for name, one in trial.distributions.items()
+        },
+        "scores": trial.intermediate_values,
+        "value": trial.value if trial.state == TrialState.COMPLETE else None,
+    }
+
+
 def _earlier(study: optuna.Study) -> list[FrozenTrial]:
     """Trials of other studies that this one carries on from."""
     now = datetime.now()

@@ -5,12 +5,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import optuna
-
 from search import space, storage
 from search.errors import UserError
 from search.ladder import TOP
-from search.sampling import EARLIER
+from search.sampling import EARLIER, told
 from search.storage import FULL, LABEL, RECIPE, FrozenTrial, Study, TrialState
 from search.study import StudySpec
 
@@ -50,7 +48,7 @@ def start(study: Study, spec: StudySpec, name: str, url: str, fingerprint: str, 
         if label not in there:  # left by a start that was cut off
             study.enqueue_trial(values, user_attrs={LABEL: label})
     why = _unlike(study, spec, other)
-    earlier = [] if why else [_told(t) for t in _alike(other, spec, fingerprint)][-MOST_SHOWN:]
+    earlier = [] if why else [told(t) for t in _alike(other, spec, fingerprint)][-MOST_SHOWN:]
     if earlier:
         study.set_user_attr(EARLIER, [*study.user_attrs.get(EARLIER, []), *earlier])
     study.set_user_attr(WARM, [*done, name])
@@ -160,15 +158,3 @@ def _alike(other: Study, spec: StudySpec, fingerprint: str) -> list[FrozenTrial]
         and not trial.user_attrs.get(storage.REPLACED)
         and all(here.get(name) == distribution for name, distribution in trial.distributions.items())
     ]
-
-
-def _told(trial: FrozenTrial) -> dict[str, Any]:
-    """What a sampler is to know of a trial, as plain JSON."""
-    return {
-        "params": trial.params,
-        "distributions": {
-            name: optuna.distributions.distribution_to_json(one) for name, one in trial.distributions.items()
-        },
-        "scores": trial.intermediate_values,
-        "value": trial.value if trial.state == TrialState.COMPLETE else None,
-    }
