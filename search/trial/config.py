@@ -134,7 +134,9 @@ class TrialConfig(BaseModel):
     def constant_steps(self) -> int:
         """Steps before the cooldown of a stretchable run; none of a run that is not."""
         assert isinstance(self.schedule, ConstantCooldownConfig)
-        return math.floor(self.total_steps * (1 - self.schedule.cooldown * (1 - self.schedule.warmup)))
+        share = 1 - self.schedule.cooldown * (1 - self.schedule.warmup)
+        # A cooldown that was made to begin at a step begins there, however the shares were rounded.
+        return math.floor(self.total_steps * share + 1e-6)
 
     def stretched(self, steps: int, constant_steps: int | None = None) -> Self:
         """The same run with another length; with another start of its cooldown too, if given.

@@ -88,3 +88,20 @@ def test_a_filter_is_told_to_have_no_steps(config: Callable[..., TrialConfig]) -
     assert config(model=filters, steps=0).total_steps == 0
     with pytest.raises(ValidationError, match="a classical filter has nothing to train; allowed: 0"):
         config(model=filters, steps=10)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.02, 0.1])
+def test_stretched_run_cools_down_from_the_step_it_was_told(
+    warmup: float, config: Callable[..., TrialConfig]
+) -> None:
+    schedule = {"kind": "constant_cooldown", "cooldown": 0.3, "warmup": warmup}
+    planned = config(steps=1900, schedule=schedule)
+    for constant in range(400, 1300, 7):
+        for steps in (1330, 1857, 2214):
+            stretched = planned.stretched(steps, constant)
+            assert stretched.constant_steps == constant
+            assert stretched.past == planned.past
+            factors = [stretched.schedule.factor(step, steps) for step in (constant - 1, constant, constant + 1)]
+            assert factors[0] == 1.0
+            assert factors[1] > 0.99
+            assert factors[2] < 1.0
