@@ -7,7 +7,7 @@ recorded configurations are the whole space and each is tried once: curves, cost
 only random order makes sense, and a search that tries many soon has no more to try. In the second, the
 space is that of the study, without end, and curves come from a model (tests/benchmarks/curve_model.py), whose error is
 printed: there, samplers learn. Taking the nearest recorded configuration for a proposal would be simpler; it
-was tried and left, because the nearest one foretells nothing (Spearman of final scores -0.05 on PolyU, of the model 0.8).
+was tried and left, because the nearest one foretells nothing (Spearman of final scores on PolyU: -0.05; model: 0.8).
 
 Compute is in CPU seconds, steps and scores; the unit of the tables is one whole training, the mean over the
 file. Only trials that reached their full length count. Each search is one worker and ends within its budget. Those
