@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from data import DataConfig, Split
-from search import confirm, samples, space, storage, warm
+from data import DataConfig, PairsConfig, Split
+from search import checkup, confirm, samples, space, storage, warm
 from search.errors import UserError
 from search.ladder import TOP, Climber, hopeless, leader, promotable, ranked
 from search.progress import Progress
@@ -88,6 +88,9 @@ def run(spec: StudySpec, options: Options) -> Outcome:
         )
         for line in carried:
             progress.say(line)
+        if isinstance(data := data_of(spec), PairsConfig):
+            for line in checkup.warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir):
+                progress.say(f"check: {line}")
         if resumed:
             progress.say(
                 f"going on with trial {', '.join(map(str, resumed))}, left behind by a run that died"

@@ -270,10 +270,12 @@ def test_plain_output_has_a_line_per_trial_and_says_what_comes_next(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("tiny: 5 train")
     assert lines[1].startswith("trials are scored on 3 validation pairs, input 14.88 dB")
-    assert [line.split(":")[0] for line in lines[2:4]] == ["trial 0", "trial 1"]
-    assert lines[4].startswith("best: trial ")
-    assert "over the input" in lines[4]
-    assert "export-best --study tiny" in lines[5]
+    assert lines[2].startswith("check: very small images: 8 of 8 pairs")
+    assert lines[3].startswith("check: few pairs: 8 pairs in all")
+    assert [line.split(":")[0] for line in lines[4:6]] == ["trial 0", "trial 1"]
+    assert lines[6].startswith("best: trial ")
+    assert "over the input" in lines[6]
+    assert "export-best --study tiny" in lines[7]
     assert not any("\x1b" in line for line in lines)
 
 
