@@ -29,6 +29,10 @@ class Given(Deaf):
         return self.left.pop(0) if self.left else None
 
 
+def ended(states: list[State], budget: float, finale: Finale = Finale()) -> float:  # noqa: B008
+    return float(tuners.ended(states, [budget], finale)[0])
+
+
 def curve(early: float, final: float, **settings: Any) -> Curve:
     """16 s of training and 1 s for a score; `early` is the score until half of the training."""
     scores = np.where(np.arange(1, 17) <= 8, early, final)
@@ -86,15 +90,6 @@ def test_ladder_promotes_the_best_of_four_at_once() -> None:
     first, stretch = curves[0].seconds(0, 4), curves[0].seconds(4, 16)
     assert [state.seconds for state in states] == [first * n for n in (1, 2, 3, 4)] + [4 * first + stretch]
     assert states[-1].psnr_db == 25
-
-
-def test_share_that_is_kept_ends_the_search_earlier() -> None:
-    states = [State(float(n), 20.0 + n) for n in range(1, 9)]
-    assert ended(states, 8.0, Finale(share=0.5)) == 28  # nobody waits, nothing is kept
-    states = climb(Given([curve(20 + n, 25) for n in range(3)]), LadderConfig(factor=4, rungs=1))
-    budget = states[-1].seconds / 0.5
-    assert ended(states, budget, Finale(share=0.5)) == ended(states, budget)
-    assert ended(states, budget, Finale(share=0.9)) == -np.inf
 
 
 def test_median_pruner_saves_the_rest_of_a_training() -> None:

@@ -67,9 +67,9 @@ class Search:
     runs: Sequence[Sequence[State]]
     finale: Finale = EVERYONE
 
-    def at(self, budget: float) -> Floats:
-        """The best score of each seed within a budget in seconds; -inf for none."""
-        return np.array([ended(states, budget, self.finale) for states in self.runs])
+    def at(self, budgets: Sequence[float]) -> Floats:
+        """(budgets, seeds): the best scores within so many seconds; -inf for none."""
+        return np.stack([ended(states, budgets, self.finale) for states in self.runs], axis=1)
 
 
 def main() -> None:
@@ -204,13 +204,10 @@ def print_tables(
     print(f"| search | {' | '.join(f'{budget:g}' for budget in budgets)} |")
     print("| --- |" + " --- |" * len(budgets))
     for search in searches:
-        cells = [quartiles(search.at(budget * seconds)) for budget in budgets]
+        cells = [quartiles(scores) for scores in search.at(seconds * np.array(budgets))]
         print(f"| {search.name} | {' | '.join(cells)} |")
     grid = np.arange(STEP, max(trainings) + STEP / 2, STEP)
-    medians = {
-        search.name: np.array([np.median(search.at(budget * seconds)) for budget in grid])
-        for search in searches
-    }
+    medians = {search.name: np.median(search.at(seconds * grid), axis=1) for search in searches}
     first = next(iter(medians.values()))
     goals = [float(first[grid == number][0]) for number in trainings]
     titles = [f"{n} trainings ({goal:.2f} dB)" for n, goal in zip(trainings, goals, strict=True)]

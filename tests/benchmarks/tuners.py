@@ -8,7 +8,7 @@ import optuna
 
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable
 from tests.benchmarks.proposals import Proposer
-from tests.benchmarks.recording import FULL, SCORED_EVERY, Curve
+from tests.benchmarks.recording import FULL, SCORED_EVERY, Curve, Floats
 
 KEEP = 10
 """Trials that may wait at a rung: `keep` of a study."""
@@ -37,27 +37,27 @@ class State:
 
 @dataclass(frozen=True)
 class Finale:
-    """What is kept of a budget: a share, or what so many finalists need, if that is more."""
+    """What is kept of a budget: the last stretch of so many finalists. Then more of them, while there is time."""
 
-    share: float = 0.0
     needed: int = 1
     most: int = 1
-    """Finalists to train, if there is time."""
 
 
-def ended(states: Sequence[State], budget: float, finale: Finale = Finale()) -> float:
-    """The best score that the search has to show when it must end with `budget` seconds; -inf for none.
+def ended(states: Sequence[State], budgets: Sequence[float], finale: Finale = Finale()) -> Floats:
+    """The best score that the search has to show when it must end with each budget in seconds; -inf for none.
 
     It goes on until the next state would cut into what is kept for the finale.
     """
-    last = State(0.0)
-    for state in states:
-        needed = sum(finalist.seconds for finalist in state.finalists[: finale.needed])
-        if state.seconds + max(needed, finale.share * budget * bool(state.finalists)) > budget:
-            break
-        last = state
-    best, left = last.psnr_db, budget - last.seconds
-    for finalist in last.finalists[: finale.most]:
+    states = [State(0.0), *states]
+    kept = [sum(finalist.seconds for finalist in state.finalists[: finale.needed]) for state in states]
+    spent = np.array([state.seconds for state in states])
+    last = np.searchsorted(np.maximum.accumulate(spent + kept), budgets, side="right") - 1
+    return np.array([_finished(states[n], budget, finale) for n, budget in zip(last, budgets, strict=True)])
+
+
+def _finished(state: State, budget: float, finale: Finale) -> float:
+    best, left = state.psnr_db, budget - state.seconds
+    for finalist in state.finalists[: finale.most]:
         left -= finalist.seconds
         if left < 0:
             break
@@ -118,7 +118,7 @@ def climb(
             proposer.scored(best.number, goal, score)
         scores = best.scores if np.isnan(score) else {**best.scores, goal: score}
         climbers[best.number] = Climber(best.number, scores, waits=goal < TOP and not np.isnan(score))
-        for beaten in hopeless(climbers, ladder, KEEP) if promote else ():
+        for beaten in hopeless(climbers, ladder, KEEP):
             climbers[beaten.number] = replace(beaten, waits=False)
             proposer.ended(beaten.number, None)
         ahead = _finalists(climbers, curves, ladder, sixteenths)
