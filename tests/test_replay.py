@@ -7,12 +7,14 @@ import optuna
 import pytest
 
 from search.ladder import LadderConfig
+from tests.benchmarks import tuners
 from tests.benchmarks.curve_model import RIDGE, CurveModel, _targets
 from tests.benchmarks.proposals import AtRandom, Deaf, Sampled
 from tests.benchmarks.recording import Curve
-from tests.benchmarks.tuners import Finale, State, climb, ended, whole
+from tests.benchmarks.tuners import Finale, State, climb, whole
 
 NEVER = optuna.pruners.NopPruner()
+ONE = Finale(needed=1, most=1)
 RECIPE = {
     "rate": {"low": 1e-3, "high": 1e-1, "log": True},
     "loss": {"choices": {"l1": {}, "ssim": {"weight": {"low": 1, "high": 3}}}},
@@ -29,7 +31,7 @@ class Given(Deaf):
         return self.left.pop(0) if self.left else None
 
 
-def ended(states: list[State], budget: float, finale: Finale = Finale()) -> float:  # noqa: B008
+def ended(states: list[State], budget: float, finale: Finale = ONE) -> float:
     return float(tuners.ended(states, [budget], finale)[0])
 
 

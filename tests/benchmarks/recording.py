@@ -54,7 +54,7 @@ class Curve:
         phases = (DSDConfig() if self.settings.get("sparsity") == "dsd" else DenseConfig()).phases(FULL * 100)
         steps = 100 * np.arange(1, FULL + 1)
         masked = [(phase.first < steps) & (steps <= phase.last) & (phase.sparsity > 0) for phase in phases]
-        return ~np.any(masked, axis=0)
+        return np.logical_not(np.any(masked, axis=0))
 
 
 def curves(rows: Sequence[Row], free_scores: bool = False) -> list[Curve]:

@@ -67,7 +67,7 @@ class Search:
     runs: Sequence[Sequence[State]]
     finale: Finale = EVERYONE
 
-    def at(self, budgets: Sequence[float]) -> Floats:
+    def at(self, budgets: Floats) -> Floats:
         """(budgets, seeds): the best scores within so many seconds; -inf for none."""
         return np.stack([ended(states, budgets, self.finale) for states in self.runs], axis=1)
 

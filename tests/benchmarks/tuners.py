@@ -43,7 +43,7 @@ class Finale:
     most: int = 1
 
 
-def ended(states: Sequence[State], budgets: Sequence[float], finale: Finale = Finale()) -> Floats:
+def ended(states: Sequence[State], budgets: Sequence[float] | Floats, finale: Finale) -> Floats:
     """The best score that the search has to show when it must end with each budget in seconds; -inf for none.
 
     It goes on until the next state would cut into what is kept for the finale.
@@ -130,7 +130,8 @@ def climb(
 def _finalists(
     climbers: Sequence[Climber], curves: Sequence[Curve], ladder: LadderConfig, sixteenths: Mapping[int, int]
 ) -> tuple[Finalist, ...]:
-    waiting, found = [climber for climber in climbers if climber.waits], []
+    waiting = [climber for climber in climbers if climber.waits]
+    found: list[Finalist] = []
     while len(found) < FINALISTS and (first := leader(waiting, ladder)) is not None:
         waiting.remove(first)
         curve = curves[first.number]
