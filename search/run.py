@@ -198,7 +198,8 @@ class _Search:
                 return self._climb(storage.take(self.study, waiting, self.worker.sampler), goal)
         lowest = self.ladder.percents()[0]
         begun = sum(GOAL in trial.user_attrs for trial in trials)
-        if begun >= self.spec.trials or not self._fits(lowest):
+        # However short the time, one trial is made: there is something to export then.
+        if begun >= self.spec.trials or (begun and not self._fits(lowest)):
             return False
         known = next((t for t in trials if t.state == TrialState.WAITING and GOAL not in t.user_attrs), None)
         if known is not None:
