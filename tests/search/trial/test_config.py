@@ -101,7 +101,9 @@ def test_stretched_run_cools_down_from_the_step_it_was_told(
             stretched = planned.stretched(steps, constant)
             assert stretched.constant_steps == constant
             assert stretched.past == planned.past
-            factors = [stretched.schedule.factor(step, steps) for step in (constant - 1, constant, constant + 1)]
+            factors = [
+                stretched.schedule.factor(step, steps) for step in (constant - 1, constant, constant + 1)
+            ]
             assert factors[0] == 1.0
             assert factors[1] > 0.99
             assert factors[2] < 1.0
