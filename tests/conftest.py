@@ -1,6 +1,7 @@
 """Tiny real folders of pairs, and a study small enough to run in a second."""
 
 import contextlib
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from data.images import write_png
 
 # Threads that wait for each other on a busy machine make tiny images a hundred times slower.
 torch.set_num_threads(1)
+# A shell that starts tests in the background has them ignore Ctrl-C, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HEIGHT, WIDTH = 17, 23  # real images are not powers of two either
 
