@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from data import Split
-from search import flags, forecast, plan, run, samples, storage, study
-from search.__main__ import main
+from search import forecast, plan, run, samples, storage, study
+from search.__main__ import main, parse
 from search.courses import Costs
 from search.forecast import Course
 from search.samples import Measured, Recipes, Sample, Scale, sizes, typical_speed
@@ -280,7 +280,7 @@ def test_command_prints_a_table_or_json_alone(
 @pytest.mark.parametrize("flag", ["--timeout", "--budget"])
 @pytest.mark.parametrize("command", [["run", "--study", "kbnet"], ["plan", "kbnet"]])
 def test_budget_and_timeout_are_one_flag(command: list[str], flag: str) -> None:
-    assert flags.parse([*command, flag, "2h"]).timeout == "2h"
+    assert parse([*command, flag, "2h"]).timeout == "2h"
 
 
 def test_stopped_plan_leaves_no_trace(

@@ -1,0 +1,49 @@
+"""The command `check`: what is wrong with a folder of pairs."""
+
+import argparse
+from pathlib import Path
+
+from search.commands import flags
+
+
+def add(commands: flags.Commands) -> None:
+    check = commands.add_parser(
+        "check",
+        help="find what is wrong with a folder of pairs",
+        description="Look for everything in a folder of pairs that would spoil a search or cost quality: missing "
+        "partners, damaged files, sides that do not fit, images that training and validation share. Nothing in the "
+        "folder is changed. Exit code 1 if something would spoil a search.",
+        epilog="examples:\n  python -m search check my_pairs --html faults.html\n"
+        "  python -m search check my_pairs --fix mended --groups 'page(\\d+)'",
+        formatter_class=flags.Help,
+    )
+    check.add_argument(
+        "folder", type=Path, metavar="DIR", help="DIR/{train,val}/{scan,clean} or DIR/{scan,clean}"
+    )
+    flag = flags.adder(check)
+    flags.add_sides(flag)
+    flag("--json", "FILE|-", "write all findings as JSON (- for the terminal, in place of the text)")
+    flag("--html", "FILE", "write a page with the pictures in question", type=Path)
+    flag(
+        "--fix",
+        "OUT",
+        "write a mended copy with train and val, split so that no page or scene is in both; OUT/what-was-done.txt "
+        "says what was done",
+        type=Path,
+    )
+    flag(
+        "--groups",
+        "FILE|PATTERN",
+        "with --fix, what must stay together besides what is found: as for compare --groups",
+    )
+    flag("--jobs", "N", "processes (default: all cores)", type=int)
+    check.add_argument("--quiet", action="store_true", help="print errors only; the exit code tells")
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import checkup
+
+    given = vars(options)
+    return checkup.run(
+        checkup.Options(**{name: given[name] for name in checkup.Options.__annotations__ if name in given})
+    )

@@ -1,0 +1,80 @@
+"""The command `compare`: several studies, equal time, a ranking."""
+
+import argparse
+from pathlib import Path
+
+from search.commands import endings, flags, readings
+from search.errors import UserError
+
+
+def add(commands: flags.Commands) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="give several studies equal time and rank their winners",
+        description="Give every study the same training time, judge the winners on the same images, and write a "
+        "ranking with intervals. The same command goes on where it stopped.",
+        epilog="example:\n  python -m search compare --studies kbnet,srresnet --data my_pairs --budget 10m",
+        formatter_class=flags.Help,
+    )
+    flag = flags.adder(compare)
+    flag("--studies", "NAME|FILE,...", "shipped studies or .toml files, separated by commas", required=True)
+    compare.add_argument(
+        "--budget",
+        default="10m",
+        metavar="TIME",
+        help="training time of each study, earlier runs included: 90s, 20m, 1h30m; 0 compares what there is",
+    )
+    flag(
+        "--label",
+        "NAME",
+        "compare studies called STUDY-NAME, so that one database holds comparisons on several folders "
+        "(default: none)",
+    )
+    flags.add_data(compare)
+    flag(
+        "--test",
+        "DIR",
+        "pairs to judge by: DIR/{scan,clean} (default: the validation pairs)",
+        type=Path,
+    )
+    compare.add_argument(
+        "--force", action="store_true", help="judge by test images though training or validation has them"
+    )
+    flag(
+        "--groups",
+        "FILE|PATTERN",
+        "which images share a page or scene: a CSV file with columns name,group, or a pattern whose capture "
+        "group finds it in the name, as 'page(\\d+)' (default: none do)",
+    )
+    flag("--to", "DIR", "folder of the ranking (default: OUT/compare, or OUT/compare-LABEL)", type=Path)
+    flags.add_conduct(compare)
+    flags.add_places(compare)
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import compare
+
+    given = vars(options)
+    specs = [readings.spec(name.strip(), options, "seed") for name in options.studies.split(",")]
+    if "label" in given:
+        specs = [compare.labelled(spec, options.label) for spec in specs]
+    names = [spec.name for spec in specs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"--studies {options.studies}: {twice[0]} is there twice")
+    label = f"-{options.label}" if "label" in given else ""
+    outcome = compare.compare(
+        specs,
+        readings.how(options),
+        compare.Options(
+            budget_seconds=readings.seconds("--budget", options.budget),
+            to=given.get("to") or options.out / f"compare{label}",
+            test=given.get("test"),
+            groups=given.get("groups"),
+            force=options.force,
+        ),
+    )
+    if outcome.stopped:
+        if not options.quiet:
+            endings.say_how_to_go_on()
+        return endings.INTERRUPTED
+    return 2 if outcome.failures else 0

@@ -1,0 +1,51 @@
+"""The command `dashboard`: studies in a browser."""
+
+import argparse
+
+from search.commands import flags, readings
+
+
+def add(commands: flags.Commands) -> None:
+    dashboard = commands.add_parser(
+        "dashboard",
+        help="look at studies in a browser, while they run or later",
+        description="Serve optuna-dashboard on the database, with the pictures of all trials. Ctrl-C ends it.",
+        epilog="example:\n  python -m search dashboard kbnet",
+        formatter_class=flags.Help,
+    )
+    dashboard.add_argument(
+        "study",
+        metavar="STUDY",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="the study to open (default: the list)",
+    )
+    dashboard.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes any free one")
+    dashboard.add_argument(
+        "--host", default="127.0.0.1", help="address to serve on; any but this machine's own asks for a token"
+    )
+    flags.adder(dashboard)(
+        "--token", "TEXT", "what a browser must know (default: made up where it is needed)"
+    )
+    dashboard.add_argument("--read-only", action="store_true", help="refuse every change from the browser")
+    dashboard.add_argument("--no-browser", action="store_true", help="only print the address")
+    flags.add_places(dashboard)
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import dashboard
+
+    given = vars(options)
+    dashboard.serve(
+        dashboard.Options(
+            url=readings.url(options),
+            artifacts=options.out / "artifacts",
+            study=readings.study_name(given["study"]) if "study" in given else None,
+            host=options.host,
+            port=options.port,
+            token=given.get("token"),
+            read_only=options.read_only,
+            browser=not options.no_browser,
+        )
+    )
+    return 0

@@ -1,0 +1,97 @@
+"""Flags that several commands share, and how help looks."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+Commands = Any  # what ArgumentParser.add_subparsers() gives: argparse has no public name for it
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults beside flags, and examples as they are written."""
+
+
+def adder(parser: argparse._ActionsContainer) -> Any:
+    """Adds flags whose default is told in words: argparse must not print "(default: None)" as well."""
+
+    def add(name: str, metavar: str, text: str, **options: Any) -> None:
+        parser.add_argument(name, metavar=metavar, help=text, default=argparse.SUPPRESS, **options)
+
+    return add
+
+
+def add_timeout(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--timeout",
+        "--budget",
+        metavar="TIME",
+        default=argparse.SUPPRESS,
+        help=f"{what}: 90s, 20m, 1h30m (default: as the study says)",
+    )
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    flag = adder(parser)
+    flag(
+        "--data",
+        "DIR",
+        "pairs: DIR/{train,val}/{scan,clean} or DIR/{scan,clean} (default: what the study says; shipped ones: a demo)",
+        type=Path,
+    )
+    add_sides(flag)
+
+
+def add_sides(flag: Any) -> None:
+    flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
+    flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
+
+
+def add_conduct(parser: argparse.ArgumentParser) -> None:
+    adder(parser)("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    adder(parser)(
+        "--memory",
+        "SIZE",
+        "memory that may be used on the CPU, as 6G or 800M: larger batches go in parts (default: no limit)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept"
+    )
+    adder(parser)(
+        "--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="a folder that export-best wrote, or a .safetensors or .onnx file",
+    )
+
+
+def add_inference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tile",
+        default="auto",
+        metavar="SIDE",
+        help="side of the tiles in pixels; auto: what fits into memory",
+    )
+    parser.add_argument(
+        "--tta", action="store_true", help="mean over all 8 flips and turns: 8 times the work"
+    )
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        help="auto: half where it is faster and 99.9 %% of 8-bit values stay within 1; 16-bit images in fp32",
+    )
+    adder(parser)(
+        "--memory", "SIZE", "memory that may be used, as 6G or 800M (default: 1.8G, or half of what is free)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -1,0 +1,56 @@
+"""The command `mattered`: which settings mattered, in plain sentences."""
+
+import argparse
+
+from search.commands import endings, flags, readings
+from search.errors import UserError
+
+
+def add(commands: flags.Commands) -> None:
+    mattered = commands.add_parser(
+        "mattered",
+        help="which settings mattered, in plain sentences",
+        description="Say for each question (loss, augmentation, width against depth, learning rate, schedule, "
+        "dense-sparse-dense, precision, batch and patch) whether it mattered in a study, by how much, and how sure "
+        "that is. With --check the winner's recipe is trained anew with one change at a time; the same command "
+        "goes on where it stopped.",
+        epilog="examples:\n  python -m search mattered kbnet\n  python -m search mattered kbnet --check --budget 20m",
+        formatter_class=flags.Help,
+    )
+    mattered.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    mattered.add_argument(
+        "--check", action="store_true", help="train the winner's recipe with one change at a time"
+    )
+    mattered.add_argument(
+        "--budget", default="10m", metavar="TIME", help="time of all trainings of the check: 90s, 20m, 1h30m"
+    )
+    mattered.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    mattered.add_argument("--quiet", action="store_true", help="with --check: show no progress")
+    flags.add_places(mattered)
+
+
+def main(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import mattered, onechange, storage
+
+    name = readings.study_name(options.study)
+    budget = readings.seconds("--budget", options.budget)
+    if budget <= 0:
+        raise UserError(f"--budget {options.budget}: must be longer than nothing")
+    found, console = storage.load_study(name, readings.url(options)), Console(highlight=False)
+    console.width = max(console.width, 118)  # of the tables
+    stopped = False
+    if options.check:
+        storage.make_writable(options.out)
+        how = onechange.Options(options.out, readings.device(options.device), budget, options.quiet)
+        stopped = onechange.run(found, how)
+    if not stopped:
+        mattered.show(mattered.of_study(found), console)
+    if check := onechange.of_study(found):
+        onechange.show(check, console)
+        for line in onechange.sentences(check):
+            console.print(line, markup=False, soft_wrap=True)
+    if stopped:
+        endings.say_how_to_go_on()
+    return endings.INTERRUPTED if stopped else 0

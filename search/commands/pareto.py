@@ -1,0 +1,38 @@
+"""The command `pareto`: quality against cost of a study's trials."""
+
+import argparse
+from pathlib import Path
+
+from search.commands import flags, readings
+
+
+def add(commands: flags.Commands) -> None:
+    pareto = commands.add_parser(
+        "pareto",
+        help="quality against cost of a study's trials",
+        description="Print and draw the score of each finished trial against what its model costs, the front marked: "
+        "those that no other beats in both.",
+        epilog="example:\n  python -m search pareto kbnet --by ms",
+        formatter_class=flags.Help,
+    )
+    pareto.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    pareto.add_argument(
+        "--by",
+        choices=("parameters", "gmacs", "ms"),
+        default="parameters",
+        help="cost: trainable numbers, 10^9 multiply-adds at 256 x 256, or ms per megapixel",
+    )
+    flags.adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
+    flags.add_places(pareto)
+
+
+def main(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import pareto, records, storage
+
+    name = readings.study_name(options.study)
+    found = records.read(storage.load_study(name, readings.url(options)))
+    target = vars(options).get("to") or options.out / name / "pareto.png"
+    pareto.write(name, found, options.by, target, Console(highlight=False))
+    return 0

@@ -1,0 +1,46 @@
+"""The command `plan`: what a search will cost and what its time buys."""
+
+import argparse
+from pathlib import Path
+
+from search.commands import flags, readings
+
+
+def add(commands: flags.Commands) -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="what a search will cost and what its time buys, before it starts",
+        description="Measure small, median and large recipes of a study on this device, for half a minute, and tell "
+        "how many trials its time buys, how far they get, and whether it is enough.",
+        epilog="example:\n  python -m search plan kbnet --data my_pairs --budget 2h",
+        formatter_class=flags.Help,
+    )
+    plan.add_argument("study", metavar="STUDY", help="a shipped study, or a .toml file")
+    flags.add_data(plan)
+    flags.add_timeout(plan, "time of the run that is planned")
+    flag = flags.adder(plan)
+    flag("--trials", "N", "trials in the whole study (default: as the study says)", type=int)
+    flag("--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table")
+    flags.add_conduct(plan)
+    flags.add_places(plan)
+
+
+def main(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import plan, price, storage
+
+    spec = readings.spec(options.study, options, "timeout", "trials", "seed")
+    how = readings.how(options)
+    storage.make_writable(how.out)
+    target = vars(options).get("json")
+    # What is printed for programs must not have a table before it.
+    console = Console(highlight=False, quiet=how.quiet, stderr=target == "-")
+    found = plan.make(spec, how, console)
+    if target == "-":
+        print(found.to_json())
+        return 0
+    price.show(found, console)
+    if target is not None:
+        Path(target).write_text(found.to_json() + "\n", encoding="utf-8")
+    return 0

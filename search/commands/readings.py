@@ -1,0 +1,102 @@
+"""What the flags that several commands share mean."""
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from search.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from search.restorer import How
+    from search.study import StudySpec
+    from search.worker import Options
+
+
+def study_name(study: str) -> str:
+    """The name in the database of a study that is called by it, or by its .toml file."""
+    if not study.endswith(".toml"):
+        return study
+    from search.study import load
+
+    return load(study).name
+
+
+def seconds(flag: str, text: str) -> float:
+    """The time in "90s" or "1h30m", or in 0. `UserError` for anything else."""
+    from search.study import parse_duration
+
+    try:
+        found = parse_duration("0s" if text == "0" else text)
+    except ValueError as error:
+        raise UserError(f"{flag}: {error}") from None
+    assert isinstance(found, float)
+    return found
+
+
+def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
+    """The study of that name, with these settings and the data as the flags say."""
+    from search import study
+
+    given = vars(options)
+    spec = study.with_flags(study.load(name), {key: given[key] for key in changes if key in given})
+    if "data" in given:
+        return spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))
+    if given.keys() & {"scan_dir", "clean_dir"}:
+        raise UserError("--scan-dir and --clean-dir name folders inside --data DIR, which is missing")
+    return spec
+
+
+def how(options: argparse.Namespace) -> "Options":
+    from search.worker import Options
+
+    return Options(
+        storage=url(options),
+        out=options.out,
+        device=device(options.device),
+        memory=size_in_bytes(options.memory) if "memory" in vars(options) else None,
+        quiet=options.quiet,
+        continue_with_changes=vars(options).get("continue_with_changes", False),
+        warm_start=vars(options).get("warm_start"),
+    )
+
+
+def inference(options: argparse.Namespace) -> "How":
+    from search.restorer import How
+
+    if options.tile != "auto" and not (options.tile.isdecimal() and int(options.tile) >= 64):
+        raise UserError(f"--tile {options.tile}: not a side; write auto, or a number of pixels from 64 on")
+    return How(
+        device=device(options.device),
+        precision=options.precision,
+        tile=None if options.tile == "auto" else int(options.tile),
+        turns=8 if options.tta else 1,
+        memory=size_in_bytes(options.memory) if "memory" in vars(options) else None,
+    )
+
+
+def url(options: argparse.Namespace) -> str:
+    from search import storage
+
+    return str(vars(options).get("storage") or storage.default_url(options.out))
+
+
+def size_in_bytes(size: str) -> int:
+    """The number of bytes in "6G" or "800M"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([MG])", size)
+    if found is None:
+        raise UserError(f"--memory {size}: not a size; write 800M or 6G")
+    return round(float(found[1]) * {"M": 2**20, "G": 2**30}[found[2]])
+
+
+def device(name: str) -> "torch.device":
+    """The device of that name, if this machine has it."""
+    import torch
+
+    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if name == "auto":
+        name = there[-1] if len(there) == 1 else "cuda:0"
+    if name not in there and not (name == "cuda" and len(there) > 1):
+        raise UserError(f"--device {name}: not on this machine; there are auto, {', '.join(there)}")
+    return torch.device("cuda:0" if name == "cuda" else name)

@@ -1,0 +1,49 @@
+"""The command `report`: what a study found, as a page to read and pass on."""
+
+import argparse
+from pathlib import Path
+
+from search.commands import flags, readings
+from search.errors import UserError
+
+
+def add(commands: flags.Commands) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write what a study found as a page to read and pass on",
+        description="Write one HTML file about a study: what won and how sure that is, pictures before and after, "
+        "curves, costs, what mattered, where the time went.",
+        epilog="example:\n  python -m search report kbnet --format html,csv",
+        formatter_class=flags.Help,
+    )
+    report.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
+    flags.adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
+    report.add_argument(
+        "--no-pictures", action="store_true", help="restore no images: done in a second, without intervals"
+    )
+    flags.add_places(report)
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import page, report, storage, summary, trials
+
+    files = {
+        "html": ("report.html", page.html),
+        "md": ("report.md", summary.markdown),
+        "csv": ("trials.csv", lambda facts: trials.csv(facts.trials, facts.best)),
+    }
+    formats = [name.strip() for name in options.format.split(",")]
+    if unknown := [name for name in formats if name not in files]:
+        raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
+    name = readings.study_name(options.study)
+    found = storage.load_study(name, readings.url(options))
+    folder = vars(options).get("to") or options.out / name / "report"
+    storage.make_writable(folder, "--to")
+    facts = report.gather(found, options.out, readings.url(options), print, look=not options.no_pictures)
+    print(facts.headline)
+    for chosen in formats:
+        file, write = files[chosen]
+        (folder / file).write_text(write(facts), encoding="utf-8")
+        print(folder / file)
+    return 0

@@ -1,0 +1,25 @@
+"""The command `studies`: what is shipped."""
+
+import argparse
+
+from search.commands import flags
+
+
+def add(commands: flags.Commands) -> None:
+    commands.add_parser(
+        "studies",
+        help="list the shipped studies",
+        description="List the shipped studies with a line each.",
+        epilog="example:\n  python -m search studies",
+        formatter_class=flags.Help,
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import study
+
+    specs = study.shipped()
+    width = max(len(spec.name) for spec in specs)
+    for spec in specs:
+        print(f"{spec.name:<{width}}  {spec.description}")
+    return 0

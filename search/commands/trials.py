@@ -1,0 +1,42 @@
+"""The command `trials`: a study's trials as a table."""
+
+import argparse
+
+from search.commands import flags, readings
+
+
+def add(commands: flags.Commands) -> None:
+    trials = commands.add_parser(
+        "trials",
+        help="list the trials of a study",
+        description="List the trials of a study with their scores, times and settings, the best first.",
+        epilog="example:\n  python -m search trials kbnet --sort seconds",
+        formatter_class=flags.Help,
+    )
+    trials.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    trials.add_argument("--all", action="store_true", help="all of them, not just 20 (csv always has all)")
+    trials.add_argument(
+        "--sort", choices=("psnr", "number", "seconds"), default="psnr", help="best, first or longest on top"
+    )
+    trials.add_argument("--format", choices=("table", "csv", "md"), default="table", help="what is printed")
+    flags.add_places(trials)
+
+
+def main(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from search import records, storage, trials
+
+    name = readings.study_name(options.study)
+    found = records.read(storage.load_study(name, readings.url(options)))
+    best, shown = records.best(found), trials.in_order(found, options.sort)
+    most = None if options.all else trials.FEW
+    if options.format == "csv":
+        print(trials.csv(shown, best), end="")
+    elif options.format == "md":
+        print(trials.markdown(shown, best, most))
+    elif shown:
+        trials.show(shown, Console(highlight=False), best, most)
+    else:
+        print(f"study {name!r} has no trials yet")
+    return 0
