@@ -5,24 +5,23 @@ KBNet, arXiv 2303.02881 section 3.1. For image b and pixel p, output channel o o
     sum over n: attention[b, n, p] * (bias[n, g, o] + sum over i, j: weight[n, g, o, i, j] * x[b, g, i, p + j])
 
 where i runs over the channels of the group and j over the kernel_size^2 pixels around p, zeros outside.
-One call, several ways to compute it: compiled code (CPU), matrix products on bands of rows that stay in
-cache (everywhere), a grouped convolution (exported graphs), and the definition as it stands (tests).
+One call, several ways to compute it: compiled code (CPU), Triton (NVIDIA GPUs), matrix products on bands of
+rows (everywhere), a grouped convolution (exported graphs), and the definition as it stands (tests).
 """
 
 import functools
+import importlib.util
+import os
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from models.blocks import autocast_is_on, compute_dtype, full_precision
+from models.kernel_basis_blocked import BlockedKernelBasis
 from models.kernel_basis_native import NativeKernelBasis
 from models.native import Unavailable, library
-
-# Intermediate numbers of one band; on a GPU the launch of a kernel costs more than a trip to memory.
-BAND_NUMBERS = {"cpu": 2**18, "cuda": 2**24}
 
 
 def kernel_basis_attention(
@@ -36,42 +35,105 @@ def kernel_basis_attention(
     """
     if x.device.type == "meta":  # nothing to compute; what counts is the products of the definition
         return kernel_basis_reference(x, attention, weight, bias, kernel_size, groups)
-    if torch.compiler.is_compiling():  # an export too: it wants plain operations
+    if torch.compiler.is_exporting():  # other programs know plain operations
         return kernel_basis_convolution(x, attention, weight, bias, kernel_size, groups)
     dtype = compute_dtype(x)
     result_dtype = torch.float32 if autocast_is_on(x) else dtype
     with full_precision(x):
-        if x.device.type == "cpu" and dtype != torch.float64 and native_kernel_basis_works():
-            half = dtype == torch.bfloat16
-            result = NativeKernelBasis.apply(x, attention, weight, bias, kernel_size, groups, half)  # type: ignore[no-untyped-call]
-        else:
-            inputs = (tensor.to(dtype) for tensor in (x, attention, weight, bias))
-            result = BlockedKernelBasis.apply(*inputs, kernel_size, groups)  # type: ignore[no-untyped-call]
-        return result.to(result_dtype)  # type: ignore[no-any-return]
+        if torch.compiler.is_compiling():
+            # As one operation, which the compiler leaves as it is. A call of it costs more than one of the
+            # function behind it (tests/benchmarks/kernel_basis_op.py), so it is for the compiler alone.
+            return torch.ops.restune.kernel_basis(  # type: ignore[no-any-return]
+                x, attention, weight, bias, kernel_size, groups, dtype, result_dtype
+            )
+        function, settings = _fastest(x, kernel_size, groups, dtype, result_dtype)
+        inputs = _as_wanted(function, dtype, x, attention, weight, bias)
+        return function.apply(*inputs, *settings).to(result_dtype)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _fastest(
+    x: Tensor, kernel_size: int, groups: int, dtype: torch.dtype, result_dtype: torch.dtype
+) -> tuple[type[torch.autograd.Function], tuple[Any, ...]]:
+    """The fastest function that works here, and its settings: what its `apply` takes after the tensors."""
+    if x.device.type == "cpu" and dtype != torch.float64 and native_kernel_basis_works():
+        return NativeKernelBasis, (kernel_size, groups, dtype == torch.bfloat16)
+    if x.device.type == "cuda" and dtype != torch.float64:
+        products = _triton_products(dtype)
+        if triton_kernel_basis_works(x.device, products):
+            from models.kernel_basis_triton import TritonKernelBasis
+
+            return TritonKernelBasis, (kernel_size, groups, products, result_dtype)
+    return BlockedKernelBasis, (kernel_size, groups)
+
+
+def _as_wanted(
+    function: type[torch.autograd.Function], dtype: torch.dtype, *inputs: Tensor
+) -> tuple[Tensor, ...]:
+    """`inputs` in one type where the function does not see to that by itself."""
+    return tuple(tensor.to(dtype) for tensor in inputs) if function is BlockedKernelBasis else inputs
+
+
+def _triton_products(dtype: torch.dtype) -> str:
+    """What to multiply in; float32 as matrix products outside have it (`torch.set_float32_matmul_precision`)."""
+    half = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
+    return half or ("tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32")
 
 
 @functools.cache
 def native_kernel_basis_works() -> bool:
     """Whether the compiled code is there and agrees with the definition on a small example, both ways."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = ((2, 8, 5, 19), (2, 7, 5, 19), (1, 7, 8 * 4 * 9), (1, 7, 8))
     try:
         library("kernel_basis")
     except Unavailable:
         return False
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        x, attention, weight, bias = inputs = [
-            torch.randn(size, generator=generator).requires_grad_() for size in sizes
-        ]
+    cpu = torch.device("cpu")
+    return all(
+        _agrees(NativeKernelBasis, cpu, 7, tolerance, half)
+        for half, tolerance in ((False, 1e-5), (True, 2e-2))
+    )
+
+
+@functools.cache
+def triton_kernel_basis_works(device: torch.device, products: str) -> bool:
+    """Whether Triton is there, makes code for this device, and the code agrees with the definition.
+
+    `RESTUNE_NATIVE=0` switches it off, too.
+    """
+    if os.environ.get("RESTUNE_NATIVE", "1") == "0" or not importlib.util.find_spec("triton"):
+        return False
+    if torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    try:
+        from models.kernel_basis_triton import TritonKernelBasis
+
+        tolerance = 5e-5 if products == "tf32x3" else 2e-2
+        return _agrees(TritonKernelBasis, device, 32, tolerance, products, torch.float32)
+    except Exception:  # a compiler and a driver can fail in many ways; the other form is as right
+        return False
+
+
+def _agrees(
+    function: type[torch.autograd.Function],
+    device: torch.device,
+    bases: int,
+    tolerance: float,
+    *settings: object,
+) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((2, 8, 5, 19), (2, bases, 5, 19), (1, bases, 8 * 4 * 9), (1, bases, 8))
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        inputs = [torch.randn(size, generator=generator) for size in sizes]
+        x, attention, weight, bias = exact = [tensor.double().requires_grad_() for tensor in inputs]
         direction = torch.randn(sizes[0], generator=generator)
-        right = _with_gradients(kernel_basis_reference(x, attention, weight, bias, 3, 2), inputs, direction)
-        for half, tolerance in ((False, 1e-5), (True, 2e-2)):
-            result = NativeKernelBasis.apply(*inputs, 3, 2, half)  # type: ignore[no-untyped-call]
-            found = _with_gradients(result, inputs, direction)
-            for value, expected in zip(found, right, strict=True):
-                if not (value - expected).norm() <= tolerance * expected.norm():
-                    return False
-    return True
+        expected = kernel_basis_reference(x, attention, weight, bias, 3, 2)
+        right = _with_gradients(expected, exact, direction.double())
+        inputs = [tensor.to(device).requires_grad_() for tensor in inputs]
+        result = function.apply(*inputs, 3, 2, *settings)  # type: ignore[no-untyped-call]
+        found = _with_gradients(result, inputs, direction.to(device))
+    return all(
+        bool((value.cpu().double() - wanted).norm() <= tolerance * wanted.norm())
+        for value, wanted in zip(found, right, strict=True)
+    )
 
 
 def _with_gradients(result: Tensor, inputs: list[Tensor], direction: Tensor) -> list[Tensor]:
@@ -107,105 +169,75 @@ def kernel_basis_convolution(
     return mixed + F.conv2d(attention, bias[0].t()[..., None, None])
 
 
-class BlockedKernelBasis(torch.autograd.Function):
-    """By matrix products, a band of rows at a time: all bases applied to the patches, then mixed.
+class _Saved:
+    """What a function of autograd keeps for its gradients, where it runs without autograd."""
 
-    Any floating type; products in that type, sums over bases in float32 at least. Saves only its
-    inputs and goes through the bands again for the gradients.
-    """
+    def __init__(self, sizes: tuple[Any, ...] = (), *tensors: Tensor) -> None:
+        self.sizes = sizes
+        self.save_for_backward(*tensors)
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, kernel_size: int, groups: int
-    ) -> Tensor:
-        ctx.save_for_backward(x, attention, weight, bias)
-        ctx.sizes = kernel_size, groups
-        bands = _Bands(x, attention, weight, bias, kernel_size, groups)
-        result = torch.empty(x.shape, dtype=bands.wide, device=x.device)
-        for rows in bands.rows():
-            coefficients = attention[:, :, rows].flatten(2)
-            mixed = (bands.filtered(rows) * coefficients[:, None, :, None]).sum(2)
-            result[:, :, rows] = mixed.view(result[:, :, rows].shape)
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
-        x, attention, weight, bias = ctx.saved_tensors
-        bands = _Bands(x, attention, weight, bias, *ctx.sizes)
-        d_padded = torch.zeros(bands.padded.shape, dtype=bands.wide, device=x.device)
-        d_attention = torch.empty_like(attention)
-        d_kernels = torch.zeros(bands.kernels.shape, dtype=bands.wide, device=x.device)
-        for rows in bands.rows():
-            d_out = (
-                d_result[:, :, rows]
-                .to(x.dtype)
-                .reshape(x.shape[0], bands.groups, 1, bands.depth, bands.pixels(rows))
-            )
-            products = (bands.filtered(rows) * d_out).sum((1, 3))
-            d_attention[:, :, rows] = products.view(d_attention[:, :, rows].shape).to(x.dtype)
-            d_filtered = (attention[:, :, rows].flatten(2)[:, None, :, None] * d_out).flatten(2, 3)
-            patches = bands.patches(rows)
-            d_kernels += (d_filtered @ patches.transpose(-1, -2)).sum(0, dtype=bands.wide)
-            d_patches = bands.kernels.transpose(-1, -2) @ d_filtered
-            bands.add_patches(d_padded, d_patches, rows)
-        pad = bands.kernel_size // 2
-        d_x = d_padded[:, :, pad : d_padded.shape[2] - pad, pad : d_padded.shape[3] - pad].to(x.dtype)
-        d_weight, d_bias = bands.unpack(d_kernels.to(weight.dtype))
-        return d_x, d_attention, d_weight, d_bias, None, None
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
 
 
-class _Bands:
-    """The patches of an image in bands of rows, and the bases as matrices: (groups, N * D, D * k^2 + 1).
+@torch.library.custom_op("restune::kernel_basis", mutates_args=())
+def kernel_basis_operation(
+    x: Tensor,
+    attention: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    kernel_size: int,
+    groups: int,
+    dtype: torch.dtype,
+    result_dtype: torch.dtype,
+) -> Tensor:
+    """Kernel basis attention as one operation for torch.compile; contiguous whatever the inputs are."""
+    function, settings = _fastest(x, kernel_size, groups, dtype, result_dtype)
+    inputs = _as_wanted(function, dtype, x, attention, weight, bias)
+    result: Tensor = function.forward(_Saved(), *inputs, *settings)
+    return result.to(result_dtype).contiguous()
 
-    The last row of a patch is 1, so that the last column of the matrices is the bias.
-    """
 
-    def __init__(
-        self, x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor, kernel_size: int, groups: int
-    ) -> None:
-        self.kernel_size, self.groups, self.depth = kernel_size, groups, x.shape[1] // groups
-        self.bases, self.shape = attention.shape[1], x.shape
-        self.wide = torch.promote_types(x.dtype, torch.float32)
-        self.padded = F.pad(x, [kernel_size // 2] * 4)
-        patch = self.depth * kernel_size**2
-        kernels = weight.view(self.bases, groups, self.depth, patch)
-        joined = torch.cat((kernels, bias.view(self.bases, groups, self.depth, 1)), 3)
-        self.kernels = joined.transpose(0, 1).flatten(1, 2)
+@torch.library.custom_op("restune::kernel_basis_backward", mutates_args=())
+def kernel_basis_gradients(
+    d_result: Tensor,
+    x: Tensor,
+    attention: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    kernel_size: int,
+    groups: int,
+    dtype: torch.dtype,
+    result_dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of the four tensors, each in its own type."""
+    function, settings = _fastest(x, kernel_size, groups, dtype, result_dtype)
+    inputs = _as_wanted(function, dtype, x, attention, weight, bias)
+    gradients = function.backward(_Saved(settings, *inputs), d_result)
+    d_x, d_attention, d_weight, d_bias = (
+        gradient.to(tensor.dtype).contiguous()
+        for gradient, tensor in zip(gradients[:4], (x, attention, weight, bias), strict=True)
+    )
+    return d_x, d_attention, d_weight, d_bias
 
-    def rows(self) -> list[slice]:
-        batch, channels, height, width = self.shape
-        limit = BAND_NUMBERS.get(self.padded.device.type, BAND_NUMBERS["cuda"])
-        count = max(1, limit // max(1, batch * channels * self.bases * width))
-        return [slice(first, min(first + count, height)) for first in range(0, height, count)]
 
-    def pixels(self, rows: slice) -> int:
-        return int(rows.stop - rows.start) * self.shape[-1]
+@kernel_basis_operation.register_fake
+def _(x: Tensor, *others: Any) -> Tensor:
+    return x.new_empty(x.shape, dtype=others[-1])
 
-    def patches(self, rows: slice) -> Tensor:
-        """(B, groups, D * k^2 + 1, pixels)"""
-        batch, _, _, width = self.shape
-        count, k = rows.stop - rows.start, self.kernel_size
-        block = self.padded[:, :, rows.start : rows.stop + k - 1]
-        views = [block[:, :, y : y + count, x : x + width] for y in range(k) for x in range(k)]
-        stacked = torch.stack(views, 2).reshape(batch, self.groups, self.depth * k * k, count * width)
-        return torch.cat((stacked, stacked.new_ones(batch, self.groups, 1, count * width)), 2)
 
-    def add_patches(self, to: Tensor, d_patches: Tensor, rows: slice) -> None:
-        """The transpose of `patches`: adds to the padded image `to`."""
-        batch, channels, _, width = self.shape
-        count, k = rows.stop - rows.start, self.kernel_size
-        spread = d_patches[:, :, :-1].reshape(batch, channels, k, k, count, width)
-        for y in range(k):
-            for x in range(k):
-                to[:, :, rows.start + y : rows.stop + y, x : x + width] += spread[:, :, y, x]
+@kernel_basis_gradients.register_fake
+def _(d_result: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
+    return tuple(tensor.new_empty(tensor.shape) for tensor in inputs[:4])
 
-    def filtered(self, rows: slice) -> Tensor:
-        """What every basis makes of the band, bias included: (B, groups, N, D, pixels), wide."""
-        product = self.kernels @ self.patches(rows)
-        return product.to(self.wide).view(*product.shape[:2], self.bases, self.depth, product.shape[-1])
 
-    def unpack(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
-        """`weight` and `bias` from their matrices."""
-        joined = kernels.view(self.groups, self.bases, self.depth, -1).transpose(0, 1)
-        return joined[..., :-1].reshape(1, self.bases, -1), joined[..., -1].reshape(1, self.bases, -1)
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.settings = inputs[4:]
+
+
+def _gradients(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
+    return *kernel_basis_gradients(d_result, *ctx.saved_tensors, *ctx.settings), *(None,) * 4
+
+
+kernel_basis_operation.register_autograd(_gradients, setup_context=_keep)
