@@ -1,40 +1,24 @@
 // Kernel basis attention on the CPU, forward and backward; see kernel_basis.py for the definition.
 //
 // Rows of an image are handled in bands small enough for the second-level cache. In a band, pixels are
-// numbered along rows that keep their padding, so that every neighbour lies at a fixed distance and 16
-// pixels in a row make one vector, edges included. Nothing per pixel and base is ever stored: the mixed
-// kernel of 64 pixels lives in registers until it has been applied.
+// numbered along rows, 16 in a row make one vector, and panels of four vectors lie together. Rows that are no
+// multiple of a vector keep their padding, so that every neighbour lies at a fixed distance, edges included.
+// Nothing per pixel and base is ever stored: the mixed kernel of 64 pixels lives in registers until it has
+// been applied.
 //
 // Every sum has a fixed order for a given number of chunks: repeated runs are equal bit for bit.
-// Vectors are those of the compiler (GCC, Clang); only the bfloat16 products name an instruction set.
+// Tensors are float32 or bfloat16 and are read and written as they are: no copy of a whole one is made.
 
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <vector>
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
-#include <immintrin.h>
-#define HAS_BF16 1
-#else
-#define HAS_BF16 0
-#endif
+
+#include "vectors.h"
 
 namespace {
 
-#ifdef __AVX512F__
-constexpr int LANES = 16, REGISTERS = 32;
-#else
-constexpr int LANES = 8, REGISTERS = 16;
-#endif
-constexpr int WIDE = REGISTERS / 8;    // vectors of pixels per tile: with 4 rows, half of the registers accumulate
+constexpr int WIDE = REGISTERS / 8;           // vectors of pixels per tile: with 4 rows, half of the registers accumulate
+constexpr int HALF_WIDE = WIDE / 2;           // where two sums of each number are held at once
+constexpr int PANEL = WIDE * LANES;           // pixels that are handled together
 constexpr int TERMS = REGISTERS / 4 + REGISTERS / 8;  // rows of a tile with 2 vectors of bases
-constexpr int ROUND = 32;  // pixels of a band are rounded up to this
-
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-inline vec load(const float* from) { return *reinterpret_cast<const loose*>(from); }
-inline void store(float* to, vec value) { *reinterpret_cast<loose*>(to) = value; }
 
 // Words are floats, or pairs of bfloat16 along the summed dimension: the same loops serve both.
 template <bool HALF>
@@ -43,16 +27,6 @@ inline vec madd(vec sum, vec a, vec b) {
     if constexpr (HALF) return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 #endif
     return sum + a * b;
-}
-
-inline vec broadcast(const float* from) {
-    vec value;
-#ifdef __AVX512F__
-    value = (vec)_mm512_set1_ps(*from);
-#else
-    for (int lane = 0; lane < LANES; ++lane) value[lane] = *from;
-#endif
-    return value;
 }
 
 // sum[m][v] += over k of a[k][m] * b[k][v]
@@ -71,130 +45,43 @@ inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float*
     }
 }
 
-#if HAS_BF16
-// The sums over the lanes of 16 vectors, in the lanes of one.
-#define FOLD(left, right, low, high) (__builtin_shufflevector(left, right, low) + __builtin_shufflevector(left, right, high))
-#define HALVES_0 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
-#define HALVES_1 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
-#define FOURS_0 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
-#define FOURS_1 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
-#define TWOS_0 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29
-#define TWOS_1 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
-#define ONES_0 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#define ONES_1 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-inline vec sum_lanes(const vec (&rows)[4][4]) {
-    vec eight[8], four[4], two[2];
-#pragma GCC unroll 8
-    for (int r = 0; r < 8; ++r)
-        eight[r] = FOLD(rows[r / 2][r % 2 * 2], rows[r / 2][r % 2 * 2 + 1], HALVES_0, HALVES_1);
-#pragma GCC unroll 4
-    for (int r = 0; r < 4; ++r) four[r] = FOLD(eight[2 * r], eight[2 * r + 1], FOURS_0, FOURS_1);
-#pragma GCC unroll 2
-    for (int r = 0; r < 2; ++r) two[r] = FOLD(four[2 * r], four[2 * r + 1], TWOS_0, TWOS_1);
-    return FOLD(two[0], two[1], ONES_0, ONES_1);
-}
-#endif
+long round_up(long number, long step) { return (number + step - 1) / step * step; }
 
 struct Shape {
     long batch, channels, height, width, bases, kernel, groups, bands, rows, threads, chunks;
-    bool last_x, last_attention, last_out;         // channels last?
-    long depth, taps, pad, stride, pixels, plane;  // derived
-    long patch;                                    // what one output is made of: depth * taps, and 1 for the bias
+    bool last_x, last_attention, last_out;                    // channels last?
+    bool half_x, half_attention, half_weight, half_out;       // bfloat16? Gradients are like their tensors.
+    long depth, taps, pad, stride, line, pixels, plane, reach;  // derived
+    long inner;         // what one output of one base is made of: depth * taps
+    long terms;         // of one group: the inner of all its outputs, then its biases
+    long padded_bases;  // a multiple of two vectors
     explicit Shape(const int64_t* v)
         : batch(v[0]), channels(v[1]), height(v[2]), width(v[3]), bases(v[4]), kernel(v[5]), groups(v[6]),
-          bands(v[7]), rows(v[8]), threads(v[9]), chunks(v[10]),
-          last_x(v[11]), last_attention(v[12]), last_out(v[13]) {
+          bands(v[7]), rows(v[8]), threads(v[9]), chunks(v[10]), last_x(v[11]), last_attention(v[12]),
+          last_out(v[13]), half_x(v[14]), half_attention(v[15]), half_weight(v[16]), half_out(v[17]) {
         depth = channels / groups;
         taps = kernel * kernel;
         pad = kernel / 2;
         stride = width + 2 * pad;
-        pixels = (rows * stride + ROUND - 1) / ROUND * ROUND;
-        plane = pixels + 2 * pad * (stride + 1);
-        patch = depth * taps + 1;
+        line = width % LANES ? stride : width;
+        pixels = round_up(rows * line, PANEL);
+        reach = 2 * pad * (stride + 1);
+        plane = round_up(at(pixels - LANES) + LANES + reach, LANES);
+        inner = depth * taps;
+        terms = depth * (inner + 1);
+        padded_bases = round_up(bases, 2 * LANES);
     }
-    long offset(long tap) const { return tap / kernel * stride + tap % kernel; }
+    // Where a pixel, or the vector from there, lies in x.
+    long at(long pixel) const { return line == stride ? pixel : pixel / line * stride + pixel % line; }
     template <bool HALF>
-    long words(long terms) const { return HALF ? (terms + 1) / 2 : terms; }
+    long words(long count) const { return HALF ? (count + 1) / 2 : count; }
     template <bool HALF>
-    long packed() const {  // floats that the packed weights of one group take
-        return depth * (words<HALF>(bases) * patch + words<HALF>(patch) * bases);
-    }
-    long padded_bases() const { return (bases + 2 * LANES - 1) / (2 * LANES) * (2 * LANES); }
-    long halo() const { return (rows + 2 * pad) * stride; }  // of a band's part of the gradient of x
+    long mix() const { return words<HALF>(bases) * terms; }  // floats that the packed weights of one group take
+    template <bool HALF>
+    long back() const { return words<HALF>(terms) * bases; }
 };
 
-// Memory of one thread, kept between calls.
-struct Scratch {
-    float* data = nullptr;
-    long size = 0;
-    ~Scratch() { std::free(data); }
-    float* at_least(long floats) {
-        if (floats > size) {
-            std::free(data);
-            size = floats;
-            data = static_cast<float*>(std::aligned_alloc(64, (4 * size + 63) / 64 * 64));
-            if (!data) std::abort();
-        }
-        return data;
-    }
-};
 thread_local Scratch scratch;
-
-// One channel of one image in a tensor of `channels`: dense planes, or pixels that keep their channels together.
-template <typename T>
-struct Plane {
-    T* data;
-    long step;  // from pixel to pixel
-    Plane(T* tensor, bool last, const Shape& s, long image, long channels, long channel)
-        : data(tensor + image * channels * s.height * s.width + channel * (last ? 1 : s.height * s.width)),
-          step(last ? channels : 1) {}
-};
-
-// Rows [first, first + count) of an image with `pad` zeros to the left and the rest of the stride to the
-// right; rows outside the image are zeros, and so is what remains of `length`.
-void pack_rows(float* to, Plane<const float> from, const Shape& s, long first, long count, long pad, long length) {
-    for (long row = 0; row < count; ++row, to += s.stride) {
-        const long y = first + row;
-        if (y < 0 || y >= s.height) {
-            std::memset(to, 0, 4 * s.stride);
-            continue;
-        }
-        std::memset(to, 0, 4 * pad);
-        const float* source = from.data + y * s.width * from.step;
-        if (from.step == 1) std::memcpy(to + pad, source, 4 * s.width);
-        else for (long column = 0; column < s.width; ++column) to[pad + column] = source[column * from.step];
-        std::memset(to + pad + s.width, 0, 4 * (s.stride - pad - s.width));
-    }
-    std::memset(to, 0, 4 * (length - count * s.stride));
-}
-
-void unpack_rows(Plane<float> to, const float* from, const Shape& s, long first, long count) {
-    for (long row = 0; row < count; ++row, from += s.stride) {
-        float* target = to.data + (first + row) * s.width * to.step;
-        if (to.step == 1) std::memcpy(target, from, 4 * s.width);
-        else for (long column = 0; column < s.width; ++column) target[column * to.step] = from[column];
-    }
-}
-
-// Two vectors as bfloat16: as pairs in words (a in the low halves), and as a row each; null is left out.
-template <bool HALF>
-inline void put(vec a, vec b, float* pairs, uint16_t* row_a, uint16_t* row_b) {
-#if HAS_BF16
-    alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
-                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-    _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
-    if (row_a) _mm256_storeu_si256((__m256i*)row_a, _mm512_castsi512_si256(both));
-    if (row_b) _mm256_storeu_si256((__m256i*)row_b, _mm512_extracti64x4_epi64(both, 1));
-#endif
-}
-
-uint32_t bfloat16(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    if ((bits & 0x7fffffff) > 0x7f800000) return bits >> 16 | 64;
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
 
 template <int M>
 struct Rows {
@@ -213,306 +100,468 @@ inline void in_chunks(long total, F f) {
     if (total - first == 1) f(first, Rows<1>());
 }
 
-// Calls f(first, Rows<vectors>) for strips of pixels.
-template <int VECTORS = WIDE, typename F>
-inline void in_strips(long pixels, F f) {
-    long first = 0;
-    for (; first + VECTORS * LANES <= pixels; first += VECTORS * LANES) f(first, Rows<VECTORS>());
-    if (first < pixels) f(first, Rows<(VECTORS + 1) / 2>());
-}
-
-template <bool HALF>
-inline float word(float low, float high) {
-    if constexpr (!HALF) return low;
-    const uint32_t bits = bfloat16(low) | bfloat16(high) << 16;
-    float result;
-    std::memcpy(&result, &bits, 4);
-    return result;
+// Calls f with a null pointer of the type that a tensor's numbers have.
+template <typename F>
+inline void with_type(bool half, F f) {
+    if (half) f(static_cast<bfloat16*>(nullptr));
+    else f(static_cast<float*>(nullptr));
 }
 
 // The bases of one group in the order they are read: `mix`, where the bases are summed over
-// ([output][tap][base][input], then [base][output] of the biases), and `back`, where the patch is
-// ([output][tap, input; last the bias][base]).
-template <bool HALF>
-void pack_weights(float* mix, const Shape& s, long g, const float* weight, const float* bias) {
-    const long inner = s.patch - 1, words = s.words<HALF>(s.bases), patch_words = s.words<HALF>(s.patch);
-    float* back = mix + words * s.depth * s.patch;
-    std::vector<float> zeros(s.patch), reordered(s.patch + 1);
-    for (long o = 0; o < s.depth; ++o) {
-        const long channel = g * s.depth + o;
-        auto row = [&](long n) { return n < s.bases ? weight + (n * s.channels + channel) * inner : zeros.data(); };
-        auto shift = [&](long n) { return n < s.bases ? bias[n * s.channels + channel] : 0.0f; };
-        for (long k = 0; k < words; ++k) {
-            const float *low = row(HALF ? 2 * k : k), *high = HALF ? row(2 * k + 1) : low;
-            for (long i = 0; i < s.depth; ++i)
-                for (long tap = 0; tap < s.taps; ++tap)
-                    mix[((o * s.taps + tap) * words + k) * s.depth + i] =
-                        word<HALF>(low[i * s.taps + tap], high[i * s.taps + tap]);
-            mix[(s.depth * s.taps * words + k) * s.depth + o] =
-                word<HALF>(shift(HALF ? 2 * k : k), HALF ? shift(2 * k + 1) : 0);
-        }
-        for (long n = 0; n < s.bases; ++n) {
-            for (long i = 0; i < s.depth; ++i)
-                for (long tap = 0; tap < s.taps; ++tap) reordered[tap * s.depth + i] = row(n)[i * s.taps + tap];
-            reordered[inner] = shift(n);
-            reordered[s.patch] = 0;
-            for (long k = 0; k < patch_words; ++k)
-                back[(o * patch_words + k) * s.bases + n] =
-                    HALF ? word<HALF>(reordered[2 * k], reordered[2 * k + 1]) : reordered[k];
+// ([output][base][input, tap], then [base][output] of the biases), and `back`, where the terms are ([term][base]).
+template <bool HALF, typename T>
+void pack_weights(float* mix, float* back, const Shape& s, long g, const T* weight, const T* bias) {
+    const long words = s.words<HALF>(s.bases), size = s.depth * s.inner;
+    std::vector<float> rows(2 * (s.terms + 1));
+    std::vector<bfloat16> half(2 * (s.terms + 1));
+    float* low = rows.data();
+    float* high = low + s.terms + 1;
+    auto read = [&](float* row, long n) {
+        if (n >= s.bases) return std::memset(row, 0, 4 * (s.terms + 1)), void();
+        convert(row, weight + n * s.channels * s.inner + g * size, size);
+        convert(row + size, bias + n * s.channels + g * s.depth, s.depth);
+        row[s.terms] = 0;
+    };
+    for (long k = 0; k < words; ++k) {
+        read(low, HALF ? 2 * k : k);
+        if constexpr (HALF) {
+            read(high, 2 * k + 1);
+            convert(half.data(), low, 2 * (s.terms + 1));
+            const uint16_t* bits = &half[0].bits;
+            auto pair = [&](float* to, long from, long count) {
+                uint32_t* word = reinterpret_cast<uint32_t*>(to);
+                for (long j = 0; j < count; ++j) word[j] = bits[from + j] | uint32_t(bits[s.terms + 1 + from + j]) << 16;
+            };
+            for (long o = 0; o < s.depth; ++o) pair(mix + (o * words + k) * s.inner, o * s.inner, s.inner);
+            pair(mix + words * size + k * s.depth, size, s.depth);
+            if (back)
+                for (long n = 2 * k; n < 2 * k + 2 && n < s.bases; ++n)
+                    for (long r = 0; r < s.words<HALF>(s.terms); ++r)
+                        std::memcpy(back + r * s.bases + n, bits + (n % 2) * (s.terms + 1) + 2 * r, 4);
+        } else {
+            for (long o = 0; o < s.depth; ++o)
+                std::memcpy(mix + (o * words + k) * s.inner, low + o * s.inner, 4 * s.inner);
+            std::memcpy(mix + words * size + k * s.depth, low + size, 4 * s.depth);
+            if (back)
+                for (long r = 0; r < s.terms; ++r) back[r * s.bases + k] = low[r];
         }
     }
 }
 
 template <bool HALF>
-void pack_all(float* packed, const Shape& s, const float* weight, const float* bias) {
+void pack_all(float* packed, const Shape& s, const void* weight, const void* bias, bool training) {
+    const long mix = s.mix<HALF>(), size = mix + (training ? s.back<HALF>() : 0);
+    with_type(s.half_weight, [&](auto* type) {
+        using T = decltype(type);
 #pragma omp parallel for num_threads(s.threads)
-    for (long g = 0; g < s.groups; ++g) pack_weights<HALF>(packed + g * s.packed<HALF>(), s, g, weight, bias);
+        for (long g = 0; g < s.groups; ++g)
+            pack_weights<HALF>(packed + g * size, training ? packed + g * size + mix : nullptr, s, g,
+                               static_cast<const std::remove_pointer_t<T>*>(weight),
+                               static_cast<const std::remove_pointer_t<T>*>(bias));
+    });
 }
 
 // One band of rows of one image; its channels are handled group by group.
 template <bool HALF>
 struct Band {
-    static constexpr int NARROW = !HALF && WIDE == 4 ? 2 : WIDE;
     const Shape& s;
-    const long words, patch, patch_words;  // bases, and what each is multiplied with (last: 1, for the bias)
-    float *attention, *attention_rows, *x, *image, *spread, *products, *product_rows, *d_attention;
+    const long words, term_words;  // of the bases, of the terms
+    const long rows16;             // of a panel of attention
+    // Panels of [base][pixel] (words: pairs of bases), and the same as [pixel][base] (pairs of pixels).
+    float *attention, *attention_rows, *d_attention;
+    float *x, *image;                // [input][pixel]: x with its surroundings; the result, or its gradient
+    float *products, *product_rows;  // of d_out and x, one row per term: of a panel, and (bfloat16) of the band
+    float *stage;
     const float *mix = nullptr, *back = nullptr;  // see pack_weights
     long index = 0, first = 0, count = 0;         // the image, and its rows
-    std::vector<long> reach;                      // where each term of a patch lies in x, from its pixel
+    long panels = 0;
+    std::vector<long> offset;  // where each input and tap lies in x, from its pixel
 
     Band(const Shape& shape, bool training)
-        : s(shape), words(s.words<HALF>(s.bases)), patch(s.patch), patch_words(s.words<HALF>(s.patch)) {
+        : s(shape), words(s.words<HALF>(s.bases)), term_words(s.words<HALF>(s.terms)),
+          rows16(HALF ? s.padded_bases / 2 : s.padded_bases) {
+        for (long i = 0; i < s.depth; ++i)
+            for (long tap = 0; tap < s.taps; ++tap)
+                offset.push_back(i * s.plane + tap / s.kernel * s.stride + tap % s.kernel);
         const long train = training ? 1 : 0;
-        for (long j = 0; j < patch - 1; ++j) reach.push_back(j % s.depth * s.plane + s.offset(j / s.depth));
-        const long row = HALF ? s.pixels / 2 : s.pixels;
         struct Need {
             float*& block;
             long floats;
         } needs[] = {
-            {attention, (words + 3) * s.pixels},
+            {attention, rows16 * s.pixels},
+            {attention_rows, train * rows16 * s.pixels},
+            {d_attention, train * s.padded_bases * s.pixels},
             {x, s.depth * s.plane},
-            {image, (s.depth > 2 ? s.depth : 2) * s.pixels},
-            {attention_rows, train * (HALF ? (s.bases + 4) * row : s.padded_bases() * s.pixels)},
-            {spread, train * s.depth * s.plane},
-            {products, train * s.depth * patch_words * WIDE * LANES},
-            {product_rows, HALF ? train * (patch + 4) * row : 0},
-            {d_attention, train * s.bases * s.pixels},
+            {image, s.depth * s.pixels},
+            {products, train * (term_words + 1) * PANEL},
+            {product_rows, HALF ? train * round_up(s.terms, 2) * s.pixels / 2 : 0},
+            {stage, LANES * (s.padded_bases > s.width ? s.padded_bases : s.width)},
         };
         long total = 0;
-        for (auto& need : needs) total += (need.floats + LANES - 1) / LANES * LANES;
+        for (auto& need : needs) total += round_up(need.floats, LANES);
         float* next = scratch.at_least(total);
-        for (auto& need : needs) need.block = next, next += (need.floats + LANES - 1) / LANES * LANES;
+        for (auto& need : needs) need.block = next, next += round_up(need.floats, LANES);
     }
 
-    long row_words() const { return HALF ? s.pixels / 2 : s.pixels; }
-    uint16_t* row_of(float* rows, long index) const { return reinterpret_cast<uint16_t*>(rows) + index * s.pixels; }
-
-    void start(long task, const float* all_attention, bool training) {
+    void start(long task, const void* all_attention, bool training) {
         index = task / s.bands;
         first = task % s.bands * s.rows;
         count = s.rows < s.height - first ? s.rows : s.height - first;
-        auto pack = [&](float* to, long n) {
-            pack_rows(to, {all_attention, s.last_attention, s, index, s.bases, n}, s, first, count, 0, s.pixels);
-        };
-        for (long n = 0; n < s.bases; n += HALF ? 2 : 1) {
-            if constexpr (!HALF) {
-                pack(attention + n * s.pixels, n);
-                if (training)
-                    for (long p = 0; p < s.pixels; ++p)
-                        attention_rows[p * s.padded_bases() + n] = attention[n * s.pixels + p];
+        panels = (count * s.line + PANEL - 1) / PANEL;
+        with_type(s.half_attention, [&](auto* type) {
+            pack_attention(static_cast<const std::remove_pointer_t<decltype(type)>*>(all_attention), training);
+        });
+        if (training) std::memset(d_attention, 0, 4 * panels * s.padded_bases * PANEL);
+    }
+
+    // The pixel of a number within its image, or -1 for padding.
+    long pixel_of(long p) const {
+        const long row = p / s.line, column = p % s.line;
+        return row < count && column < s.width ? (first + row) * s.width + column : -1;
+    }
+
+    template <typename T>
+    void pack_attention(const T* all, bool training) {
+        using S = std::conditional_t<HALF, bfloat16, float>;
+        const long area = s.height * s.width, step = s.padded_bases;
+        const T* from = all + index * s.bases * area;
+        for (long p = 0; p < panels * PANEL; p += LANES) {
+            S* rows = reinterpret_cast<S*>(!HALF && training ? attention_rows + p * step : stage);
+            for (int lane = 0; lane < LANES; ++lane) {
+                const long pixel = pixel_of(p + lane);
+                S* row = rows + lane * step;
+                if (pixel < 0) {
+                    std::memset(row, 0, sizeof(S) * step);
+                    continue;
+                }
+                if (s.last_attention) convert(row, from + pixel * s.bases, s.bases);
+                else for (long n = 0; n < s.bases; ++n) row[n] = S(float(from[n * area + pixel]));
+                std::memset(row + s.bases, 0, sizeof(S) * (step - s.bases));
+            }
+            float* to = attention + p / PANEL * rows16 * PANEL + p % PANEL;
+            for (long n = 0; n < rows16; n += LANES)
+                turn(to + n * PANEL, PANEL, reinterpret_cast<float*>(rows) + n, rows16);
+#if HAS_BF16
+            if constexpr (HALF) {
+                if (!training) continue;
+                for (int lane = 0; lane < LANES; lane += 2)
+                    for (long n = 0; n < step; n += 2 * LANES)
+                        interleave(attention_rows + (p + lane) / 2 * step + n, rows + lane * step + n,
+                                   rows + (lane + 1) * step + n);
+            }
+#endif
+        }
+    }
+
+    // [base][pixel] to the tensor.
+    template <typename T>
+    void unpack_attention(T* all) {
+        const long area = s.height * s.width, step = s.padded_bases;
+        T* to = all + index * s.bases * area;
+        for (long p = 0; p < panels * PANEL; p += LANES) {
+            const float* from = d_attention + p / PANEL * step * PANEL + p % PANEL;
+            for (long n = 0; n < step; n += LANES) turn(stage + n, step, from + n * PANEL, PANEL);
+            for (int lane = 0; lane < LANES; ++lane) {
+                const long pixel = pixel_of(p + lane);
+                if (pixel < 0) continue;
+                const float* row = stage + lane * step;
+                if (s.last_attention) convert(to + pixel * s.bases, row, s.bases);
+                else for (long n = 0; n < s.bases; ++n) to[n * area + pixel] = T(row[n]);
+            }
+        }
+    }
+
+    void finish(void* all_d_attention) {
+        with_type(s.half_attention, [&](auto* type) { unpack_attention(static_cast<decltype(type)>(all_d_attention)); });
+    }
+
+#if HAS_BF16
+    // Pairs of two rows of bfloat16: of the first in the low halves.
+    static void interleave(float* to, const bfloat16* a, const bfloat16* b) {
+        alignas(64) static constexpr uint16_t order[64] = {
+            0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47,
+            16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+        const __m512i low = _mm512_loadu_si512(a), high = _mm512_loadu_si512(b);
+        _mm512_storeu_si512(to, _mm512_permutex2var_epi16(low, _mm512_load_si512(order), high));
+        _mm512_storeu_si512(to + LANES, _mm512_permutex2var_epi16(low, _mm512_load_si512(order + 32), high));
+    }
+
+    // Two vectors as bfloat16: as pairs in words (a in the low halves), and as a row each.
+    static void put(vec a, vec b, float* pairs, bfloat16* row_a, bfloat16* row_b) {
+        alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+        const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+        _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
+        _mm256_storeu_si256((__m256i*)row_a, _mm512_castsi512_si256(both));
+        _mm256_storeu_si256((__m256i*)row_b, _mm512_extracti64x4_epi64(both, 1));
+    }
+#endif
+
+    // Channels [channel, channel + depth) of rows [top, top + height) as planes of zeros with the rows in them, `pad`
+    // from their left and `step` apart.
+    template <typename T>
+    void pack_planes(float* to, long plane, long pad, long step, const T* all, bool last, long channel, long top,
+                     long height) {
+        const long area = s.height * s.width;
+        std::memset(to, 0, 4 * s.depth * plane);
+        for (long row = 0; row < height; ++row) {
+            const long y = top + row;
+            if (y < 0 || y >= s.height) continue;
+            float* target = to + row * step + pad;
+            if (!last) {
+                const T* from = all + (index * s.channels + channel) * area + y * s.width;
+                for (long i = 0; i < s.depth; ++i) convert(target + i * plane, from + i * area, s.width);
                 continue;
             }
-            float *even = image, *odd = image + s.pixels;
-            pack(even, n);
-            if (n + 1 < s.bases) pack(odd, n + 1);
-            else std::memset(odd, 0, 4 * s.pixels);
-            uint16_t* row = training ? row_of(attention_rows, n) : nullptr;
-            for (long p = 0; p < s.pixels; p += LANES)
-                put<HALF>(load(even + p), load(odd + p), attention + n / 2 * s.pixels + p, row ? row + p : nullptr,
-                          row ? row + s.pixels + p : nullptr);
+            const T* from = all + (index * area + y * s.width) * s.channels + channel;
+            if (s.depth == 4)
+                for (long column = 0; column < s.width; ++column, from += s.channels, ++target) {
+                    target[0] = from[0], target[plane] = from[1], target[2 * plane] = from[2], target[3 * plane] = from[3];
+                }
+            else
+                for (long column = 0; column < s.width; ++column, from += s.channels, ++target)
+                    for (long i = 0; i < s.depth; ++i) target[i * plane] = from[i];
         }
-        if (training) std::memset(d_attention, 0, 4 * s.bases * s.pixels);
     }
 
-    void group(long g, const float* all_x, const float* packed) {
-        for (long i = 0; i < s.depth; ++i)
-            pack_rows(x + i * s.plane, {all_x, s.last_x, s, index, s.channels, g * s.depth + i}, s, first - s.pad,
-                      count + 2 * s.pad, s.pad, s.plane);
-        mix = packed + g * s.packed<HALF>();
-        back = mix + words * s.depth * patch;
+    template <typename T>
+    void unpack_image(T* all, long channel) {
+        const long area = s.height * s.width;
+        T* rows = reinterpret_cast<T*>(stage);
+        for (long row = 0; row < count; ++row) {
+            const float* from = image + row * s.line;
+            if (!s.last_x) {
+                T* to = all + (index * s.channels + channel) * area + (first + row) * s.width;
+                for (long o = 0; o < s.depth; ++o) convert(to + o * area, from + o * s.pixels, s.width);
+                continue;
+            }
+            T* to = all + (index * area + (first + row) * s.width) * s.channels + channel;
+            for (long o = 0; o < s.depth; o += LANES) {
+                const long some = s.depth - o < LANES ? s.depth - o : LANES;
+                for (long k = 0; k < some; ++k) convert(rows + k * s.width, from + (o + k) * s.pixels, s.width);
+                for (long column = 0; column < s.width; ++column)
+                    for (long k = 0; k < some; ++k) to[column * s.channels + o + k] = rows[k * s.width + column];
+            }
+        }
     }
 
-    void forward(long g, float* out) {
-        in_strips(s.pixels, [&](long p, auto wide) {
+    void group(long g, const void* all_x, const float* packed, bool training) {
+        with_type(s.half_x, [&](auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            pack_planes(x, s.plane, s.pad, s.stride, static_cast<const T*>(all_x), s.last_x, g * s.depth, first - s.pad,
+                        count + 2 * s.pad);
+        });
+        mix = packed + g * (s.mix<HALF>() + (training ? s.back<HALF>() : 0));
+        back = mix + s.mix<HALF>();
+    }
+
+    // Calls f(first pixel, Rows<vectors>) for all pixels, at most VECTORS vectors together.
+    template <int VECTORS, typename F>
+    void in_strips(F f) const {
+        const long end = round_up(count * s.line, LANES * (VECTORS < HALF_WIDE ? VECTORS : HALF_WIDE));
+        long p = 0;
+        for (; p + VECTORS * LANES <= end; p += VECTORS * LANES) f(p, Rows<VECTORS>());
+        if (p < end) f(p, Rows<HALF_WIDE>());
+    }
+
+    const float* attention_at(long p) const { return attention + p / PANEL * rows16 * PANEL + p % PANEL; }
+
+    void forward(long g, void* out) {
+        in_strips<WIDE>([&](long p, auto wide) {
             constexpr int V = wide.value;
+            const float* a = attention_at(p);
+            const float* near[V];
+            for (int v = 0; v < V; ++v) near[v] = x + s.at(p + v * LANES);
             in_chunks(s.depth, [&](long o, auto chunk) {
                 vec sum[chunk.value][V] = {};
-                multiply<HALF>(sum, mix + s.depth * s.taps * words * s.depth + o, s.depth, attention + p, s.pixels, words);
+                multiply<HALF>(sum, mix + words * s.depth * s.inner + o, s.depth, a, PANEL, words);
                 for (int m = 0; m < chunk.value; ++m)
                     for (int v = 0; v < V; ++v) store(image + (o + m) * s.pixels + p + v * LANES, sum[m][v]);
             });
             for (long o = 0; o < s.depth; ++o) {
+                const float* kernel = mix + o * words * s.inner;
+                float* to = image + o * s.pixels + p;
                 vec total[V];
-                for (int v = 0; v < V; ++v) total[v] = load(image + o * s.pixels + p + v * LANES);
-                for (long tap = 0; tap < s.taps; ++tap)
-                    in_chunks(s.depth, [&](long i, auto chunk) {
-                        vec sum[chunk.value][V] = {};
-                        multiply<HALF>(sum, mix + (o * s.taps + tap) * words * s.depth + i, s.depth, attention + p,
-                                       s.pixels, words);
-                        for (int m = 0; m < chunk.value; ++m)
-                            for (int v = 0; v < V; ++v)
-                                total[v] += sum[m][v] * load(x + (i + m) * s.plane + s.offset(tap) + p + v * LANES);
-                    });
-                for (int v = 0; v < V; ++v) store(image + o * s.pixels + p + v * LANES, total[v]);
+                for (int v = 0; v < V; ++v) total[v] = load(to + v * LANES);
+                in_chunks(s.inner, [&](long j, auto chunk) {
+                    vec sum[chunk.value][V] = {};
+                    multiply<HALF>(sum, kernel + j, s.inner, a, PANEL, words);
+#pragma GCC unroll 4
+                    for (int m = 0; m < chunk.value; ++m) {
+                        const long away = offset[j + m];
+#pragma GCC unroll 4
+                        for (int v = 0; v < V; ++v) total[v] += sum[m][v] * load(near[v] + away);
+                    }
+                });
+                for (int v = 0; v < V; ++v) store(to + v * LANES, total[v]);
             }
         });
-        for (long o = 0; o < s.depth; ++o)
-            unpack_rows({out, s.last_x, s, index, s.channels, g * s.depth + o}, image + o * s.pixels, s, first, count);
+        with_type(s.half_out, [&](auto* type) { unpack_image(static_cast<decltype(type)>(out), g * s.depth); });
     }
 
-    // Needs start() and group(). Adds to d_terms (of this chunk) and d_attention, writes d_x's halo.
-    void backward(long g, const float* d_out, float* d_x, float* d_terms) {
-        for (long o = 0; o < s.depth; ++o)
-            pack_rows(image + o * s.pixels, {d_out, s.last_out, s, index, s.channels, g * s.depth + o}, s, first, count, 0,
-                      s.pixels);
+    // Needs start() and group(). Adds to d_terms (of this chunk) and d_attention; `spread` becomes the gradient of x,
+    // in planes like x.
+    void backward(long g, const void* d_out, float* spread, float* d_terms) {
+        with_type(s.half_out, [&](auto* type) {
+            using T = std::remove_pointer_t<decltype(type)>;
+            pack_planes(image, s.pixels, 0, s.line, static_cast<const T*>(d_out), s.last_out, g * s.depth, first, count);
+        });
         std::memset(spread, 0, 4 * s.depth * s.plane);
-        in_strips(s.pixels, [&](long p, auto wide) {
+        in_strips<HALF_WIDE>([&](long p, auto wide) { spread_strip<wide.value>(p, spread); });
+        // In float32 (if registers allow) half the vectors, twice the rows: the products stay in the first-level cache.
+        constexpr int NARROW = !HALF && WIDE == 4 ? 2 : WIDE;
+        in_strips<NARROW>([&](long p, auto wide) {
             constexpr int V = wide.value;
-            for (long tap = 0; tap < s.taps; ++tap)
-                in_chunks(s.depth, [&](long i, auto chunk) {
-                    vec total[chunk.value][V] = {};
-                    for (long o = 0; o < s.depth; ++o) {
-                        vec sum[chunk.value][V] = {};
-                        multiply<HALF>(sum, mix + (o * s.taps + tap) * words * s.depth + i, s.depth, attention + p,
-                                       s.pixels, words);
-                        for (int v = 0; v < V; ++v) {
-                            const vec d = load(image + o * s.pixels + p + v * LANES);
-                            for (int m = 0; m < chunk.value; ++m) total[m][v] += sum[m][v] * d;
-                        }
-                    }
-                    for (int m = 0; m < chunk.value; ++m)
-                        for (int v = 0; v < V; ++v) {
-                            float* to = spread + (i + m) * s.plane + s.offset(tap) + p + v * LANES;
-                            store(to, load(to) + total[m][v]);
-                        }
-                });
-        });
-        for (long i = 0; i < s.depth; ++i)
-            std::memcpy(d_x + i * s.halo(), spread + i * s.plane, 4 * (count + 2 * s.pad) * s.stride);
-        // In float32 (if registers allow) half the vectors, twice the rows, and the products of all outputs of a strip at once: they
-        // stay in the first-level cache, and the sums in registers.
-        const long together = HALF ? 1 : s.depth;
-        for (long o = 0; o < s.depth; o += together) {
-            in_strips<NARROW>(s.pixels, [&](long p, auto wide) {
-                constexpr int V = wide.value;
-                for (long k = 0; k < together; ++k)
-                    multiply_patch<V>(image + (o + k) * s.pixels + p, p, products + k * patch_words * V * LANES);
-                in_chunks<NARROW < WIDE ? 8 : 4>(s.bases, [&](long n, auto chunk) {
-                    vec sum[chunk.value][V];
-                    float* to = d_attention + n * s.pixels + p;
-                    for (int m = 0; m < chunk.value; ++m)
-                        for (int v = 0; v < V; ++v) sum[m][v] = load(to + m * s.pixels + v * LANES);
-                    multiply<HALF>(sum, back + o * patch_words * s.bases + n, s.bases, products, V * LANES,
-                                   together * patch_words);
-                    for (int m = 0; m < chunk.value; ++m)
-                        for (int v = 0; v < V; ++v) store(to + m * s.pixels + v * LANES, sum[m][v]);
-                });
+            multiply_patch<V>(p);
+            float* column = d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL;
+            in_chunks<NARROW < WIDE ? 8 : 4>(s.bases, [&](long n, auto chunk) {
+                vec sum[chunk.value][V];
+                float* to = column + n * PANEL;
+                for (int m = 0; m < chunk.value; ++m)
+                    for (int v = 0; v < V; ++v) sum[m][v] = load(to + m * PANEL + v * LANES);
+                multiply<HALF>(sum, back + n, s.bases, products, V * LANES, term_words);
+                for (int m = 0; m < chunk.value; ++m)
+                    for (int v = 0; v < V; ++v) store(to + m * PANEL + v * LANES, sum[m][v]);
             });
-            for (long k = o; k < o + together; ++k) {
-                float* to = d_terms + (g * s.depth + k) * patch * s.padded_bases();
-                if constexpr (HALF) correlate(to);
-                else outer(k, to);
-            }
+        });
+        float* to = d_terms + g * s.terms * s.padded_bases;
+        for (long n = 0; n < s.padded_bases; n += 2 * LANES) {
+            if constexpr (HALF) correlate_pairs(to + n, n);
+            else correlate(to + n, n);
         }
     }
 
-    // For V vectors of pixels from p on, to[j] = d_out * patch[j], and d_out itself as the last; as bfloat16 also
-    // in rows of the whole band.
     template <int V>
-    void multiply_patch(const float* d_out, long p, float* to) {
-        const long inner = patch - 1;
-        vec d[V];
-        for (int v = 0; v < V; ++v) d[v] = load(d_out + v * LANES);
-        if constexpr (!HALF) {
-            for (long j = 0; j < inner; ++j)
-                for (int v = 0; v < V; ++v, to += LANES) store(to, d[v] * load(x + reach[j] + p + v * LANES));
-            for (int v = 0; v < V; ++v, to += LANES) store(to, d[v]);
-        } else {
-            uint16_t* row = row_of(product_rows, 0) + p;
-            long j = 0;
-            for (; j + 2 <= inner; j += 2, row += 2 * s.pixels)
-                for (int v = 0; v < V; ++v, to += LANES)
-                    put<HALF>(d[v] * load(x + reach[j] + p + v * LANES), d[v] * load(x + reach[j + 1] + p + v * LANES),
-                              to, row + v * LANES, row + s.pixels + v * LANES);
-            for (int v = 0; v < V; ++v, to += LANES) {
-                if (j < inner) put<HALF>(d[v] * load(x + reach[j] + p + v * LANES), d[v], to, row + v * LANES,
-                                         row + s.pixels + v * LANES);
-                else put<HALF>(d[v], vec{}, to, row + v * LANES, nullptr);
+    void spread_strip(long p, float* spread) {
+        const float* a = attention_at(p);
+        float* near[V];
+        for (int v = 0; v < V; ++v) near[v] = spread + s.at(p + v * LANES);
+        in_chunks(s.inner, [&](long j, auto chunk) {
+            vec total[chunk.value][V] = {};
+            for (long o = 0; o < s.depth; ++o) {
+                vec sum[chunk.value][V] = {};
+                multiply<HALF>(sum, mix + o * words * s.inner + j, s.inner, a, PANEL, words);
+#pragma GCC unroll 4
+                for (int v = 0; v < V; ++v) {
+                    const vec d = load(image + o * s.pixels + p + v * LANES);
+#pragma GCC unroll 4
+                    for (int m = 0; m < chunk.value; ++m) total[m][v] += sum[m][v] * d;
+                }
             }
-        }
+            for (int m = 0; m < chunk.value; ++m)
+                for (int v = 0; v < V; ++v) {
+                    float* to = near[v] + offset[j + m];
+                    store(to, load(to) + total[m][v]);
+                }
+        });
     }
 
-    // d_terms[term][base] of one channel: attention times products, summed over the pixels in their rows.
-    void correlate(float* d_terms) {
+    // For V vectors of pixels from p on, d_out times what it was made of, and d_out itself for the biases.
+    template <int V>
+    void multiply_patch(long p) {
+        const float* near[V];
+        for (int v = 0; v < V; ++v) near[v] = x + s.at(p + v * LANES);
+        auto term = [&](long o, long j, int v) {
+            const vec d = load(image + o * s.pixels + p + v * LANES);
+            return j < s.inner ? d * load(near[v] + offset[j]) : d;
+        };
+        float* to = products;
+        if constexpr (!HALF) {
+            for (long o = 0; o < s.depth; ++o)
+                for (long j = 0; j < s.inner; ++j)
+                    for (int v = 0; v < V; ++v, to += LANES) store(to, term(o, j, v));
+            for (long o = 0; o < s.depth; ++o)
+                for (int v = 0; v < V; ++v, to += LANES) store(to, term(o, s.inner, v));
+        }
 #if HAS_BF16
-        const long step = row_words();
-        for (long j = 0; j < patch; j += 4)
-            for (long n = 0; n < s.bases; n += 4) {
-                vec sum[4][4] = {};
-                for (long p = 0; p < step; p += LANES) {
-                    vec right[4];
+        if constexpr (HALF) {
+            bfloat16* row = reinterpret_cast<bfloat16*>(product_rows) + p;
+            auto two = [&](long o, long j, long o2, long j2) {
 #pragma GCC unroll 4
-                    for (int m = 0; m < 4; ++m) right[m] = load(product_rows + (j + m) * step + p);
-#pragma GCC unroll 4
-                    for (int m = 0; m < 4; ++m) {
-                        const vec left = load(attention_rows + (n + m) * step + p);
-#pragma GCC unroll 4
-                        for (int k = 0; k < 4; ++k) sum[m][k] = madd<HALF>(sum[m][k], left, right[k]);
-                    }
-                }
-                const vec result = sum_lanes(sum);
-                for (long m = 0; m < 4 && n + m < s.bases; ++m)
-                    for (long k = 0; k < 4 && j + k < patch; ++k)
-                        d_terms[(j + k) * s.padded_bases() + n + m] += result[4 * m + k];
-            }
+                for (int v = 0; v < V; ++v, to += LANES)
+                    put(term(o, j, v), o2 < s.depth ? term(o2, j2, v) : vec{}, to, row + v * LANES,
+                        row + s.pixels + v * LANES);
+                row += 2 * s.pixels;
+            };
+            const long size = s.depth * s.inner;
+            auto output = [&](long r) { return r < size ? r / s.inner : r - size; };
+            auto input = [&](long r) { return r < size ? r % s.inner : s.inner; };
+            if (s.inner % 2 == 0)
+                for (long o = 0; o < s.depth; ++o)
+                    for (long j = 0; j < s.inner; j += 2) two(o, j, o, j + 1);
+            for (long r = s.inner % 2 ? 0 : size; r < s.terms; r += 2)
+                two(output(r), input(r), r + 1 < s.terms ? output(r + 1) : s.depth, input(r + 1));
+        }
 #endif
     }
 
-    // The same in float32, with bases in the lanes: at every pixel, d_out times attention, times the patch.
-    void outer(long o, float* d_terms) {
-        const long inner = patch - 1;
-        for (long n = 0; n < s.bases; n += 2 * LANES) {
+    // d_terms[term][base]: attention times products, summed over the pixels.
+    void correlate_pairs(float* d_terms, long n) {
+        long r = 0;
+        for (; r + TERMS <= s.terms; r += TERMS) pairs_tile<TERMS>(d_terms, n, r);
+        for (; r + 4 <= s.terms; r += 4) pairs_tile<4>(d_terms, n, r);
+        for (; r < s.terms; ++r) pairs_tile<1>(d_terms, n, r);
+    }
+
+    template <int COUNT>
+    void pairs_tile(float* d_terms, long n, long r) {
+        vec sum[COUNT][2];
+        float* to = d_terms + r * s.padded_bases;
+        for (int k = 0; k < COUNT; ++k)
+            for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
+        const float *a = attention_rows + n, *row[COUNT];
+        for (int k = 0; k < COUNT; ++k) row[k] = product_rows + (r + k) * s.pixels / 2;
+        const long pairs = (count * s.line + 1) / 2;
+        for (long p = 0; p < pairs; ++p, a += s.padded_bases) {
+            const vec left = load(a), left2 = load(a + LANES);
+#pragma GCC unroll 12
+            for (int k = 0; k < COUNT; ++k) {
+                const vec right = broadcast(row[k] + p);
+                sum[k][0] = madd<HALF>(sum[k][0], left, right);
+                sum[k][1] = madd<HALF>(sum[k][1], left2, right);
+            }
+        }
+        for (int k = 0; k < COUNT; ++k)
+            for (int half = 0; half < 2; ++half) store(to + k * s.padded_bases + half * LANES, sum[k][half]);
+    }
+
+    // The same in float32: at every pixel, d_out times attention, times x.
+    void correlate(float* d_terms, long n) {
+        for (long o = 0; o < s.depth; ++o) {
             long j = 0;
-            for (; j + TERMS <= inner; j += TERMS) outer_tile<TERMS>(n, o, j, d_terms);
-            for (; j < inner; ++j) outer_tile<1>(n, o, j, d_terms);
-            outer_tile<0>(n, o, inner, d_terms);
+            for (; j + TERMS <= s.inner; j += TERMS) tile<TERMS>(d_terms, n, o, j);
+            for (; j + 4 <= s.inner; j += 4) tile<4>(d_terms, n, o, j);
+            for (; j < s.inner; ++j) tile<1>(d_terms, n, o, j);
+            tile<0>(d_terms, n, o, s.inner);
         }
     }
 
-    // For COUNT terms of the patch; none means the bias.
+    // For COUNT terms; none means the bias.
     template <int COUNT>
-    void outer_tile(long n, long o, long first_term, float* d_terms) {
-        vec sum[COUNT ? COUNT : 1][2] = {};
-        const float *d_out = image + o * s.pixels, *a = attention_rows + n;
+    void tile(float* d_terms, long n, long o, long j) {
+        constexpr int ROWS = COUNT ? COUNT : 1;
+        vec sum[ROWS][2];
+        float* to = d_terms + (COUNT ? o * s.inner + j : s.depth * s.inner + o) * s.padded_bases;
+        for (int k = 0; k < ROWS; ++k)
+            for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
         const float* term[COUNT + 1];
-        for (int k = 0; k < COUNT; ++k) term[k] = x + reach[first_term + k];
-        const long step = s.padded_bases();
-        for (long p = 0; p < count * s.stride; ++p, a += step) {
-            const vec d = broadcast(d_out + p);
-            const vec left[2] = {load(a) * d, load(a + LANES) * d};
-            if constexpr (COUNT == 0) sum[0][0] += left[0], sum[0][1] += left[1];
+        for (long row = 0; row < count; ++row) {
+            const float *d_out = image + o * s.pixels + row * s.line, *a = attention_rows + row * s.line * s.padded_bases + n;
+            for (int k = 0; k < COUNT; ++k) term[k] = x + offset[j + k] + row * s.stride;
+            for (long p = 0; p < s.width; ++p, a += s.padded_bases) {
+                const vec d = broadcast(d_out + p);
+                const vec left = load(a) * d, left2 = load(a + LANES) * d;
+                if constexpr (COUNT == 0) sum[0][0] += left, sum[0][1] += left2;
 #pragma GCC unroll 12
-            for (int k = 0; k < COUNT; ++k) {
-                const vec right = broadcast(term[k] + p);
-                sum[k][0] += left[0] * right;
-                sum[k][1] += left[1] * right;
+                for (int k = 0; k < COUNT; ++k) {
+                    const vec right = broadcast(term[k] + p);
+                    sum[k][0] += left * right;
+                    sum[k][1] += left2 * right;
+                }
             }
         }
-        for (int k = 0; k < (COUNT ? COUNT : 1); ++k)
-            for (int half = 0; half < 2; ++half) {
-                float* to = d_terms + (first_term + k) * step + n + half * LANES;
-                store(to, load(to) + sum[k][half]);
-            }
+        for (int k = 0; k < ROWS; ++k)
+            for (int half = 0; half < 2; ++half) store(to + k * s.padded_bases + half * LANES, sum[k][half]);
     }
 };
 
@@ -527,100 +576,130 @@ void share(const Shape& s, F f) {
 }
 
 // The gradients of weight and bias: the sums of all chunks, in the order of the weights.
-void collect(const Shape& s, const float* d_terms, float* d_weight, float* d_bias) {
-    const long size = s.patch * s.padded_bases(), inner = s.patch - 1;
+template <typename T>
+void collect(const Shape& s, const float* d_terms, T* d_weight, T* d_bias) {
+    const long size = s.terms * s.padded_bases, weights = s.depth * s.inner;
 #pragma omp parallel for num_threads(s.threads)
-    for (long channel = 0; channel < s.channels; ++channel) {
-        std::vector<float> sum(d_terms + channel * size, d_terms + (channel + 1) * size);
+    for (long g = 0; g < s.groups; ++g) {
+        std::vector<float> sum(d_terms + g * size, d_terms + (g + 1) * size), row(s.terms);
         for (long chunk = 1; chunk < s.chunks; ++chunk)
-            for (long k = 0; k < size; ++k) sum[k] += d_terms[(chunk * s.channels + channel) * size + k];
+            for (long k = 0; k < size; ++k) sum[k] += d_terms[(chunk * s.groups + g) * size + k];
         for (long n = 0; n < s.bases; ++n) {
-            float* to = d_weight + (n * s.channels + channel) * inner;
-            for (long i = 0; i < s.depth; ++i)
-                for (long tap = 0; tap < s.taps; ++tap)
-                    to[i * s.taps + tap] = sum[(tap * s.depth + i) * s.padded_bases() + n];
-            d_bias[n * s.channels + channel] = sum[inner * s.padded_bases() + n];
+            for (long r = 0; r < s.terms; ++r) row[r] = sum[r * s.padded_bases + n];
+            convert(d_weight + (n * s.groups + g) * weights, row.data(), weights);
+            convert(d_bias + n * s.channels + g * s.depth, row.data() + weights, s.depth);
+        }
+    }
+}
+
+// The gradient of x: bands overlap by the reach of the kernel; add them up in their order.
+template <typename T>
+void join(const Shape& s, const float* spreads, T* d_x) {
+#pragma omp parallel for num_threads(s.threads)
+    for (long line = 0; line < s.batch * s.height; ++line) {
+        const long image = line / s.height, y = line % s.height;
+        const long from_band = y - s.pad < 0 ? 0 : (y - s.pad) / s.rows;
+        const long last_band = (y + s.pad) / s.rows < s.bands ? (y + s.pad) / s.rows : s.bands - 1;
+        std::vector<float> sums(LANES * s.width);
+        std::vector<T> rows(LANES * s.width);
+        for (long first = 0; first < s.channels; first += LANES) {
+            const long some = s.channels - first < LANES ? s.channels - first : LANES;
+            for (long k = 0; k < some; ++k) {
+                float* sum = sums.data() + k * s.width;
+                for (long band = from_band; band <= last_band; ++band) {
+                    const float* from = spreads + ((image * s.bands + band) * s.channels + first + k) * s.plane +
+                                        (y - band * s.rows + s.pad) * s.stride + s.pad;
+                    if (band == from_band) std::memcpy(sum, from, 4 * s.width);
+                    else for (long column = 0; column < s.width; ++column) sum[column] += from[column];
+                }
+            }
+            convert(rows.data(), sums.data(), some * s.width);
+            if (s.last_x) {
+                T* to = d_x + line * s.width * s.channels + first;
+                for (long column = 0; column < s.width; ++column)
+                    for (long k = 0; k < some; ++k) to[column * s.channels + k] = rows[k * s.width + column];
+            } else {
+                for (long k = 0; k < some; ++k)
+                    std::memcpy(d_x + ((image * s.channels + first + k) * s.height + y) * s.width, rows.data() + k * s.width,
+                                sizeof(T) * s.width);
+            }
         }
     }
 }
 
 template <bool HALF>
-void forward(const Shape& s, const float* x, const float* attention, const float* weight, const float* bias, float* out,
+void forward(const Shape& s, const void* x, const void* attention, const void* weight, const void* bias, void* out,
              float* packed) {
-    pack_all<HALF>(packed, s, weight, bias);
+    pack_all<HALF>(packed, s, weight, bias, false);
     share(s, [&](long, long begin, long end) {
         Band<HALF> band(s, false);
         for (long task = begin; task < end; ++task) {
             band.start(task, attention, false);
             for (long g = 0; g < s.groups; ++g) {
-                band.group(g, x, packed);
+                band.group(g, x, packed, false);
                 band.forward(g, out);
             }
         }
     });
 }
 
+struct Working {
+    long packed, terms, spreads;  // floats
+    Working(const Shape& s, bool half, bool training) {
+        packed = s.groups * (half ? s.mix<true>() + training * s.back<true>() : s.mix<false>() + training * s.back<false>());
+        terms = training * s.chunks * s.groups * s.terms * s.padded_bases;
+        spreads = training * s.batch * s.bands * s.channels * s.plane;
+    }
+};
+
 template <bool HALF>
-void backward(const Shape& s, const float* x, const float* attention, const float* weight, const float* bias,
-              const float* d_out, float* d_x, float* d_attention, float* d_weight, float* d_bias, float* d_terms,
-              float* halos, float* packed) {
-    pack_all<HALF>(packed, s, weight, bias);
-    const long terms = s.channels * s.patch * s.padded_bases();
+void backward(const Shape& s, const void* x, const void* attention, const void* weight, const void* bias,
+              const void* d_out, void* d_x, void* d_attention, void* d_weight, void* d_bias, float* working) {
+    const Working sizes(s, HALF, true);
+    float *packed = working, *d_terms = packed + sizes.packed, *spreads = d_terms + sizes.terms;
+    pack_all<HALF>(packed, s, weight, bias, true);
+    const long terms = s.groups * s.terms * s.padded_bases;
     share(s, [&](long chunk, long begin, long end) {
         std::memset(d_terms + chunk * terms, 0, 4 * terms);
         Band<HALF> band(s, true);
         for (long task = begin; task < end; ++task) {
             band.start(task, attention, true);
             for (long g = 0; g < s.groups; ++g) {
-                band.group(g, x, packed);
-                band.backward(g, d_out, halos + (task * s.channels + g * s.depth) * s.halo(), d_terms + chunk * terms);
+                band.group(g, x, packed, true);
+                band.backward(g, d_out, spreads + (task * s.channels + g * s.depth) * s.plane, d_terms + chunk * terms);
             }
-            for (long n = 0; n < s.bases; ++n)
-                unpack_rows({d_attention, s.last_attention, s, band.index, s.bases, n}, band.d_attention + n * s.pixels, s, band.first,
-                            band.count);
+            band.finish(d_attention);
         }
     });
-    collect(s, d_terms, d_weight, d_bias);
-    // Bands overlap by the reach of the kernel: add them up in their order.
-#pragma omp parallel for num_threads(s.threads)
-    for (long plane = 0; plane < s.batch * s.channels; ++plane) {
-        const long image = plane / s.channels, channel = plane % s.channels;
-        const Plane<float> to(d_x, s.last_x, s, image, s.channels, channel);
-        for (long p = 0; p < s.height * s.width; ++p) to.data[p * to.step] = 0;
-        for (long band = 0; band < s.bands; ++band) {
-            const float* from = halos + ((image * s.bands + band) * s.channels + channel) * s.halo();
-            const long begin = band * s.rows, end = begin + s.rows < s.height ? begin + s.rows : s.height;
-            for (long y = begin - s.pad; y < end + s.pad; ++y, from += s.stride) {
-                if (y < 0 || y >= s.height) continue;
-                float* row = to.data + y * s.width * to.step;
-                for (long column = 0; column < s.width; ++column) row[column * to.step] += from[s.pad + column];
-            }
-        }
-    }
+    with_type(s.half_weight, [&](auto* type) {
+        collect(s, d_terms, static_cast<decltype(type)>(d_weight), static_cast<decltype(type)>(d_bias));
+    });
+    with_type(s.half_x, [&](auto* type) { join(s, spreads, static_cast<decltype(type)>(d_x)); });
 }
 
 }  // namespace
 
 extern "C" {
 
-int kernel_basis_has_bfloat16() { return HAS_BF16; }
-
-// All arrays are float32, images dense or with channels last. `half`: products of bfloat16, sums of float32. Working memory: `packed` of
-// groups * depth * (bases + 1) * (patch + 1) * 2 with patch = depth * kernel^2 + 1.
-void kernel_basis_forward(const int64_t* shape, int half, const float* x, const float* attention,
-                          const float* weight, const float* bias, float* out, float* packed) {
-    const Shape s(shape);
-    (half && HAS_BF16 ? forward<HAS_BF16> : forward<false>)(s, x, attention, weight, bias, out, packed);
+// Floats of working memory for the calls below.
+int64_t kernel_basis_working(const int64_t* shape, int half, int training) {
+    const Working sizes(Shape(shape), half && HAS_BF16, training);
+    return sizes.packed + sizes.terms + sizes.spreads;
 }
 
-// More working memory: `d_terms` of chunks * channels * patch * (bases rounded up to 32), `halos` of
-// batch * bands * channels * (rows + 2 pad) * (width + 2 pad).
-void kernel_basis_backward(const int64_t* shape, int half, const float* x, const float* attention,
-                           const float* weight, const float* bias, const float* d_out, float* d_x,
-                           float* d_attention, float* d_weight, float* d_bias, float* d_terms, float* halos,
-                           float* packed) {
+// Arrays are float32 or bfloat16 as `shape` says, images dense or with channels last. `half`: products of
+// bfloat16, sums of float32.
+void kernel_basis_forward(const int64_t* shape, int half, const void* x, const void* attention,
+                          const void* weight, const void* bias, void* out, float* working) {
+    const Shape s(shape);
+    (half && HAS_BF16 ? forward<HAS_BF16> : forward<false>)(s, x, attention, weight, bias, out, working);
+}
+
+void kernel_basis_backward(const int64_t* shape, int half, const void* x, const void* attention,
+                           const void* weight, const void* bias, const void* d_out, void* d_x, void* d_attention,
+                           void* d_weight, void* d_bias, float* working) {
     const Shape s(shape);
     (half && HAS_BF16 ? backward<HAS_BF16> : backward<false>)(s, x, attention, weight, bias, d_out, d_x, d_attention,
-                                                              d_weight, d_bias, d_terms, halos, packed);
+                                                              d_weight, d_bias, working);
 }
 }

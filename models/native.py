@@ -46,7 +46,8 @@ def load(name: str) -> ctypes.CDLL | str:
     source = Path(__file__).with_name(f"{name}.cpp")
     try:
         version = _output(compiler, "--version")
-        identity = (source.read_text(), compiler, version, FLAGS, _processor(), torch.__version__)
+        text = [path.read_text() for path in (source, *sorted(source.parent.glob("*.h")))]
+        identity = (text, compiler, version, FLAGS, _processor(), torch.__version__)
         key = hashlib.sha256(repr(identity).encode()).hexdigest()[:16]
         with contextlib.ExitStack() as stack:
             folder = _cache_folder() or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -87,6 +88,6 @@ class Address(ctypes.c_void_p):
     """A tensor's memory as an argument; keeps the tensor alive until the call is over."""
 
     def __init__(self, tensor: Tensor) -> None:
-        assert tensor.device.type == "cpu" and tensor.dtype == torch.float32
+        assert tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
         super().__init__(tensor.data_ptr())
         self.tensor = tensor

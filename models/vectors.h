@@ -1,0 +1,116 @@
+// Vectors of floats as the processor has them, and bfloat16 beside them: what all compiled code here stands on.
+//
+// Vectors are those of the compiler (GCC, Clang); only products, conversions and turns of blocks that have an
+// instruction of their own name the instruction set.
+
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#if defined(__AVX512F__) || defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#define HAS_BF16 1
+#else
+#define HAS_BF16 0
+#endif
+
+namespace {
+
+#ifdef __AVX512F__
+constexpr int LANES = 16, REGISTERS = 32;
+#else
+constexpr int LANES = 8, REGISTERS = 16;
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline vec load(const float* from) { return *reinterpret_cast<const loose*>(from); }
+inline void store(float* to, vec value) { *reinterpret_cast<loose*>(to) = value; }
+
+inline vec broadcast(const float* from) {
+#ifdef __AVX512F__
+    return (vec)_mm512_set1_ps(*from);
+#else
+    vec value;
+    for (int lane = 0; lane < LANES; ++lane) value[lane] = *from;
+    return value;
+#endif
+}
+
+// The bits are what memory holds; a type of its own, so that no arithmetic happens by mistake.
+struct bfloat16 {
+    uint16_t bits;
+    bfloat16() = default;
+    explicit bfloat16(float value) {
+        uint32_t word;
+        std::memcpy(&word, &value, 4);
+        const uint32_t rounded = (word + 0x7fff + (word >> 16 & 1)) >> 16;
+        bits = (word & 0x7fffffff) > 0x7f800000 ? word >> 16 | 64 : rounded;
+    }
+    operator float() const {
+        const uint32_t word = uint32_t(bits) << 16;
+        float value;
+        std::memcpy(&value, &word, 4);
+        return value;
+    }
+};
+
+template <typename From, typename To>
+inline void convert(To* __restrict to, const From* __restrict from, long count) {
+    for (long k = 0; k < count; ++k) to[k] = To(float(from[k]));
+}
+
+// to[c][r] = from[r][c] for a block of LANES by LANES words of 32 bits.
+inline void turn(float* to, long step_to, const float* from, long step_from) {
+#ifdef __AVX512F__
+    __m512i a[16], b[16];
+#pragma GCC unroll 16
+    for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_si512(from + r * step_from);
+#pragma GCC unroll 8
+    for (int r = 0; r < 16; r += 2) {
+        b[r] = _mm512_unpacklo_epi32(a[r], a[r + 1]);
+        b[r + 1] = _mm512_unpackhi_epi32(a[r], a[r + 1]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 16; r += 4) {
+        a[r] = _mm512_unpacklo_epi64(b[r], b[r + 2]);
+        a[r + 1] = _mm512_unpackhi_epi64(b[r], b[r + 2]);
+        a[r + 2] = _mm512_unpacklo_epi64(b[r + 1], b[r + 3]);
+        a[r + 3] = _mm512_unpackhi_epi64(b[r + 1], b[r + 3]);
+    }
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        const __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88), low2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88);
+        const __m512i high = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd), high2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
+        _mm512_storeu_si512(to + c * step_to, _mm512_shuffle_i32x4(low, low2, 0x88));
+        _mm512_storeu_si512(to + (4 + c) * step_to, _mm512_shuffle_i32x4(high, high2, 0x88));
+        _mm512_storeu_si512(to + (8 + c) * step_to, _mm512_shuffle_i32x4(low, low2, 0xdd));
+        _mm512_storeu_si512(to + (12 + c) * step_to, _mm512_shuffle_i32x4(high, high2, 0xdd));
+    }
+#else
+    for (int r = 0; r < LANES; ++r)
+        for (int c = 0; c < LANES; ++c) to[c * step_to + r] = from[r * step_from + c];
+#endif
+}
+
+// Memory of one thread, kept between calls.
+struct Scratch {
+    float* data = nullptr;
+    long size = 0;
+    ~Scratch() { std::free(data); }
+    float* at_least(long floats) {
+        if (floats > size) {
+            std::free(data);
+            size = floats;
+            data = static_cast<float*>(std::aligned_alloc(64, (4 * size + 63) / 64 * 64));
+            if (!data) std::abort();
+        }
+        return data;
+    }
+};
+
+}  // namespace
