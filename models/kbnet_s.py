@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.blocks import GlobalMean, LayerNorm2d, SimpleGate
 from models.kernel_basis import kernel_basis_attention
+from models.recompute import Recomputable
 from models.ushape import UShape, UShapeConfig
 
 GROUP_SIZE = 4  # channels that one basis kernel sees
@@ -51,7 +52,7 @@ def _divides(width: int, levels: int) -> bool:
     return all(size % GROUP_SIZE == 0 and size % min(size, NUM_BASES) == 0 for size in sizes)
 
 
-class KernelBasisBlock(nn.Module):
+class KernelBasisBlock(Recomputable):
     """Kernel basis attention gated by a convolution branch, then a gated pair of 1x1; both residual."""
 
     def __init__(self, channels: int, hidden: int, lightweight: bool) -> None:
@@ -90,7 +91,7 @@ class KernelBasisBlock(nn.Module):
         self.beta = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
         self.gamma = nn.Parameter(torch.full((1, channels, 1, 1), 1e-2))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def compute(self, features: Tensor) -> Tensor:
         x = self.norm1(features)
         attention = self.conv2(x) * self.attgamma + self.conv211(x)
         plain = self.conv21(self.conv1(x))

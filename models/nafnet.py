@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks import GlobalMean, LayerNorm2d, SimpleGate
+from models.recompute import Recomputable
 from models.ushape import UShape, UShapeConfig
 
 
@@ -19,7 +20,7 @@ class NAFNetConfig(UShapeConfig):
         return NAFNet(self)
 
 
-class NAFBlock(nn.Module):
+class NAFBlock(Recomputable):
     """A gated depthwise convolution with channel attention, then a gated pair of 1x1; both residual.
 
     With SG(x) the product of the two halves of the channels and SCA(x) = x * W mean(x), per channel:
@@ -45,7 +46,7 @@ class NAFBlock(nn.Module):
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         # Autocast rounds what a block adds; the sum over blocks stays exact, at a cost of 2 to 5 %.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         gated = self.gate(self.conv2(self.conv1(self.norm1(x))))

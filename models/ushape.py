@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.blocks import Residuals, fast_layout, full_precision
 from models.padding import crop_like, pad_to_multiple
+from models.recompute import Recomputable
 
 Blocks = Annotated[tuple[Annotated[int, Field(ge=1, le=32)], ...], Field(min_length=1, max_length=5)]
 
@@ -25,6 +26,9 @@ class UShapeConfig(BaseModel):
     decoder_blocks: Blocks = Field((2, 2, 2, 2), description="blocks per level on the way up, coarsest first")
     drop_path: float = Field(
         0.0, ge=0, lt=1, description="chance of a block to be left out in a training step (stochastic depth)"
+    )
+    recompute: bool = Field(
+        False, description="keep only each block's input for the gradients: less memory for more time"
     )
 
     @model_validator(mode="after")
@@ -44,11 +48,14 @@ class UShape(nn.Module):
     `block(channels)` makes one block, which keeps the shape of its input.
     """
 
-    def __init__(self, config: UShapeConfig, block: Callable[[int], nn.Module]) -> None:
+    def __init__(self, config: UShapeConfig, block: Callable[[int], Recomputable]) -> None:
         super().__init__()
 
         def stage(count: int, width: int) -> Residuals:
-            return Residuals(*(block(width) for _ in range(count)), drop=config.drop_path)
+            blocks = [block(width) for _ in range(count)]
+            for each in blocks:
+                each.recompute = config.recompute
+            return Residuals(*blocks, drop=config.drop_path)
 
         width = config.width
         self.intro = nn.Conv2d(config.channels, width, 3, padding=1)

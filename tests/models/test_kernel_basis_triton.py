@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from importlib import metadata
 
 import pytest
 import torch
@@ -26,6 +27,10 @@ def form() -> Iterator[Form]:
     """The operator with products of a certain type."""
     with pytest.MonkeyPatch.context() as patch:
         if DEVICE == "cpu":
+            if metadata.version("triton").startswith("3.6"):
+                pytest.skip(
+                    "the interpreter of Triton 3.6 does not work with numpy 2.4: allowed: 3.7 or newer"
+                )
             patch.setenv("TRITON_INTERPRET", "1")
         from models.kernel_basis_triton import TritonKernelBasis
 
