@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models import KBNetSConfig, NAFNetConfig
+from models.kernel_basis import native_kernel_basis_works
 
 SHAPE: dict[str, Any] = {
     "width": 8,
@@ -42,6 +43,11 @@ def test_gradients_and_random_numbers_are_the_same_bits(config: Any, half: bool)
     torch.manual_seed(0)
     plain, again = (trained(network, half) for network in networks(config))
     assert all(torch.equal(a, b) for a, b in zip(plain, again, strict=True))
+
+
+def test_a_first_call_that_checks_the_compiled_code_can_be_recomputed() -> None:
+    native_kernel_basis_works.cache_clear()
+    assert trained(networks(KBNetSConfig(**SHAPE))[1], half=False)[0].isfinite().all()
 
 
 @both
