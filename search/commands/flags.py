@@ -20,6 +20,16 @@ def adder(parser: argparse._ActionsContainer) -> Any:
     return add
 
 
+def add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+
+
+def add_json(parser: argparse._ActionsContainer) -> None:
+    adder(parser)(
+        "--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table"
+    )
+
+
 def add_timeout(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--timeout",

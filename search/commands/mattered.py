@@ -17,7 +17,7 @@ def add(commands: flags.Commands) -> None:
         epilog="examples:\n  python -m search mattered kbnet\n  python -m search mattered kbnet --check --budget 20m",
         formatter_class=flags.Help,
     )
-    mattered.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    flags.add_study(mattered)
     mattered.add_argument(
         "--check", action="store_true", help="train the winner's recipe with one change at a time"
     )

@@ -15,7 +15,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search pareto kbnet --by ms",
         formatter_class=flags.Help,
     )
-    pareto.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    flags.add_study(pareto)
     pareto.add_argument(
         "--by",
         choices=("parameters", "gmacs", "ms"),

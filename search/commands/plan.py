@@ -1,9 +1,8 @@
 """The command `plan`: what a search will cost and what its time buys."""
 
 import argparse
-from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import endings, flags, readings
 
 
 def add(commands: flags.Commands) -> None:
@@ -20,7 +19,7 @@ def add(commands: flags.Commands) -> None:
     flags.add_timeout(plan, "time of the run that is planned")
     flag = flags.adder(plan)
     flag("--trials", "N", "trials in the whole study (default: as the study says)", type=int)
-    flag("--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table")
+    flags.add_json(plan)
     flags.add_conduct(plan)
     flags.add_places(plan)
 
@@ -37,10 +36,8 @@ def main(options: argparse.Namespace) -> int:
     # What is printed for programs must not have a table before it.
     console = Console(highlight=False, quiet=how.quiet, stderr=target == "-")
     found = plan.make(spec, how, console)
-    if target == "-":
-        print(found.to_json())
-        return 0
-    price.show(found, console)
+    if target != "-":
+        price.show(found, console)
     if target is not None:
-        Path(target).write_text(found.to_json() + "\n", encoding="utf-8")
+        endings.write(target, found.to_json())
     return 0

@@ -16,7 +16,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search report kbnet --format html,csv",
         formatter_class=flags.Help,
     )
-    report.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    flags.add_study(report)
     report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
     flags.adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
     report.add_argument(

@@ -13,7 +13,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search trials kbnet --sort seconds",
         formatter_class=flags.Help,
     )
-    trials.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+    flags.add_study(trials)
     trials.add_argument("--all", action="store_true", help="all of them, not just 20 (csv always has all)")
     trials.add_argument(
         "--sort", choices=("psnr", "number", "seconds"), default="psnr", help="best, first or longest on top"

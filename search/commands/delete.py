@@ -1,0 +1,39 @@
+"""The command `delete`: a study, its trials and its files."""
+
+import argparse
+import sys
+
+from search.commands import flags, readings
+from search.errors import UserError
+
+
+def add(commands: flags.Commands) -> None:
+    delete = commands.add_parser(
+        "delete",
+        help="delete a study with its trials and files",
+        description="Say what would go, ask, and delete a study: its trials in the database, its folder with states, "
+        "weights, exports and reports, its pictures. Pairs of images are never touched.",
+        epilog="example:\n  python -m search delete kbnet",
+        formatter_class=flags.Help,
+    )
+    flags.add_study(delete)
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+    flags.add_places(delete)
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import delete, storage
+
+    study = storage.load_study(readings.study_name(options.study), readings.url(options))
+    delete.refuse_at_work(study)
+    found = delete.belongings(study, options.out)
+    print(found)
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UserError("nobody is there to be asked; --yes deletes all of that")
+        if input("delete all of that? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was deleted")
+            return 1
+    delete.delete(study, found)
+    print(f"{found.study} is deleted")
+    return 0

@@ -1,0 +1,46 @@
+"""The command `doctor`: whether this machine is fit for a search."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from search.commands import endings, flags, readings
+
+STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+
+
+def add(commands: flags.Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="whether this machine is fit for a search",
+        description="Look at the database, disk, memory, devices, half precision (measured), compiled code and the "
+        "libraries, a line for each finding: ok, note, or wrong. Exit code 1 if something is wrong.",
+        epilog="example:\n  python -m search doctor",
+        formatter_class=flags.Help,
+    )
+    flags.add_json(doctor)
+    flags.add_places(doctor)
+
+
+def main(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from search import doctor
+
+    target = vars(options).get("json")
+    console, found = Console(highlight=False, quiet=target == "-"), []
+    for finding in doctor.examine(readings.url(options), options.out):
+        found.append(finding)
+        line = Table.grid(padding=(0, 2))
+        line.add_column(width=5)
+        line.add_column(width=max(map(len, doctor.TOPICS)))
+        line.add_column(overflow="fold")
+        line.add_row(Text(finding.level, STYLES[finding.level]), finding.topic, Text(finding.text))
+        console.print(line)
+    if target is not None:
+        endings.write(target, json.dumps([asdict(finding) for finding in found], indent=2))
+    wrong = sum(finding.level == "wrong" for finding in found)
+    console.print(f"{wrong} wrong" if wrong else "nothing is wrong")
+    return int(bool(wrong))

@@ -1,0 +1,38 @@
+"""The command `retry`: trials that failed are tried again."""
+
+import argparse
+
+from search.commands import endings, flags, readings
+from search.errors import UserError
+
+
+def add(commands: flags.Commands) -> None:
+    retry = commands.add_parser(
+        "retry",
+        help="try trials again that failed",
+        description="Queue trials again that failed, ran out of memory or diverged: as new trials with the same "
+        "settings. A search that is running takes them at once, else the next one.",
+        epilog="examples:\n  python -m search retry kbnet 4 7\n  python -m search retry kbnet --failed",
+        formatter_class=flags.Help,
+    )
+    flags.add_study(retry)
+    retry.add_argument("numbers", metavar="N", nargs="*", type=int, help="numbers of trials")
+    retry.add_argument("--failed", action="store_true", help="all that failed and were not tried again")
+    flags.add_places(retry)
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import retry, stop, storage
+
+    if not options.numbers and not options.failed:
+        raise UserError("name the trials by their numbers, or give --failed")
+    name = readings.study_name(options.study)
+    study = storage.load_study(name, readings.url(options))
+    made = retry.retry(study, [*options.numbers, *(retry.failed(study) if options.failed else ())])
+    for number, again in made.items():
+        print(f"trial {number} is tried again as trial {again}")
+    if not made:
+        print(f"nothing in {name} is left to be tried again")
+    elif not stop.at_work(study):
+        endings.say_last_command(study.user_attrs.get(storage.COMMANDS, ()))
+    return 0

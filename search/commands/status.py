@@ -1,0 +1,55 @@
+"""The command `status`: where studies stand, and who is at work on them."""
+
+import argparse
+import json
+import time
+from contextlib import suppress
+
+from search.commands import endings, flags, readings
+from search.errors import UserError
+
+REFRESH_S = 2.0
+
+
+def add(commands: flags.Commands) -> None:
+    status = commands.add_parser(
+        "status",
+        help="where studies stand, and who is at work on them",
+        description="Show the studies of the database, or one of them: its trials by state, the workers and what each "
+        "does, the best score so far, speed and time left. Workers may be anywhere.",
+        epilog="examples:\n  python -m search status\n  python -m search status kbnet --watch",
+        formatter_class=flags.Help,
+    )
+    flags.adder(status)("study", "STUDY", "the study to show (default: all)", nargs="?")
+    manner = status.add_mutually_exclusive_group()
+    flags.add_json(manner)
+    manner.add_argument("--watch", action="store_true", help="show it anew every 2 s, until Ctrl-C")
+    flags.add_places(status)
+
+
+def main(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    from search import status, storage
+
+    given, console = vars(options), Console(highlight=False)
+    if options.watch and not console.is_terminal:
+        raise UserError("--watch needs a terminal; --json gives the same to programs")
+    database = storage.open_database(readings.url(options), create=False)
+    name = readings.study_name(options.study) if "study" in given else None
+
+    def look() -> list[status.Standing]:
+        studies = [storage.load_study(name, readings.url(options))] if name else storage.studies(database)
+        return [status.of_study(study) for study in studies]
+
+    if "json" in given:
+        endings.write(options.json, json.dumps([standing.to_json() for standing in look()], indent=2))
+    elif options.watch:
+        with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+            while True:
+                live.update(status.drawn(look()), refresh=True)
+                time.sleep(REFRESH_S)
+    else:
+        status.show(look(), console)
+    return 0

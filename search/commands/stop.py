@@ -1,0 +1,34 @@
+"""The command `stop`: a search is asked to save, hand back and end, wherever it runs."""
+
+import argparse
+
+from search.commands import endings, flags, readings
+
+
+def add(commands: flags.Commands) -> None:
+    stop = commands.add_parser(
+        "stop",
+        help="have a running search save and end, wherever it runs",
+        description="Ask all workers of a study to save their trials and end, and wait until they have. The command "
+        "that started the search goes on with it later. Exit code 1 if some are still at work then.",
+        epilog="example:\n  python -m search stop kbnet",
+        formatter_class=flags.Help,
+    )
+    flags.add_study(stop)
+    stop.add_argument(
+        "--wait", default="60s", metavar="TIME", help="longest time to wait: 30s, 5m; 0 only asks"
+    )
+    flags.add_places(stop)
+
+
+def main(options: argparse.Namespace) -> int:
+    from search import stop, storage
+
+    name, wait_seconds = readings.study_name(options.study), readings.seconds("--wait", options.wait)
+    study = storage.load_study(name, readings.url(options))
+    ending = stop.stop(study, wait_seconds, print)
+    if not ending.asked:
+        print(f"nobody is at work on {name}")
+    elif not ending.still_there:
+        endings.say_last_command(study.user_attrs.get(storage.COMMANDS, ()))
+    return int(bool(ending.still_there))

@@ -1,0 +1,107 @@
+"""Asking whoever works on a study to save, hand back and end; and seeing to it that they do."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search import leases, storage
+from search.leases import BEAT, OWNER
+from search.progress import clock
+from search.status import RUNNING, state_of
+from search.storage import FrozenTrial, Study, TrialState
+
+LOOK_EVERY_S = 0.5
+# Between two trials a worker holds none: nobody is there when none is held for so long.
+BETWEEN_TRIALS_S = 2.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Which workers were asked to stop, by name, and which of them did not within the time."""
+
+    asked: tuple[str, ...]
+    still_there: tuple[str, ...]
+
+
+def stop(study: Study, wait_seconds: float, say: Callable[[str], None]) -> Ending:
+    """Ask all workers of a study to stop, and wait until they have or the time is over.
+
+    A worker has ended when it holds no trial and, if it was a process of this machine, is gone. One that
+    gives no sign for `leases.SILENT_S` is dead, and its trial is handed back. What became of trials is said.
+    """
+    seen: dict[str, FrozenTrial] = {}
+    watchman = leases.Watchman()
+    silent = _bury(study, watchman)
+    there = at_work(study)
+    leases.wish_to_stop(study)
+    began = time.monotonic()
+    while True:
+        for worker, trial in there.items():
+            if worker not in seen:
+                say(f"asked {_name(trial)}, at work on trial {trial.number}")
+            seen[worker] = trial
+        lingering = [w for w in seen if w in there or _is_seen_alive(seen[w].user_attrs[OWNER])]
+        waited = time.monotonic() - began
+        longest = wait_seconds if seen else min(wait_seconds, BETWEEN_TRIALS_S)
+        if (seen and not lingering) or waited >= longest:
+            break
+        time.sleep(min(LOOK_EVERY_S, longest - waited))
+        silent |= _bury(study, watchman)
+        there = at_work(study)
+    for worker, trial in seen.items():
+        if worker in silent:
+            say(f"{_name(trial)} gave no sign of life, and is taken for dead; {_fate(study, trial)}")
+        elif worker not in lingering:
+            say(f"{_name(trial)} has ended; {_fate(study, trial)}")
+        elif worker in there:
+            say(f"{_name(trial)} still works on trial {trial.number}{_silence(trial)}")
+        else:
+            say(f"{_name(trial)} has not ended yet, but has let go of its trial: {_fate(study, trial)}")
+    return Ending(
+        asked=tuple(_name(trial) for trial in seen.values()),
+        still_there=tuple(_name(seen[worker]) for worker in lingering),
+    )
+
+
+def _bury(study: Study, watchman: leases.Watchman) -> set[str]:
+    """Hand back the trials of workers that are dead; these workers."""
+    dead = watchman.dead(study)
+    for trial in dead:
+        leases.hand_back(study, trial._trial_id)
+    return {trial.user_attrs[OWNER]["worker"] for trial in dead if trial.user_attrs.get(OWNER)}
+
+
+def at_work(study: Study) -> dict[str, FrozenTrial]:
+    """The trials that are worked on, by worker; workers of other machines count until someone takes them for dead."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return {t.user_attrs[OWNER]["worker"]: t for t in running if state_of(t) == RUNNING}
+
+
+def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
+    """Whether a worker is a living process that this one can see."""
+    here = leases.this_process()
+    return (owner["host"], owner["boot"]) == (here["host"], here["boot"]) and not leases.is_gone(owner)
+
+
+def _name(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs[OWNER]["name"])
+
+
+def _fate(study: Study, held: FrozenTrial) -> str:
+    """What became of a trial."""
+    trial = study.get_trials(deepcopy=False)[held.number]
+    if trial.state == TrialState.COMPLETE:
+        return f"trial {trial.number} is complete, {trial.value:.2f} dB"
+    if trial.state.is_finished() or not storage.has_begun(trial):
+        return f"trial {trial.number} is {state_of(trial)}"
+    done, steps = trial.user_attrs.get("steps_done", 0), trial.user_attrs.get("steps", 0)
+    return f"trial {trial.number} is kept at step {done} of {steps}"
+
+
+def _silence(trial: FrozenTrial) -> str:
+    """A word on workers that may be dead, as far as clocks agree."""
+    silent = time.time() - trial.user_attrs.get(BEAT, {}).get("at", time.time())
+    if silent < leases.SILENT_S:
+        return ""
+    return f"; its last sign of life was {clock(silent)} ago"
