@@ -17,6 +17,7 @@ namespace {
 
 constexpr int WIDE = REGISTERS / 8;           // vectors of pixels per tile: with 4 rows, half of the registers accumulate
 constexpr int HALF_WIDE = WIDE / 2;           // where two sums of each number are held at once
+constexpr int SPREAD = WIDE == 4 ? 6 : 4;      // rows there
 constexpr int PANEL = WIDE * LANES;           // pixels that are handled together
 constexpr int TERMS = REGISTERS / 4 + REGISTERS / 8;  // rows of a tile with 2 vectors of bases
 
@@ -29,16 +30,25 @@ inline vec madd(vec sum, vec a, vec b) {
     return sum + a * b;
 }
 
+// `value` in a register: compilers would rather read it from memory for every product, which takes more loads
+// than the processor has.
+inline vec held(vec value) {
+#ifdef __AVX512F__
+    asm("" : "+v"(value));
+#endif
+    return value;
+}
+
 // sum[m][v] += over k of a[k][m] * b[k][v]
 template <bool HALF, int M, int V>
 inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count) {
     for (long k = 0; k < count; ++k, a += step_a, b += step_b) {
         vec right[V];
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) right[v] = load(b + v * LANES);
+        for (int v = 0; v < V; ++v) right[v] = held(load(b + v * LANES));
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-            const vec left = broadcast(a + m);
+            const vec left = held(broadcast(a + m));
 #pragma GCC unroll 8
             for (int v = 0; v < V; ++v) sum[m][v] = madd<HALF>(sum[m][v], left, right[v]);
         }
@@ -88,12 +98,12 @@ struct Rows {
     static constexpr int value = M;
 };
 
-// Calls f(first, Rows<count>) for chunks of at most 4 (or 8) of `total`.
+// Calls f(first, Rows<count>) for chunks of at most 4 (or 6, 8) of `total`.
 template <int MOST = 4, typename F>
 inline void in_chunks(long total, F f) {
     long first = 0;
     for (; first + MOST <= total; first += MOST) f(first, Rows<MOST>());
-    if constexpr (MOST == 8)
+    if constexpr (MOST > 4)
         if (first + 4 <= total) f(first, Rows<4>()), first += 4;
     if (total - first == 3) f(first, Rows<3>());
     if (total - first == 2) f(first, Rows<2>());
@@ -129,15 +139,19 @@ void pack_weights(float* mix, float* back, const Shape& s, long g, const T* weig
             convert(half.data(), low, 2 * (s.terms + 1));
             const uint16_t* bits = &half[0].bits;
             auto pair = [&](float* to, long from, long count) {
-                uint32_t* word = reinterpret_cast<uint32_t*>(to);
-                for (long j = 0; j < count; ++j) word[j] = bits[from + j] | uint32_t(bits[s.terms + 1 + from + j]) << 16;
+                uint32_t* __restrict word = reinterpret_cast<uint32_t*>(to);
+                const uint16_t *even = bits + from, *odd = even + s.terms + 1;
+                for (long j = 0; j < count; ++j) word[j] = even[j] | uint32_t(odd[j]) << 16;
             };
             for (long o = 0; o < s.depth; ++o) pair(mix + (o * words + k) * s.inner, o * s.inner, s.inner);
             pair(mix + words * size + k * s.depth, size, s.depth);
             if (back)
-                for (long n = 2 * k; n < 2 * k + 2 && n < s.bases; ++n)
-                    for (long r = 0; r < s.words<HALF>(s.terms); ++r)
-                        std::memcpy(back + r * s.bases + n, bits + (n % 2) * (s.terms + 1) + 2 * r, 4);
+                for (long n = 2 * k; n < 2 * k + 2 && n < s.bases; ++n) {
+                    const uint16_t* pair = bits + (n % 2) * (s.terms + 1);
+                    char* to = reinterpret_cast<char*>(back + n);
+                    for (long left = s.words<HALF>(s.terms), step = 4 * s.bases; left > 0; --left, pair += 2, to += step)
+                        std::memcpy(to, pair, 4);
+                }
         } else {
             for (long o = 0; o < s.depth; ++o)
                 std::memcpy(mix + (o * words + k) * s.inner, low + o * s.inner, 4 * s.inner);
@@ -436,7 +450,7 @@ struct Band {
         const float* a = attention_at(p);
         float* near[V];
         for (int v = 0; v < V; ++v) near[v] = spread + s.at(p + v * LANES);
-        in_chunks(s.inner, [&](long j, auto chunk) {
+        in_chunks<SPREAD>(s.inner, [&](long j, auto chunk) {
             vec total[chunk.value][V] = {};
             for (long o = 0; o < s.depth; ++o) {
                 vec sum[chunk.value][V] = {};
@@ -444,7 +458,7 @@ struct Band {
 #pragma GCC unroll 4
                 for (int v = 0; v < V; ++v) {
                     const vec d = load(image + o * s.pixels + p + v * LANES);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
                     for (int m = 0; m < chunk.value; ++m) total[m][v] += sum[m][v] * d;
                 }
             }
@@ -487,8 +501,18 @@ struct Band {
             auto output = [&](long r) { return r < size ? r / s.inner : r - size; };
             auto input = [&](long r) { return r < size ? r % s.inner : s.inner; };
             if (s.inner % 2 == 0)
-                for (long o = 0; o < s.depth; ++o)
-                    for (long j = 0; j < s.inner; j += 2) two(o, j, o, j + 1);
+                for (long o = 0; o < s.depth; ++o) {
+                    vec d[V];
+#pragma GCC unroll 4
+                    for (int v = 0; v < V; ++v) d[v] = load(image + o * s.pixels + p + v * LANES);
+                    for (long j = 0; j < s.inner; j += 2, row += 2 * s.pixels, to += V * LANES) {
+                        const long away = offset[j], away2 = offset[j + 1];
+#pragma GCC unroll 4
+                        for (int v = 0; v < V; ++v)
+                            put(d[v] * load(near[v] + away), d[v] * load(near[v] + away2), to + v * LANES,
+                                row + v * LANES, row + s.pixels + v * LANES);
+                    }
+                }
             for (long r = s.inner % 2 ? 0 : size; r < s.terms; r += 2)
                 two(output(r), input(r), r + 1 < s.terms ? output(r + 1) : s.depth, input(r + 1));
         }
@@ -509,14 +533,16 @@ struct Band {
         float* to = d_terms + r * s.padded_bases;
         for (int k = 0; k < COUNT; ++k)
             for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
-        const float *a = attention_rows + n, *row[COUNT];
-        for (int k = 0; k < COUNT; ++k) row[k] = product_rows + (r + k) * s.pixels / 2;
-        const long pairs = (count * s.line + 1) / 2;
-        for (long p = 0; p < pairs; ++p, a += s.padded_bases) {
-            const vec left = load(a), left2 = load(a + LANES);
+        // Few addresses: there are fewer registers for them than rows.
+        const long pairs = (count * s.line + 1) / 2, row = s.pixels / 2, step = s.padded_bases, row3 = 3 * row;
+        const float *a = attention_rows + n, *products[(COUNT + 3) / 4];
+        for (int k = 0; k < COUNT; k += 4) products[k / 4] = product_rows + (r + k) * row;
+        for (long p = 0; p < pairs; ++p, a += step) {
+            const vec left = held(load(a)), left2 = held(load(a + LANES));
 #pragma GCC unroll 12
             for (int k = 0; k < COUNT; ++k) {
-                const vec right = broadcast(row[k] + p);
+                const float* word = products[k / 4] + p;
+                const vec right = held(broadcast(k % 4 == 3 ? word + row3 : word + k % 4 * row));
                 sum[k][0] = madd<HALF>(sum[k][0], left, right);
                 sum[k][1] = madd<HALF>(sum[k][1], left2, right);
             }
@@ -554,7 +580,7 @@ struct Band {
                 if constexpr (COUNT == 0) sum[0][0] += left, sum[0][1] += left2;
 #pragma GCC unroll 12
                 for (int k = 0; k < COUNT; ++k) {
-                    const vec right = broadcast(term[k] + p);
+                    const vec right = held(broadcast(term[k] + p));
                     sum[k][0] += left * right;
                     sum[k][1] += left2 * right;
                 }
