@@ -12,6 +12,8 @@ from search.commands import (
     check,
     compare,
     dashboard,
+    delete,
+    doctor,
     evaluate,
     export_best,
     flags,
@@ -20,9 +22,13 @@ from search.commands import (
     plan,
     report,
     restore,
+    retry,
     run,
+    status,
+    stop,
     studies,
     trials,
+    worker,
 )
 from search.commands.endings import INTERRUPTED
 from search.errors import UserError
@@ -53,6 +59,12 @@ COMMANDS: dict[str, Command] = {
     "trials": trials,
     "dashboard": dashboard,
     "studies": studies,
+    "worker": worker,
+    "status": status,
+    "stop": stop,
+    "retry": retry,
+    "delete": delete,
+    "doctor": doctor,
 }
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from data import DataConfig, DataError, PairsConfig, PairSet, Split
 from data.images import some
 from data.split import shared
-from search import groups, run, space, storage, table, winners
+from search import groups, opening, run, space, storage, table, winners, worker
 from search.errors import UserError
 from search.limits import ms_per_megapixel
 from search.progress import clock
@@ -22,7 +22,6 @@ from search.storage import Study, TrialState
 from search.study import StudySpec
 from search.trial.evaluate import evaluate, score_image
 from search.trial.precision import Precision
-from search.worker import device_name
 
 SMALLEST_SHARE = 0.05  # of the budget: less is not worth another start
 OVERDRAWN = 1.1  # times the budget: more is told
@@ -50,7 +49,7 @@ class Outcome:
     failures: dict[str, str]
 
 
-def compare(specs: Sequence[StudySpec], how: run.Options, options: Options) -> Outcome:
+def compare(specs: Sequence[StudySpec], how: worker.Options, options: Options) -> Outcome:
     """Train each study for what is left of its budget, judge the winners, write the ranking.
 
     Whatever can be refused is refused before anything is trained. A study that fails later does not hold
@@ -64,7 +63,7 @@ def compare(specs: Sequence[StudySpec], how: run.Options, options: Options) -> O
     judged = _judged(data, split, how.out, options)
     group_of = groups.of_images(options.groups, [judged.name(index) for index in range(len(judged))])
     for spec in specs:
-        run.check_channels(spec, split.channels)
+        opening.check_channels(spec, split.channels)
     for spec in specs:
         _refuse_unfit(spec, how.storage, options.budget_seconds)
 
@@ -106,7 +105,7 @@ def labelled(spec: StudySpec, label: str) -> StudySpec:
 
 
 def _common_data(specs: Sequence[StudySpec]) -> DataConfig:
-    first, *others = ((spec.name, run.data_of(spec)) for spec in specs)
+    first, *others = ((spec.name, opening.data_of(spec)) for spec in specs)
     for name, data in others:
         if data != first[1]:
             raise UserError(
@@ -156,7 +155,7 @@ def _refuse_unfit(spec: StudySpec, url: str, budget_seconds: float) -> None:
         ) from None
 
 
-def _train(spec: StudySpec, how: run.Options, budget_seconds: float, console: Console) -> bool:
+def _train(spec: StudySpec, how: worker.Options, budget_seconds: float, console: Console) -> bool:
     """Spend what is left of a study's budget; True if asked to stop. `UserError` if nothing is finished then."""
     if budget_seconds == 0:
         return False
@@ -198,7 +197,7 @@ def _unchanged(judged: PairSet) -> Entry:
     return Entry("unchanged", [score_image(pair.degraded, pair.clean) for pair in pairs])
 
 
-def _entry(name: str, how: run.Options, split: Split, judged: PairSet) -> Entry:
+def _entry(name: str, how: worker.Options, split: Split, judged: PairSet) -> Entry:
     """The winner of a study, judged image by image and timed."""
     study = storage.load_study(name, how.storage)
     winner = winners.load(study, how.out)
@@ -225,9 +224,9 @@ def _place(data: DataConfig, options: Options) -> str:
     return data.dir.name if isinstance(data, PairsConfig) else data.kind
 
 
-def _remarks(entries: Sequence[Entry], how: run.Options, split: Split, options: Options) -> list[str]:
+def _remarks(entries: Sequence[Entry], how: worker.Options, split: Split, options: Options) -> list[str]:
     """What a reader must know to judge the judgement."""
-    remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
+    remarks = [f"studies worked on {split.note}; {worker.device_name(how.device)}"]
     if options.test is None:
         remarks.append("these images chose the winners, which flatters all of them a little: see --test")
     budget = options.budget_seconds

@@ -12,7 +12,7 @@ from torch import Tensor
 from data import Split
 from search import storage
 from search.ladder import LadderConfig, leader, ranked
-from search.progress import Progress, clock
+from search.progress import Shows, clock
 from search.ranking import estimate
 from search.storage import LABEL, FrozenTrial, Study
 from search.trial import checkpoint
@@ -22,7 +22,7 @@ from search.trial.precision import Precision
 from search.trial.train import Diverged, train
 from search.watch import StopSignals
 
-CONFIRMED = "confirmed"  # study attribute: the repeats, as JSON
+CONFIRMED = "confirmed."  # study attributes: a repeat each, as JSON, after this the trial and the seed
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Repeat:
 class Retraining:
     """Watches a repeat: shows it, and passes on the wish to stop."""
 
-    def __init__(self, label: str, steps: int, progress: Progress, stop: StopSignals) -> None:
+    def __init__(self, label: str, steps: int, progress: Shows, stop: StopSignals) -> None:
         self.label, self.steps, self.progress, self.stop = label, steps, progress, stop
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
@@ -110,13 +110,15 @@ def repeat(
 
 def repeats(study: Study) -> list[Repeat]:
     """What has been trained again so far."""
-    stored = json.loads(study.user_attrs.get(CONFIRMED, "[]"))
-    return [Repeat(**{**entry, "psnr_db": tuple(entry["psnr_db"])}) for entry in stored]
+    attributes = study.user_attrs
+    stored = [json.loads(attributes[name]) for name in sorted(attributes) if name.startswith(CONFIRMED)]
+    found = [Repeat(**{**entry, "psnr_db": tuple(entry["psnr_db"])}) for entry in stored]
+    return sorted(found, key=lambda entry: (entry.seed, entry.trial))
 
 
-def keep(study: Study, done: Sequence[Repeat]) -> None:
-    """Write all repeats down with the study."""
-    study.set_user_attr(CONFIRMED, json.dumps([asdict(entry) for entry in done]))
+def keep(study: Study, done: Repeat) -> None:
+    """Write a repeat down with the study."""
+    study.set_user_attr(f"{CONFIRMED}{done.trial}.{done.seed}", json.dumps(asdict(done)))
 
 
 def best_first(done: Sequence[Repeat]) -> list[int]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from search.climb import FINALE_SAFETY, MOST_OVER, SHORTEST_COOLDOWN
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
-from search.run import FINALE_SAFETY, MOST_OVER, SHORTEST_COOLDOWN
 from search.study import StudySpec
 
 PLAYS = 300

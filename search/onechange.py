@@ -90,7 +90,7 @@ def run(study: Study, options: Options) -> bool:
     with (
         StopSignals() as stop,
         Progress(
-            study.study_name, float("nan"), len(changes), time.time() + options.budget, options.quiet
+            study.study_name, float("nan"), len(changes), time.monotonic() + options.budget, options.quiet
         ) as progress,
     ):
         check = _begun(study, trial, changes, winner, split, options, progress)
@@ -109,7 +109,7 @@ def run(study: Study, options: Options) -> bool:
             check = Check(**{**vars(check), "done": (*check.done, entry)})
             study.set_user_attr(CHECKED, json.dumps(asdict(check)))
             shutil.rmtree(folder, ignore_errors=True)
-            progress.count("done")
+            progress.ended("done", None, trial.number)
             score = f"{fmean(entry.psnr_db):.2f} dB" if entry.psnr_db else "diverged"
             progress.say(f"{change.text}: {score}  ({clock(entry.seconds)}, {entry.steps} steps)")
             if stop.requested:

@@ -10,9 +10,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from data import Split
 from models.cost import count_parameters
-from search import forecast, run
+from search import forecast
 from search.courses import Costs
 from search.errors import UserError
+from search.opening import MEASURING_SHARE, affordable_teramacs, any_config, open_data, unchanged
 from search.price import FEWEST_STEPS, Bought, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
 from search.samples import Measured, Recipes, Sample, measure, sizes, typical_speed
@@ -36,8 +37,8 @@ def make(spec: StudySpec, options: Options, console: Console) -> Plan:
     started = time.monotonic()
     if options.memory is not None:
         limit_memory(options.memory)
-    split = run.open_data(spec, options.out)
-    run.unchanged(split, spread(split.val, run.any_config(spec).val_megapixels))
+    split = open_data(spec, options.out)
+    unchanged(split, spread(split.val, any_config(spec).val_megapixels))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     hidden = console.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
@@ -68,10 +69,8 @@ class _Survey:
         """The length of a training, where the recipe leaves it open: as `run` finds it."""
         if "steps" in self.spec.recipe:
             return None
-        allowed = run.MEASURING_SHARE * self.spec.timeout
-        return run.affordable_teramacs(
-            self.spec, typical_speed(self.recipes, self._seconds_per_step, allowed)
-        )
+        allowed = MEASURING_SHARE * self.spec.timeout
+        return affordable_teramacs(self.spec, typical_speed(self.recipes, self._seconds_per_step, allowed))
 
     def measure(self, until: float) -> None:
         """Small, median and large, then known ones and others from small to large while there is time."""

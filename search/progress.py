@@ -1,6 +1,7 @@
 """What a person sees while a search runs: two live lines on a terminal, plain lines elsewhere, or nothing."""
 
 import time
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,7 @@ from rich.text import Text
 
 PLAIN_EVERY_S = 15.0  # without a terminal: at most one line about a running trial in this time
 REFRESH_PER_S = 4
+Kind = Literal["done", "pruned", "failed"]
 
 
 class Number(Protocol):
@@ -19,20 +21,60 @@ class Number(Protocol):
     def __float__(self) -> float: ...
 
 
+class Shows(Protocol):
+    """Whoever is told what one worker does."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def start(self, label: str, step: int, steps: int) -> None:
+        """A trial begins, or goes on at `step`."""
+
+    def stepped(self, step: int, steps: int, loss: Number) -> None:
+        """It has taken a step."""
+
+    def scored(self, psnr_db: float) -> None:
+        """It has been scored on the way."""
+
+    def ended(self, kind: Kind, value: float | None, number: int) -> None:
+        """It has come to its end."""
+
+
+@dataclass
+class Row:
+    """What one worker is at: a trial, and how far it is."""
+
+    label: str
+    step: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        self.psnr_db = float("nan")
+        self.loss: Number = float("nan")
+        self.first_step = self.step
+        self.trial_started = self.last_line = time.monotonic()
+
+    def text(self) -> str:
+        psnr = "  no score yet" if self.psnr_db != self.psnr_db else f"  {self.psnr_db:.2f} dB"
+        if self.step == self.steps:
+            return f"{self.label}  scoring whole images{psnr}"
+        speed = (self.step - self.first_step) / max(time.monotonic() - self.trial_started, 1e-9)
+        return f"{self.label}  step {self.step}/{self.steps}  loss {float(self.loss):.4f}{psnr}  {speed:.1f} steps/s"
+
+
 class Progress:
-    """The display of one `run`. `quiet` shows nothing; use as a context manager."""
+    """The display of one `run`, until `deadline` of the monotonic clock. Use as a context manager.
+
+    `quiet` shows nothing. Several workers have a row each, by name.
+    """
 
     def __init__(self, study: str, input_psnr_db: float, trials: int, deadline: float, quiet: bool) -> None:
         self.study, self.input_psnr_db, self.trials, self.deadline = study, input_psnr_db, trials, deadline
         self.console = Console(quiet=quiet, highlight=False)
         self.mode: Literal["live", "plain"] = "live" if self.console.is_terminal else "plain"
-        self.counts = {"done": 0, "pruned": 0, "failed": 0}
+        self.counts: dict[Kind, int] = {"done": 0, "pruned": 0, "failed": 0}
         self.best: tuple[float, str] | None = None
-        self.label = ""
-        self.step, self.steps, self.psnr_db = 0, 1, float("nan")
-        self.loss: Number = float("nan")
-        self.trial_started = self.last_line = time.monotonic()
-        self.first_step = 0
+        self.rows: dict[str, Row] = {}
         self.live = Live(
             get_renderable=self._render,
             console=self.console,
@@ -53,41 +95,30 @@ class Progress:
         """A line that stays."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def start(self, label: str, step: int, steps: int) -> None:
+    def start(self, label: str, step: int, steps: int, worker: str = "") -> None:
         """A trial begins, or goes on at `step`."""
-        self.label, self.step, self.steps = label, step, steps
-        self.first_step = step
-        self.loss, self.psnr_db = float("nan"), float("nan")
-        self.trial_started = self.last_line = time.monotonic()
+        self.rows[worker] = Row(label, step, steps)
 
-    def stepped(self, step: int, steps: int, loss: Number) -> None:
-        self.step, self.steps, self.loss = step, steps, loss
+    def stepped(self, step: int, steps: int, loss: Number, worker: str = "") -> None:
+        row = self.rows[worker]
+        row.step, row.steps, row.loss = step, steps, loss
 
-    def scored(self, psnr_db: float) -> None:
-        self.psnr_db = psnr_db
-        if self.mode == "plain" and time.monotonic() - self.last_line > PLAIN_EVERY_S:
-            self.last_line = time.monotonic()
-            self.say(f"  {self._trial_text()}")
+    def scored(self, psnr_db: float, worker: str = "") -> None:
+        row = self.rows[worker]
+        row.psnr_db = psnr_db
+        if self.mode == "plain" and time.monotonic() - row.last_line > PLAIN_EVERY_S:
+            row.last_line = time.monotonic()
+            self.say(f"  {row.text()}")
 
-    def count(self, kind: Literal["done", "pruned", "failed"]) -> None:
+    def ended(self, kind: Kind, value: float | None, number: int) -> None:
+        """A trial has ended: count it, and show its score as the best if it is."""
         self.counts[kind] += 1
+        if value is not None and (self.best is None or value > self.best[0]):
+            self.best = (value, f"trial {number}")
 
-    def offer(self, psnr_db: float, name: str) -> None:
-        """Show this score as the best if it is."""
-        if self.best is None or psnr_db > self.best[0]:
-            self.best = (psnr_db, name)
-
-    def _speed(self) -> float:
-        return (self.step - self.first_step) / max(time.monotonic() - self.trial_started, 1e-9)
-
-    def _trial_text(self) -> str:
-        psnr = "  no score yet" if self.psnr_db != self.psnr_db else f"  {self.psnr_db:.2f} dB"
-        if self.step == self.steps:
-            return f"{self.label}  scoring whole images{psnr}"
-        return (
-            f"{self.label}  step {self.step}/{self.steps}  loss {float(self.loss):.4f}{psnr}"
-            f"  {self._speed():.1f} steps/s"
-        )
+    def gone(self, worker: str) -> None:
+        """A worker has ended; its row goes with it."""
+        self.rows.pop(worker, None)
 
     def _render(self) -> RenderableType:
         best = "no score yet"
@@ -95,13 +126,14 @@ class Progress:
             psnr_db, name = self.best
             best = f"best {psnr_db:.2f} dB ({psnr_db - self.input_psnr_db:+.2f} over the input, {name})"
         counts = " · ".join(f"{number} {kind}" for kind, number in self.counts.items() if number)
-        left = max(self.deadline - time.time(), 0)
+        left = max(self.deadline - time.monotonic(), 0)
         head = Text.assemble(
             (self.study, "bold"), "  ", (best, "green"), "  ", counts, f"  {clock(left)} left"
         )
-        row = Table.grid(padding=(0, 1))
-        row.add_row(ProgressBar(total=self.steps, completed=self.step, width=24), self._trial_text())
-        return Group(head, row)
+        table = Table.grid(padding=(0, 1))
+        for _, row in sorted(self.rows.items()):
+            table.add_row(ProgressBar(total=row.steps, completed=row.step, width=24), row.text())
+        return Group(head, table)
 
 
 def clock(seconds: float) -> str:

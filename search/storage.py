@@ -2,16 +2,13 @@
 
 import json
 import os
-import socket
 import sqlite3
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import sqlalchemy
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.study import Study as Study
@@ -22,16 +19,18 @@ from optuna.trial import TrialState as TrialState
 from search import space
 from search.errors import UserError, closest
 from search.ladder import Climber, LadderConfig
+from search.patience import PatientStorage
+from search.progress import Kind
 from search.study import StudySpec
 
 BUSY_TIMEOUT_S = 60
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
 COMMANDS = "commands"  # study attribute: what was typed to work on it
-OWNER = "owner"  # trial attribute: the process that works on it
 FULL = "full_teramacs"  # study attribute: the full length of a training, where its recipe leaves it open
 GOAL = "goal"  # trial attribute: the rung that a trial was last sent to, in percent
 LENGTH = "length"  # trial attribute: steps, and those before the cooldown, once the finale has fixed them
 LABEL = "label"  # trial attribute: name of a known recipe
+RETRY = "retry_of"  # trial attribute: the trial whose settings are tried again
 REPLACED = "replaced"  # trial attribute: parts of the study's recipe that this trial has otherwise
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -65,8 +64,11 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     if path := _sqlite_path(url):
         _prepare_sqlite(path, create)
         engine = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    else:
+        # A server that was away has closed our connections: each is tried before it is used.
+        engine = {"pool_pre_ping": True}
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+        return PatientStorage(url, engine_kwargs=engine)
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or "the one its documentation names"
         raise UserError(
@@ -118,30 +120,6 @@ def load_study(name: str, url: str) -> Study:
     return optuna.load_study(study_name=name, storage=database)
 
 
-def take_new(study: Study, sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Trial:
-    """A new running trial; `sampler` is given its number."""
-    trial_id = study._storage.create_new_trial(study._study_id)
-    return _claimed(study, trial_id, sampler)
-
-
-def take(
-    study: Study, waiting: FrozenTrial, sampler: Callable[[int], optuna.samplers.BaseSampler]
-) -> Trial | None:
-    """Set a waiting trial running; None if another process was faster. It keeps number and settings."""
-    if not study._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
-        return None
-    return _claimed(study, waiting._trial_id, sampler)
-
-
-def _claimed(study: Study, trial_id: int, sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Trial:
-    """Note which process works on a trial, so that another can tell a dead one from a busy one."""
-    process = psutil.Process()
-    owner = {"host": socket.gethostname(), "pid": process.pid, "since": process.create_time()}
-    study._storage.set_trial_user_attr(trial_id, OWNER, owner)
-    study.sampler = sampler(study._storage.get_trial(trial_id).number)
-    return Trial(study, trial_id)
-
-
 def climbers(study: Study, ladder: LadderConfig) -> list[Climber]:
     """The trials as the ladder sees them; failed ones and those that never began are not on it."""
     rungs = set(ladder.percents())
@@ -162,23 +140,39 @@ def is_under_way(trial: FrozenTrial) -> bool:
     return trial.state in (TrialState.RUNNING, TrialState.WAITING) and trial.user_attrs.get(GOAL, 0) > reached
 
 
-def hand_back(study: Study, trial_id: int) -> None:
-    """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state.
+def kind_of_end(state: TrialState) -> Kind | None:
+    """How a trial ended, in the words of the display; None while it has not."""
+    kinds: dict[TrialState, Kind] = {
+        TrialState.COMPLETE: "done",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+    }
+    return kinds.get(state)
 
-    One that has finished in the meantime stays finished.
+
+def has_begun(trial: FrozenTrial) -> bool:
+    """Whether a trial ever took its first step, or is just about to."""
+    return GOAL in trial.user_attrs or trial.state == TrialState.RUNNING
+
+
+def next_new(trials: Sequence[FrozenTrial], most: int) -> FrozenTrial | None:
+    """The trial that begins next, of those that wait for their first step.
+
+    The first `most` trials of a study may begin, and those that are tried again: several workers that
+    make room for a trial at the same time do not go beyond the number that was asked for.
     """
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+    counted = 0
+    for trial in trials:
+        again = RETRY in trial.user_attrs
+        counted += not again
+        if trial.state == TrialState.WAITING and not has_begun(trial) and (again or counted <= most):
+            return trial
+    return None
 
 
-def reclaim(study: Study) -> list[int]:
-    """Hand back the trials of processes that died on this machine; their numbers."""
-    reclaimed = []
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _is_alive(trial.user_attrs.get(OWNER)):
-            hand_back(study, trial._trial_id)
-            reclaimed.append(trial.number)
-    return reclaimed
+def may_have_more(trials: Sequence[FrozenTrial], most: int) -> bool:
+    """Whether a study of at most `most` trials has room for another; trials tried again do not count."""
+    return sum(RETRY not in trial.user_attrs for trial in trials) < most
 
 
 def record(trial: Trial, facts: Mapping[str, Any]) -> None:
@@ -233,17 +227,6 @@ def best_first(study: Study) -> list[FrozenTrial]:
 def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
     return next(iter(best_first(study)), None)
-
-
-def _is_alive(owner: Mapping[str, Any] | None) -> bool:
-    if owner is None:
-        return False
-    if owner["host"] != socket.gethostname():
-        return True
-    try:
-        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["since"]) < 1)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _sqlite_path(url: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
@@ -10,17 +11,30 @@ import optuna
 from torch import Tensor
 
 from search import storage
-from search.progress import Progress, clock
+from search.leases import Pulse
+from search.progress import Shows, clock
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask once for an orderly stop; the second time they interrupt at once."""
+    """Ctrl-C and SIGTERM ask once for an orderly stop; the second time they interrupt at once.
 
-    def __init__(self) -> None:
-        self.requested = False
+    Whoever else may wish a stop (`also`) is asked for it between the steps.
+    """
+
+    def __init__(self, *also: Callable[[], bool]) -> None:
+        self._also = also
+        self._requested = False
         self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self._requested or any(wish() for wish in self._also)
+
+    def request(self) -> None:
+        """Ask for an orderly stop."""
+        self._requested = True
 
     def __enter__(self) -> Self:
         # Signal handlers can only be set in the main thread.
@@ -34,9 +48,9 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self._requested:
             raise KeyboardInterrupt
-        self.requested = True
+        self.request()
 
 
 class Watch:
@@ -44,14 +58,17 @@ class Watch:
 
     def __init__(
         self,
+        label: str,
         trial: optuna.Trial,
         config: TrialConfig,
-        progress: Progress,
+        progress: Shows,
         stop: StopSignals,
+        pulse: Pulse,
         limit_seconds: float | None = None,
         pause_at: int | None = None,
     ) -> None:
-        self.trial, self.config, self.progress, self.stop = trial, config, progress, stop
+        self.label, self.trial, self.config, self.progress = label, trial, config, progress
+        self.stop, self.pulse = stop, pulse
         self.limit_seconds, self.pause_at = limit_seconds, pause_at
         self.rungs: list[Score] = []
         self.notes: list[str] = []
@@ -72,12 +89,13 @@ class Watch:
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
         self.step, self.rungs = step, list(rungs)
+        self.pulse.step, self.pulse.steps = step, self.config.total_steps
         self.started -= seconds
         self.last_event = time.monotonic()
-        self.progress.start(self.progress.label, step, self.config.total_steps)
+        self.progress.start(self.label, step, self.config.total_steps)
 
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
-        self.step = step
+        self.step = self.pulse.step = step
         now = time.monotonic()
         self.timed_steps += 1
         self.training_seconds += now - self.last_event
@@ -111,10 +129,10 @@ class Watch:
         self.last_event = time.monotonic()
         self.notes.append(note)
         storage.record(self.trial, {"rescues": self.notes})
-        self.progress.say(f"{self.progress.label}: {note}")
+        self.progress.say(f"{self.label}: {note}")
 
     def stop_requested(self) -> bool:
-        return self.stop.requested or self.paused
+        return self.stop.requested or self.pulse.lost or self.paused
 
     @property
     def paused(self) -> bool:

@@ -8,17 +8,17 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import torch
 
 from data import Split
 from models.cost import count_parameters
-from search import limits, pictures, sampling, space, storage, winners
+from search import leases, limits, pictures, sampling, space, storage, winners
 from search.errors import UserError
 from search.ladder import TOP
-from search.progress import Progress, clock
+from search.progress import Shows, clock
 from search.storage import FULL, GOAL, LABEL, LENGTH, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
@@ -46,6 +46,9 @@ class Options:
     continue_with_changes: bool = False
     warm_start: str | None = None
     """A study of the same database to carry on from."""
+    index: int = 0
+    workers: int = 1
+    """Which of how many workers this process is: they divide what is not claimed trial by trial."""
 
 
 def starting_point(initial: InitialConfig, url: str, out: Path) -> InitialConfig:
@@ -81,15 +84,14 @@ class Worker:
         study: storage.Study,
         split: Split,
         stop: StopSignals,
-        progress: Progress,
+        progress: Shows,
+        pulse: leases.Pulse,
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
-        self.stop, self.progress = stop, progress
+        self.stop, self.progress, self.pulse = stop, progress, pulse
         self.rates: list[float] = []
         """Seconds that a whole training would take, from each climb of this sitting."""
         self.bugs: list[str] = []
-        for trial in study.get_trials(deepcopy=False):
-            self._show(trial.state, trial.value, trial.number)
 
     def work_on(self, trial: optuna.Trial, goal: int, pause_at: int | None = None) -> None:
         """Train up to the rung `goal`, or to step `pause_at` of the last stretch, and record.
@@ -98,6 +100,7 @@ class Worker:
         """
         storage.record(trial, {GOAL: goal})
         started = time.monotonic()
+        self.pulse.hold(trial._trial_id)
         try:
             config = config_of(self.spec, trial, self.split.channels)
             if config.initial is not None:
@@ -112,8 +115,10 @@ class Worker:
             raise UserError(f"study {self.spec.name!r}, trial {trial.number}: {error}") from None
         except (KeyboardInterrupt, OSError):
             # Ctrl-C twice, or a full disk: nothing is wrong with the trial, it can go on later.
-            storage.hand_back(self.study, trial._trial_id)
+            self._hand_back(trial)
             raise
+        finally:
+            self.pulse.let_go()
         if config.total_steps and (done := trial.user_attrs["steps_done"] - before):
             self.rates.append((time.monotonic() - started) * config.total_steps / done)
 
@@ -124,7 +129,7 @@ class Worker:
         # The last stretch is what the search was for: it has all the time that is left.
         last_stretch = trial.user_attrs[GOAL] == TOP and self.spec.ladder.rungs > 0
         limit = None if last_stretch else self.spec.trial_timeout
-        watch = Watch(trial, config, self.progress, self.stop, limit, pause_at)
+        watch = Watch(name, trial, config, self.progress, self.stop, self.pulse, limit, pause_at)
         storage.record(trial, self._circumstances(config))
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
@@ -136,13 +141,16 @@ class Worker:
             value = result.score.psnr_db
             storage.record(trial, _facts(result))
         except Stopped as stopped:
+            if self.pulse.lost:
+                self.progress.say(f"{name}: another worker goes on with it")
+                return
             storage.record(trial, self._progress_of(watch))
             if watch.paused:
                 self._save_picture(config, folder)
                 self._say_paused(name, trial, watch)
             else:
                 self.progress.say(f"{name}: stopped {stopped}, kept to go on")
-            storage.hand_back(self.study, trial._trial_id)
+            self._hand_back(trial)
             return
         except optuna.TrialPruned as pruned:
             state, why = TrialState.PRUNED, str(pruned)
@@ -195,7 +203,7 @@ class Worker:
 
     def beaten(self, waiting: storage.FrozenTrial) -> None:
         """End a trial that waits at a rung: others are better there."""
-        trial = storage.take(self.study, waiting, self.sampler)
+        trial = leases.take(self.study, waiting, self.sampler)
         if trial is not None:
             rung = max(waiting.intermediate_values)
             why = f"beaten at {rung} %: {waiting.intermediate_values[rung]:.2f} dB"
@@ -205,15 +213,21 @@ class Worker:
         """How trial `number` of this study draws its settings."""
         return sampling.sampler(self.spec, number)
 
+    def _hand_back(self, trial: optuna.Trial) -> None:
+        self.pulse.let_go()
+        leases.hand_back(self.study, trial._trial_id)
+
     def _end(self, trial: optuna.Trial, state: TrialState, value: float | None, why: str) -> None:
         folder = self._folder(trial.number)
         storage.record(trial, {"ended": why})
         if (strip := folder / STRIP).exists():
             storage.add_picture(trial, strip, self.options.out / "artifacts")
+        self.pulse.let_go()
         self.study.tell(trial, value, state=state)
         checkpoint.drop_state(folder)
         self._forget_weights(trial)
-        self._show(state, value, trial.number)
+        if kind := storage.kind_of_end(state):
+            self.progress.ended(kind, value, trial.number)
 
     def _progress_of(self, watch: Watch) -> dict[str, Any]:
         """How far a trial has come, as trial attributes."""
@@ -258,17 +272,6 @@ class Worker:
                 }
             ),
         }
-
-    def _show(self, state: TrialState, value: float | None, number: int) -> None:
-        kinds: Mapping[TrialState, Literal["done", "pruned", "failed"]] = {
-            TrialState.COMPLETE: "done",
-            TrialState.PRUNED: "pruned",
-            TrialState.FAIL: "failed",
-        }
-        if state in kinds:
-            self.progress.count(kinds[state])
-        if value is not None:
-            self.progress.offer(value, f"trial {number}")
 
 
 def _facts(result: TrialResult) -> dict[str, Any]:

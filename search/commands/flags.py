@@ -56,15 +56,19 @@ def add_sides(flag: Any) -> None:
     flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
 
 
-def add_conduct(parser: argparse.ArgumentParser) -> None:
+def add_conduct(parser: argparse.ArgumentParser, device: str = "auto, cpu, cuda or cuda:N") -> None:
     adder(parser)("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help=device)
+    add_memory(parser)
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
     adder(parser)(
         "--memory",
         "SIZE",
         "memory that may be used on the CPU, as 6G or 800M: larger batches go in parts (default: no limit)",
     )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:

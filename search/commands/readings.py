@@ -48,13 +48,14 @@ def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
     return spec
 
 
-def how(options: argparse.Namespace) -> "Options":
+def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "Options":
+    """How the flags say that a search is carried out, on this device if they name several."""
     from search.worker import Options
 
     return Options(
         storage=url(options),
         out=options.out,
-        device=device(options.device),
+        device=on or device(options.device),
         memory=size_in_bytes(options.memory) if "memory" in vars(options) else None,
         quiet=options.quiet,
         continue_with_changes=vars(options).get("continue_with_changes", False),
@@ -88,6 +89,21 @@ def size_in_bytes(size: str) -> int:
     if found is None:
         raise UserError(f"--memory {size}: not a size; write 800M or 6G")
     return round(float(found[1]) * {"M": 2**20, "G": 2**30}[found[2]])
+
+
+def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
+    """A device for each worker: those named, dealt out in turn."""
+    import torch
+
+    if names == "auto" and torch.cuda.device_count():
+        found = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    else:
+        found = [device(name.strip()) for name in names.split(",")]
+    if workers is None:
+        return tuple(found)
+    if workers < 1:
+        raise UserError(f"--workers {workers}: must be at least 1")
+    return tuple(found[index % len(found)] for index in range(workers))
 
 
 def device(name: str) -> "torch.device":

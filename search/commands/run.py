@@ -48,7 +48,14 @@ def add(commands: flags.Commands) -> None:
         "carry on from another study of the same database: its three best recipes first, and its trials shown to "
         "the sampler where they compare (default: start afresh)",
     )
-    flags.add_conduct(run)
+    flag(
+        "--workers",
+        "N",
+        "processes that train at the same time, dealt out to the devices; those on the CPU share its cores "
+        "(default: one for each device)",
+        type=int,
+    )
+    flags.add_conduct(run, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
     run.add_argument(
         "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
     )
@@ -56,7 +63,7 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import run, storage
+    from search import crew, storage
 
     spec = readings.spec(
         options.study,
@@ -69,7 +76,8 @@ def main(options: argparse.Namespace) -> int:
         "finalists",
         "seed",
     )
-    outcome = run.run(spec, readings.how(options))
+    devices = readings.devices(options.device, vars(options).get("workers"))
+    outcome = crew.run(spec, readings.how(options, devices[0]), devices)
     storage.remember_command(storage.load_study(spec.name, readings.url(options)), options.typed)
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)

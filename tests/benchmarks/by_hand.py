@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data import Split
 from search import space, study
-from search.run import open_data, unchanged
+from search.opening import open_data, unchanged
 from search.speed import Timer, seconds_per_step
 from search.study import close, parse_duration
 from search.trial.config import TrialConfig

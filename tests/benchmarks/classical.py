@@ -28,7 +28,7 @@ import torch
 from data import Pair
 from search import sampling, space, study
 from search.export import load_model
-from search.run import open_data
+from search.opening import open_data
 from search.study import StudySpec, close
 from search.trial.evaluate import restore, spread
 from search.trial.metrics import psnr_db, to_codes

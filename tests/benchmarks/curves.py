@@ -27,7 +27,7 @@ from torch import Tensor
 
 from data import Split
 from search import space, study
-from search.run import open_data
+from search.opening import open_data
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
 from search.trial.train import Diverged, train

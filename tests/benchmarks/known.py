@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from data import Split
-from search import run, space, study
+from search import opening, space, study
 from search.trial.config import TrialConfig
 
 
 def open_split(name: str, data: Path | None, cache: Path) -> Split:
     """The pairs of a study, or those in the folder `data`."""
-    return run.open_data(_study(name, data), cache)
+    return opening.open_data(_study(name, data), cache)
 
 
 def config(name: str, recipe: str, data: Path | None, split: Split, **changes: Any) -> TrialConfig:

@@ -17,7 +17,7 @@ import torch
 
 from data import Split
 from search import space, study
-from search.run import open_data, unchanged
+from search.opening import open_data, unchanged
 from search.study import StudySpec, close
 from search.trial.evaluate import evaluate, mean_score, spread
 from search.trial.precision import Precision

@@ -28,7 +28,9 @@ def timed(*arguments, train=search.trial.train.train):
     finally:
         inside += time.monotonic() - started
 search.worker.train = timed
+from search import crew, run
 from search.__main__ import main
+crew.run = lambda spec, options, devices: run.run(spec, options)
 code = main(sys.argv[2:])
 open(sys.argv[1], "w").write(str(inside))
 sys.exit(code)

@@ -17,8 +17,8 @@ from rich.console import Console
 from search import plan, run, storage, study
 from search.ladder import TOP
 from search.price import Range90
-from search.run import Options
 from search.study import StudySpec, parse_duration
+from search.worker import Options
 
 
 def main() -> None:

@@ -48,6 +48,7 @@ LADDERS = tuple(
 )
 WITH_SAMPLER = (
     LadderConfig(factor=2, rungs=3),
+    LadderConfig(factor=2, rungs=4),
     LadderConfig(factor=3, rungs=2),
     LadderConfig(factor=4, rungs=2),
 )

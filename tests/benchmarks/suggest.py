@@ -21,7 +21,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, create_trial
 
-from search import sampling, space, storage, study
+from search import leases, sampling, space, storage, study
 from search.storage import GOAL, TrialState
 from search.study import StudySpec
 from search.trial.evaluate import Score
@@ -51,12 +51,12 @@ def suggest(spec: StudySpec, opened: storage.Study) -> tuple[float, float]:
     """Seconds, and CPU seconds, for a new trial with all its settings. It is left waiting at the lowest rung."""
     lowest = spec.ladder.percents()[0]
     started, cpu = time.perf_counter(), time.process_time()
-    trial = storage.take_new(opened, lambda number: sampling.sampler(spec, number))
+    trial = leases.take(opened, leases.place(opened), lambda number: sampling.sampler(spec, number))
     space.fill(spec.recipe, trial)
     took = time.perf_counter() - started, time.process_time() - cpu
     storage.record(trial, {GOAL: lowest})
     trial.report(20.0, lowest)
-    storage.hand_back(opened, trial._trial_id)
+    leases.hand_back(opened, trial._trial_id)
     return took
 
 

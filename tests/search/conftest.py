@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search import storage
+from search import crew, run, storage
 from search.__main__ import main
 from tests.conftest import write_pairs
 from tests.search.chromium import Browser, browser
@@ -72,8 +72,16 @@ dir = "{data}"
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """`run` works in the process of the tests: its workers have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crew, "run", lambda spec, options, devices: run.run(spec, options))
+        yield
+
+
 @pytest.fixture(scope="session")
-def explored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def explored(tmp_path_factory: pytest.TempPathFactory, in_this_process: None) -> Path:
     """A runs folder with two finished studies on the same pairs, `tiny` of networks and `filters`. Read only."""
     folder = tmp_path_factory.mktemp("explored")
     write_pairs(folder / "data" / "train", [f"page-{n}" for n in range(4)], seed=1)

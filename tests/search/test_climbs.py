@@ -11,10 +11,11 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from safetensors.torch import load_file
 
-from search import run, sampling, storage, study, worker
-from search.run import Options, Outcome
+from search import climb, leases, opening, run, sampling, storage, study, worker
+from search.run import Outcome
 from search.trial.config import TrialConfig
 from search.trial.train import train
+from search.worker import Options
 from tests.benchmarks.by_hand import Silent
 
 StudyFile = Callable[..., Path]
@@ -39,7 +40,7 @@ def complete(trials: Trials) -> FrozenTrial:
 def trained_at_once(trial: FrozenTrial, path: Path, folder: Path) -> dict[str, torch.Tensor]:
     """The weights that the stored settings of a trial give without any pause."""
     config = TrialConfig.model_validate_json(trial.user_attrs["config"])
-    split = run.open_data(study.load(str(path)), folder)
+    split = opening.open_data(study.load(str(path)), folder)
     return load_file(train(config, split, CPU, folder / "at-once", Silent()).weights)
 
 
@@ -85,8 +86,8 @@ def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
     study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = iter([20, 24])
-    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, number: next(lengths))
-    monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 3)
+    monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: next(lengths))
+    monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 3)
     path = study_file(ONE_SIZE, more='[recipe.schedule]\nkind = "constant_cooldown"\nwarmup = 0.125')
     search(path, out, trials=9)
     winner = complete(trials)
@@ -109,10 +110,10 @@ def test_recipe_of_fixed_length_that_would_end_far_too_late_leaves_the_last_stre
     name = "does not"
     recipe.schedule.kind = "cosine"
     """.replace("    ", "")
-    monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 2)
-    monkeypatch.setattr(run._Search, "_seconds_over", lambda self, number: -1.0 if number == 0 else 9.0)
-    monkeypatch.setattr(run._Search, "_waiting_best_first", lambda self: [1, 0])
-    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, number: 12)
+    monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 2)
+    monkeypatch.setattr(climb.Sitting, "_seconds_over", lambda self, number: -1.0 if number == 0 else 9.0)
+    monkeypatch.setattr(climb.Sitting, "_waiting_best_first", lambda self: [1, 0])
+    monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: 12)
     search(study_file(ONE_SIZE, more=known), out, trials=9)
     assert complete(trials).number == 0
 
@@ -120,8 +121,8 @@ def test_recipe_of_fixed_length_that_would_end_far_too_late_leaves_the_last_stre
 def test_cooldown_begins_at_once_where_the_time_left_is_short(
     study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run._Search, "_affordable_steps", lambda self, number: 1)
-    monkeypatch.setattr(run._Search, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 1)
+    monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: 1)
+    monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 1)
     path = study_file(("steps = 8", "steps = 60"), ONE_SIZE)
     search(path, out, trials=9, ladder={"rungs": 1, "factor": 2})
     winner = complete(trials)  # 30 steps were done: with 15 % of all for the cooldown there are 36
@@ -134,9 +135,9 @@ def test_cooldown_begins_at_once_where_the_time_left_is_short(
 def test_time_decides_the_length_where_the_recipe_leaves_it_open(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run.samples, "typical_speed", lambda *_: 2e-6)
-    search(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE), out, trials=2, timeout=6.0)
-    # Half of 6 s at 2e-6 teramacs a second, for the half of a training that lies above the rung at 50 %.
+    monkeypatch.setattr(opening.samples, "typical_speed", lambda *_: 2e-7)
+    search(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE), out, trials=2, timeout=60.0)
+    # Half of 60 s at 2e-7 teramacs a second, for the half of a training that lies above the rung at 50 %.
     opened = storage.load_study("tiny", storage.default_url(out))
     assert opened.user_attrs[storage.FULL] == pytest.approx(12e-6)
     facts = complete(trials).user_attrs
@@ -154,7 +155,7 @@ def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
     def die_at_the_top(self: Any, trial: optuna.Trial, goal: int, pause_at: int | None = None) -> None:
         if goal == 100:
             storage.record(trial, {storage.GOAL: goal})
-            storage.hand_back(self.study, trial._trial_id)
+            leases.hand_back(self.study, trial._trial_id)
             raise KeyboardInterrupt
         work_on(self, trial, goal, pause_at)
 
@@ -172,13 +173,13 @@ def test_hopeless_trials_end_before_the_search_does(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting: list[int] = []
-    climb = run._Search._one_climb
+    one_climb = climb.Sitting._one_climb
 
     def counting(self: Any) -> bool:
         waiting.append(sum(t.state == TrialState.WAITING for t in self.study.trials))
-        return climb(self)
+        return one_climb(self)
 
-    monkeypatch.setattr(run._Search, "_one_climb", counting)
+    monkeypatch.setattr(climb.Sitting, "_one_climb", counting)
     search(study_file(), out, trials=6, ladder={"rungs": 2, "factor": 4}, keep=1)
     assert max(waiting) <= 2  # one at each rung
     assert sum(t.state == TrialState.COMPLETE for t in trials()) == 1
@@ -210,10 +211,12 @@ def test_sampler_sees_a_waiting_trial_as_pruned_at_its_rung(study_file: StudyFil
             seen.extend((t.state, dict(t.intermediate_values)) for t in others)
 
     for _ in range(2):
-        trial = storage.take_new(opened, lambda number: sampling.ShownSampler(Looking(seed=number)))
+        trial = leases.take(
+            opened, leases.place(opened), lambda number: sampling.ShownSampler(Looking(seed=number))
+        )
         trial.suggest_categorical("model.width", [4, 6])
         trial.report(20.0, 25)
-        storage.hand_back(opened, trial._trial_id)
+        leases.hand_back(opened, trial._trial_id)
     assert seen == [(TrialState.PRUNED, {25: 20.0})]
 
 

@@ -1,6 +1,5 @@
 """Finalists trained again: who they are, what judges them, and who goes on."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from data import Split
-from search import confirm, run, sampling, storage, study
+from search import confirm, leases, run, sampling, storage, study, worker
 from search.confirm import Repeat
 from search.trial.config import TrialConfig
 from search.trial.evaluate import spread
@@ -31,7 +30,7 @@ def search(path: Path, out: Path, **changes: Any) -> None:
         **changes,
     }
     spec = study.load(str(path)).with_changes(**changes)
-    run.run(spec, run.Options(storage.default_url(out), out, torch.device("cpu"), quiet=True))
+    run.run(spec, worker.Options(storage.default_url(out), out, torch.device("cpu"), quiet=True))
 
 
 def opened(out: Path) -> Any:
@@ -88,7 +87,7 @@ def test_search_stopped_among_repeats_goes_on_with_the_missing_ones(
     def stopping(trial: FrozenTrial, seed: int, steps: int, *rest: Any) -> Repeat:
         calls.append((trial.number, seed))
         if len(calls) == 2:
-            rest[-1].stop.requested = True
+            rest[-1].stop.request()
             raise Stopped("at step 1 of 2")
         return repeat(trial, seed, steps, *rest)
 
@@ -107,20 +106,18 @@ def test_sentences_give_means_spread_and_what_is_left_of_the_lead(study_file: St
     spec = study.load(str(study_file()))
     it = storage.open_study(spec, storage.default_url(out), continue_with_changes=False)
     for score in (30.0, 29.0):
-        trial = storage.take_new(it, lambda number: sampling.sampler(spec, number))
+        trial = leases.take(it, leases.place(it), lambda number: sampling.sampler(spec, number))
         trial.report(score, 25)
-        storage.hand_back(it, trial._trial_id)
+        leases.hand_back(it, trial._trial_id)
     assert confirm.sentences(it) == []
-    confirm.keep(
-        it,
-        [
-            Repeat(0, 1, 50, 10.0, (20.0, 24.0)),
-            Repeat(0, 2, 50, 14.0, (22.0, 26.0)),
-            Repeat(1, 1, 70, 11.0, (20.5, 24.5)),
-            Repeat(1, 2, 70, 13.0, (20.5, 24.5)),
-        ],
-    )
-    assert json.loads(it.user_attrs[confirm.CONFIRMED])[0]["steps"] == 50
+    for repeat in (
+        Repeat(1, 2, 70, 13.0, (20.5, 24.5)),
+        Repeat(0, 1, 50, 10.0, (20.0, 24.0)),
+        Repeat(0, 2, 50, 14.0, (22.0, 26.0)),
+        Repeat(1, 1, 70, 11.0, (20.5, 24.5)),
+    ):
+        confirm.keep(it, repeat)
+    assert [(repeat.trial, repeat.seed) for repeat in confirm.repeats(it)] == [(0, 1), (1, 1), (0, 2), (1, 2)]
     assert confirm.sentences(it) == [
         "2 finalists trained again from 2 new seeds, judged on 2 validation images that had scored no trial:",
         "trial 0: 23.00 dB (seeds 22.00 to 24.00; 50 steps, 0:12 each)",

@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor, nn
 
 from models import DnCNNConfig
-from search import limits, run, sampling, storage, study
+from search import leases, limits, run, sampling, storage, study
 from search.errors import UserError
 from search.limits import LimitsConfig
-from search.run import Options
 from search.trial.precision import Precision
+from search.worker import Options
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
@@ -171,7 +171,9 @@ def test_sampler_draws_fewer_models_over_the_limits_when_told_how_far_over_they_
 def test_constraint_that_is_set_stays(study_file: StudyFile, out: Path) -> None:
     spec = study.load(str(study_file()))
     opened = storage.open_study(spec, storage.default_url(out), continue_with_changes=False)
-    trial = storage.take_new(opened, lambda number: optuna.samplers.RandomSampler(seed=number))
+    trial = leases.take(
+        opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler(seed=number)
+    )
     storage.constrain(trial, {"parameters": 0.5})
     storage.constrain(trial, {"parameters": -0.5, "gmacs": -1.0})
     assert trial.constraints == {"parameters": 0.5, "gmacs": -1.0}

@@ -215,7 +215,8 @@ def test_check_stopped_goes_on_with_what_is_missing(
 
     def stopping(change: Any, *rest: Any) -> Trained:
         trained.append(change.question)
-        rest[-1].requested = len(trained) == 2
+        if len(trained) == 2:
+            rest[-1].request()
         return train(change, *rest)
 
     monkeypatch.setattr(onechange, "_train", stopping)

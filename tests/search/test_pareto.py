@@ -10,7 +10,7 @@ import torch
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from search import pareto, run, storage, study, winners
+from search import pareto, run, storage, study, winners, worker
 from search.__main__ import main
 from search.errors import UserError
 from search.limits import LimitsConfig
@@ -96,7 +96,9 @@ def test_command_and_export_take_the_best_within(
 ) -> None:
     known = "\n".join(f'[[first]]\nname = "width {width}"\n"model.width" = {width}' for width in (4, 6))
     spec = study.load(str(study_file(more=known)))
-    options = run.Options(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
+    options = worker.Options(
+        storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True
+    )
     run.run(spec, options)
     places = ["--out", str(out)]
     assert main(["pareto", "tiny", "--by", "gmacs", *places]) == 0

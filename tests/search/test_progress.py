@@ -8,7 +8,7 @@ from search.progress import Progress, clock
 
 
 def progress(quiet: bool = False) -> Progress:
-    return Progress("tiny", input_psnr_db=20.0, trials=4, deadline=time.time() + 100, quiet=quiet)
+    return Progress("tiny", input_psnr_db=20.0, trials=4, deadline=time.monotonic() + 100, quiet=quiet)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (75, "1:15"), (3675, "1:01:15")])
@@ -47,9 +47,11 @@ def test_lines_are_not_cut_and_their_brackets_are_no_markup(capsys: pytest.Captu
 
 def test_best_is_the_highest_score_offered() -> None:
     shown = progress()
-    for psnr_db, name in ((21.0, "trial 0"), (23.0, "trial 1"), (22.0, "trial 2")):
-        shown.offer(psnr_db, name)
+    for number, psnr_db in enumerate((21.0, 23.0, 22.0)):
+        shown.ended("done", psnr_db, number)
+    shown.ended("pruned", None, 3)
     assert shown.best == (23.0, "trial 1")
+    assert shown.counts == {"done": 3, "pruned": 1, "failed": 0}
 
 
 def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,10 @@ from models.cost import count_macs
 from search import space, storage, study, watch, worker
 from search.__main__ import main
 from search.errors import UserError
-from search.run import Options, Outcome, run
+from search.run import Outcome, run
 from search.trial.config import TrialConfig
 from search.trial.losses import L1Config
+from search.worker import Options
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
@@ -330,7 +331,7 @@ def test_interrupt_after_a_trial_was_recorded_keeps_it(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker.Worker, "_show", interrupted)
+    monkeypatch.setattr(worker.Worker, "_forget_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(study_file(), out)
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE]
@@ -371,7 +372,10 @@ def test_process_ended_from_outside_leaves_a_trial_that_completes_under_its_numb
     assert "Traceback" not in stderr
     if ending == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
-        assert [trial.state for trial in trials()] == [TrialState.RUNNING]
+        deadline = time.monotonic() + 60
+        while [trial.state for trial in trials()] != [TrialState.WAITING]:  # its worker sees that it is gone
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     else:
         assert process.returncode == 130
         assert [trial.state for trial in trials()] == [TrialState.WAITING]
@@ -428,7 +432,7 @@ import sys
 from pathlib import Path
 
 import torch
-from search import run
+from search import crew, run
 from search.__main__ import main
 from search.trial.rescue import limit_memory
 
@@ -440,6 +444,7 @@ def limit_growth(size):
 
 torch.set_num_threads(1)
 run.limit_memory = limit_growth  # what torch itself holds differs between machines
+crew.run = lambda spec, options, devices: run.run(spec, options)
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -1,20 +1,15 @@
 """The database: what is refused, what goes back into the queue, and that a continued study draws the same."""
 
 import os
-import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
-import psutil
 import pytest
 from optuna.trial import TrialState
 
-from search import sampling, space, storage, study
+from search import leases, sampling, space, storage, study
 from search.errors import UserError
 from search.ladder import Climber, LadderConfig
 from search.study import StudySpec
@@ -44,24 +39,16 @@ def one_trial(opened: optuna.Study, spec: StudySpec, value: float | None = 30.0)
         return sampling.sampler(spec, number)
 
     waiting = opened.get_trials(states=[TrialState.WAITING])
-    trial = storage.take(opened, waiting[0], sampler) if waiting else storage.take_new(opened, sampler)
+    trial = (
+        leases.take(opened, waiting[0], sampler)
+        if waiting
+        else leases.take(opened, leases.place(opened), sampler)
+    )
     assert trial is not None
     space.fill(spec.recipe, trial)
     if value is not None:
         opened.tell(trial, value)
     return trial
-
-
-def died() -> dict[str, Any]:
-    """The owner attribute of a process of this machine that has ended."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        owner = {
-            "host": socket.gethostname(),
-            "pid": process.pid,
-            "since": psutil.Process(process.pid).create_time(),
-        }
-        process.communicate(b"\n")
-    return owner
 
 
 def test_database_is_in_wal_mode(spec: StudySpec, url: str, tmp_path: Path) -> None:
@@ -251,43 +238,6 @@ def test_study_that_is_not_there_is_named_with_those_that_are(spec: StudySpec, u
     assert storage.load_study("tiny", url).study_name == "tiny"
 
 
-def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
-    spec: StudySpec, url: str
-) -> None:
-    opened = open_study(spec, url)
-    one_trial(opened, spec)
-    left = one_trial(opened, spec, value=None)
-    left.set_user_attr(storage.OWNER, died())
-    settings = dict(left.params)
-    again = open_study(spec, url)
-    assert storage.reclaim(again) == [1]
-    assert again.trials[1].state == TrialState.WAITING
-    assert again.trials[1].params == settings
-    continued = one_trial(again, spec)
-    assert (continued.number, continued.params) == (1, settings)
-    assert again.trials[1].state == TrialState.COMPLETE
-    assert len(again.trials) == 2
-
-
-@pytest.mark.parametrize("owner", ["me", "another machine"])
-def test_trial_of_a_living_process_is_left_alone(owner: str, spec: StudySpec, url: str) -> None:
-    opened = open_study(spec, url)
-    trial = one_trial(opened, spec, value=None)
-    if owner == "another machine":
-        trial.set_user_attr(storage.OWNER, {**died(), "host": "elsewhere"})
-    assert storage.reclaim(open_study(spec, url)) == []
-    assert opened.trials[0].state == TrialState.RUNNING
-
-
-def test_process_number_used_again_by_another_process_does_not_keep_a_trial(
-    spec: StudySpec, url: str
-) -> None:
-    opened = open_study(spec, url)
-    trial = one_trial(opened, spec, value=None)
-    trial.set_user_attr(storage.OWNER, {**died(), "pid": os.getpid()})
-    assert storage.reclaim(opened) == [0]
-
-
 def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile, tmp_path: Path) -> None:
     spec = study.load(str(study_file(("[4, 6]", "[4, 5, 6, 7]")))).with_changes(seed=3)
 
@@ -304,8 +254,7 @@ def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile,
     for count in (3, 6):
         draw(open_study(spec, broken), count)
     interrupted = one_trial(open_study(spec, broken), spec, value=None)
-    interrupted.set_user_attr(storage.OWNER, died())
-    assert storage.reclaim(open_study(spec, broken)) == [9]
+    leases.hand_back(open_study(spec, broken), interrupted._trial_id)
     draw(open_study(spec, broken), 5)
     one, other = ([trial.params for trial in open_study(spec, url).trials] for url in (unbroken, broken))
     assert one == other
@@ -334,24 +283,12 @@ def test_best_trial_is_the_highest_complete_one_even_below_zero(spec: StudySpec,
     assert best.number == 1
 
 
-def test_waiting_trial_is_taken_once(spec: StudySpec, url: str) -> None:
-    opened = open_study(spec, url)
-    opened.enqueue_trial({"model.width": 6})
-    (waiting,) = opened.get_trials()
-    first, second = (
-        storage.take(opened, waiting, lambda number: optuna.samplers.RandomSampler()) for _ in range(2)
-    )
-    assert first is not None
-    assert first.suggest_categorical("model.width", [4, 6]) == 6
-    assert second is None
-
-
 def test_ladder_sees_rungs_of_trials_that_were_sent_up_and_did_not_fail(spec: StudySpec, url: str) -> None:
     opened = open_study(spec, url)
     opened.enqueue_trial({"model.width": 6})
 
     def begun(goal: int, *reached: int) -> optuna.Trial:
-        trial = storage.take_new(opened, lambda number: optuna.samplers.RandomSampler())
+        trial = leases.take(opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler())
         storage.record(trial, {storage.GOAL: goal})
         for percent in reached:
             trial.report(20.0 + percent, percent)
@@ -365,7 +302,7 @@ def test_ladder_sees_rungs_of_trials_that_were_sent_up_and_did_not_fail(spec: St
         begun(6, 6),
     )
     for trial in (paused, interrupted):
-        storage.hand_back(opened, trial._trial_id)
+        leases.hand_back(opened, trial._trial_id)
     opened.tell(failed, state=TrialState.FAIL)
     opened.tell(pruned, state=TrialState.PRUNED)
     assert storage.climbers(opened, LadderConfig(rungs=2, factor=4)) == [

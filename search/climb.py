@@ -1,0 +1,274 @@
+"""One worker's sitting: which trial is next, up the ladder, and the finale."""
+
+import json
+import math
+import shutil
+import statistics
+import time
+
+from search import confirm, leases, storage
+from search.ladder import TOP, Climber, hopeless, leader, promotable, ranked
+from search.storage import GOAL, LENGTH, FrozenTrial, TrialState
+from search.trial.config import TrialConfig
+from search.trial.train import Stopped
+from search.worker import Worker
+
+# The last stretch is planned for this share of the time left.
+FINALE_SAFETY = 0.97
+# A cooldown takes at least this share of a training, however little time is left for it.
+SHORTEST_COOLDOWN = 0.15
+# A training of fixed length may take so many times the time left.
+MOST_OVER = 1.25
+# Whoever waits for others looks again after so long.
+MOMENT_S = 0.5
+
+
+class Sitting:
+    """The share that one worker has in a search, alone or beside others."""
+
+    def __init__(self, worker: Worker, started: float) -> None:
+        self.worker, self.started = worker, started
+        self.spec, self.study, self.progress = worker.spec, worker.study, worker.progress
+        self.ladder = worker.spec.ladder
+        self.watchman = leases.Watchman()
+        self.worked = False
+
+    def go(self) -> None:
+        """Work until nothing is left to do, the time is over, or someone asks to stop."""
+        while not self.worker.stop.requested and (self._one_climb() or self._others_climb()):
+            for climber in hopeless(self._climbers(), self.ladder, self.spec.keep):
+                self.worker.beaten(self._trial(climber.number))
+        if not self.worker.stop.requested and self.spec.confirm_seeds:
+            self._confirm()
+        if not self.worker.stop.requested:
+            self._finale()
+        if not self.worker.stop.requested:
+            for climber in self._climbers():
+                if climber.waits:
+                    self.worker.beaten(self._trial(climber.number))
+        if not self.worked and self.worker.options.workers == 1:
+            self.progress.say(f"all {self.spec.trials} trials are done; a larger --trials searches on")
+
+    def _one_climb(self) -> bool:
+        """Work on the trial whose turn it is, up to its next rung; False when there is none, or no time."""
+        trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state == TrialState.WAITING and storage.is_under_way(trial):
+                return self._climb(trial, trial.user_attrs[GOAL])
+        for climber in promotable(self._climbers(), self.ladder):
+            goal = self.ladder.above(climber.rung)
+            if self._fits(goal, self._trial(climber.number)):
+                return self._climb(self._trial(climber.number), goal)
+        lowest = self.ladder.percents()[0]
+        # However short the time, one trial is made: there is something to export then.
+        if any(storage.has_begun(trial) for trial in trials) and not self._fits(lowest):
+            return False
+        new = storage.next_new(trials, self.spec.trials)
+        if new is None and storage.may_have_more(trials, self.spec.trials):
+            leases.place(self.study)
+            new = storage.next_new(self.study.get_trials(deepcopy=False), self.spec.trials)
+        return new is not None and self._climb(new, lowest)
+
+    def _climb(self, waiting: FrozenTrial, goal: int) -> bool:
+        self.worked = True
+        trial = leases.take(self.study, waiting, self.worker.sampler)
+        if trial is not None:
+            self.worker.work_on(trial, goal)
+        return True
+
+    def _others_climb(self) -> bool:
+        """Whether others are on their way up, whose scores may decide what is next; a moment later."""
+        for trial in self.watchman.dead(self.study):
+            leases.hand_back(self.study, trial._trial_id)
+        climbing = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
+        if not any(storage.is_under_way(trial) and trial.user_attrs[GOAL] < TOP for trial in climbing):
+            return False
+        if self._elapsed() > self.spec.timeout * self.spec.search_share:
+            return False
+        time.sleep(MOMENT_S)
+        return True
+
+    def _fits(self, goal: int, trial: FrozenTrial | None = None) -> bool:
+        """Whether the way up to `goal` ends within the time of the search, as far as is known."""
+        if trial is not None:
+            share = self.ladder.share(self._rung(trial))
+            expected = trial.user_attrs["seconds"] * (self.ladder.share(goal) / share - 1)
+        else:
+            rate = statistics.median(self.worker.rates) if self.worker.rates else 0.0
+            expected = rate * self.ladder.share(goal)
+        return bool(self._elapsed() + expected <= self.spec.timeout * self.spec.search_share)
+
+    def _rung(self, trial: FrozenTrial) -> int:
+        return max(percent for percent in trial.intermediate_values if percent in self.ladder.percents())
+
+    def _climbers(self) -> list[Climber]:
+        return storage.climbers(self.study, self.ladder)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _out_of_time(self) -> bool:
+        trials = self.study.get_trials(deepcopy=False)
+        new = storage.next_new(trials, self.spec.trials) is not None
+        more = new or storage.may_have_more(trials, self.spec.trials)
+        return more or bool(promotable(self._climbers(), self.ladder))
+
+    def _confirm(self) -> None:
+        """Train the leaders again from new seeds, each for an equal share of the time kept for it.
+
+        Where no clock decides, for as long as it takes from the start to the last rung below the end.
+        Workers divide the repeats among themselves, and wait for each other's.
+        """
+        chosen = [
+            t
+            for t in confirm.finalists(self.study, self.ladder, self.spec.finalists)
+            if TOP not in t.intermediate_values
+        ]
+        seeds = range(1, self.spec.confirm_seeds + 1)
+        runs = [(trial, seed) for seed in seeds for trial in chosen]
+        options = self.worker.options
+        share = self.spec.timeout * (1 - self.spec.finale - self.spec.search_share)
+        clocked = self._out_of_time()
+        ours = runs[options.index % options.workers :: options.workers]
+        seconds = share / max(math.ceil(len(runs) / options.workers), 1)
+        slowest = 0.0
+        for trial, seed in ours:
+            done = confirm.repeats(self.study)
+            if any((entry.trial, entry.seed) == (trial.number, seed) for entry in done):
+                continue
+            if earlier := [entry.steps for entry in done if entry.trial == trial.number]:
+                steps = earlier[0]
+            elif clocked:
+                steps = max(1, int(seconds / trial.user_attrs["seconds_per_step"]))
+            else:
+                steps = self._config(trial.number).steps_at(self.ladder.shares()[-2])
+            began = time.monotonic()
+            if not self._repeat(trial, seed, steps):
+                return
+            slowest = max(slowest, time.monotonic() - began)
+        self._wait_for_repeats(
+            len(runs), self.spec.timeout * (1 - self.spec.finale) if clocked else None, slowest
+        )
+        if options.index == 0:
+            for line in confirm.sentences(self.study):
+                self.progress.say(line)
+
+    def _repeat(self, trial: FrozenTrial, seed: int, steps: int) -> bool:
+        """Train a finalist again, and write down what came of it; False if that was stopped."""
+        options, worker = self.worker.options, self.worker
+        label = f"trial {trial.number} again, seed {seed}"
+        report = confirm.Retraining(label, steps, self.progress, worker.stop)
+        folder = options.out / self.spec.name / f"confirm-{trial.number:04d}-{seed}"
+        try:
+            found = confirm.repeat(trial, seed, steps, worker.split, options.device, folder, report)
+        except Stopped:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        confirm.keep(self.study, found)
+        return True
+
+    def _wait_for_repeats(self, count: int, until: float | None, slowest: float) -> None:
+        """Until all are in; at most to second `until` of the search, or for a few times as long as ours took."""
+        began = time.monotonic()
+        while len(confirm.repeats(self.study)) < count and not self.worker.stop.requested:
+            waited = time.monotonic() - began
+            if self._elapsed() > until if until is not None else waited > 3 * slowest:
+                return
+            time.sleep(MOMENT_S)
+
+    def _finale(self) -> None:
+        """Train the best trial that waits to its end.
+
+        Where the search ended for lack of time, its length is made to fit the time that is left, if the
+        steps so far are the same for any length: once at the start, and once more where the cooldown
+        begins. Where it ended for its number of trials, no clock decides. Workers take one each, if
+        there is a clock; else the leader is all there is to do.
+        """
+        while not self.worker.stop.requested:
+            in_front = leader((c for c in self._climbers() if self._may_win(c)), self.ladder)
+            if in_front is None or not (in_front.waits or self._time_for_another()):
+                return
+            clocked = self._out_of_time()
+            waiting = self._waiting_best_first()
+            in_time = [number for number in waiting if not clocked or self._seconds_over(number) <= 0]
+            number = in_time[0] if in_time else None
+            if number is None and not any(self._may_win(c) and not c.waits for c in self._climbers()):
+                # There is to be a winner, even if it comes late.
+                number = min(waiting, key=self._seconds_over, default=None)
+            if number is None or self._finish(number, clocked):
+                return
+
+    def _may_win(self, climber: Climber) -> bool:
+        """Whether a trial waits, has been trained to its end, or is on its last stretch with another worker."""
+        trial = self._trial(climber.number)
+        finishing = trial.state == TrialState.RUNNING and trial.user_attrs[GOAL] == TOP
+        return climber.waits or TOP in climber.scores or finishing
+
+    def _finish(self, number: int, clocked: bool) -> bool:
+        """The last stretch of a trial; False if another worker was faster to take it."""
+        config = self._config(number)
+        if not (clocked and config.stretchable):
+            return self._last_stretch(number)
+        whole = config.stretched(max(self._affordable_steps(number), self._fewest_steps(number)))
+        if whole.constant_steps > self._trial(number).user_attrs["steps_done"]:
+            if not self._last_stretch(number, whole, pause_at=whole.constant_steps):
+                return False
+            if self._trial(number).state != TrialState.WAITING or self.worker.stop.requested:
+                return True
+        cooldown_from = self._trial(number).user_attrs["steps_done"]
+        steps = max(self._affordable_steps(number), self._fewest_steps(number))
+        return self._last_stretch(number, config.stretched(steps, cooldown_from))
+
+    def _waiting_best_first(self) -> list[int]:
+        """Trials that wait: by their repeats where there are any, then by rung, then by score."""
+        waiting = [climber for climber in self._climbers() if climber.waits]
+        by_rung = [c.number for rung in self.ladder.percents()[::-1] for c in ranked(waiting, rung)]
+        confirmed = [n for n in confirm.best_first(confirm.repeats(self.study)) if n in by_rung]
+        return list(dict.fromkeys(confirmed + by_rung))
+
+    def _seconds_over(self, number: int) -> float:
+        """How much later than this run's time (and a little more) the shortest way to the end would be over."""
+        left = self.spec.timeout - self._elapsed()
+        needed = self._fewest_steps(number) - self._trial(number).user_attrs["steps_done"]
+        return float(needed * self._trial(number).user_attrs["seconds_per_step"] - MOST_OVER * left)
+
+    def _fewest_steps(self, number: int) -> int:
+        """The shortest whole training with the steps that a trial has behind it."""
+        config = self._config(number)
+        if not config.stretchable:
+            return config.total_steps
+        done: int = self._trial(number).user_attrs["steps_done"]
+        return math.ceil(done / (1 - SHORTEST_COOLDOWN))
+
+    def _config(self, number: int) -> TrialConfig:
+        return TrialConfig.model_validate_json(self._trial(number).user_attrs["config"])
+
+    def _time_for_another(self) -> bool:
+        """Whether there is time to train a trial to its end though one that is no worse has been."""
+        left = self.spec.timeout - self._elapsed()
+        return self._out_of_time() and left > self.spec.timeout * self.spec.finale / 2
+
+    def _last_stretch(
+        self, number: int, config: TrialConfig | None = None, pause_at: int | None = None
+    ) -> bool:
+        trial = leases.take(self.study, self._trial(number), self.worker.sampler)
+        if trial is None:
+            return False
+        self.worked = True
+        if config is not None:
+            storage.record(trial, {LENGTH: [config.total_steps, config.constant_steps]})
+        self.worker.work_on(trial, TOP, pause_at)
+        return True
+
+    def _affordable_steps(self, number: int) -> int:
+        """The length of the whole training that ends with the time of this run."""
+        facts, config = self._trial(number).user_attrs, self._config(number)
+        done, per_step = facts["steps_done"], facts["seconds_per_step"]
+        scores = len(json.loads(facts["rungs"]))
+        per_score = max(facts["seconds"] - per_step * done, 0.0) / max(scores, 1)
+        to_come = sum(step > done for step in config.rungs()) + config.val_megapixels / config.rung_megapixels
+        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - per_score * to_come
+        return int(done + max(left / per_step, 1))

@@ -1,0 +1,228 @@
+"""`run` with worker processes: starts them, shows what they do, and makes good what the dead leave behind."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from search import leases, storage
+from search.errors import UserError
+from search.opening import Opened, open_search
+from search.progress import Progress
+from search.run import Outcome, display, outcome
+from search.study import StudySpec
+from search.watch import StopSignals
+from search.wire import pass_on
+from search.worker import Options
+
+LOOK_EVERY_S = 2.0
+# Whoever is asked to stop saves its trial; some need a validation image to end before.
+STOPPING_S = 25.0
+# Workers that die so often before they begin will not do better the next time.
+MOST_FALSE_STARTS = 3
+
+
+@dataclass
+class _Member:
+    """A worker process, and what it says."""
+
+    index: int
+    process: "subprocess.Popen[str]"
+    log: Path
+    spoke: bool = False
+
+
+@dataclass
+class _Crew:
+    spec: StudySpec
+    options: Options
+    devices: tuple[torch.device, ...]
+    opened: Opened
+    progress: Progress
+    stop: StopSignals
+    started: float
+    members: dict[int, _Member] = field(default_factory=dict)
+    said: "queue.Queue[tuple[_Member, str]]" = field(default_factory=queue.Queue)
+    watchman: leases.Watchman = field(default_factory=leases.Watchman)
+    false_starts: int = 0
+
+    def work(self) -> None:
+        """Until all workers have ended in order. Those that die are replaced."""
+        for index in range(len(self.devices)):
+            self._start(index)
+        last_look = time.monotonic()
+        while self.members and not self.stop.requested:
+            self._listen(0.2)
+            for member in list(self.members.values()):
+                if member.process.poll() is not None:
+                    self._ended(member)
+            if time.monotonic() - last_look > LOOK_EVERY_S:
+                last_look = time.monotonic()
+                self._look_for_dead()
+            if not self.members and self._left_over():
+                self._start(0)
+
+    def end(self) -> None:
+        """Ask all workers to save their trials and stop, and hand back what those leave who do not."""
+        for member in self.members.values():
+            member.process.terminate()
+        deadline = time.monotonic() + STOPPING_S
+        while any(member.process.poll() is None for member in self.members.values()):
+            if time.monotonic() > deadline:
+                self.kill()
+            self._listen(0.1)
+        self._listen(0.0)
+        self._look_for_dead()
+
+    def kill(self) -> None:
+        for member in self.members.values():
+            member.process.kill()
+            member.process.wait()
+
+    def _start(self, index: int) -> None:
+        folder = self.options.out / self.spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / f"worker-{index}.log"
+        elapsed = time.monotonic() - self.started
+        arguments = {
+            "--study": self.spec.name,
+            "--storage": self.options.storage,
+            "--out": str(self.options.out),
+            "--device": str(self.devices[index]),
+            "--index": str(index),
+            "--workers": str(len(self.devices)),
+            "--elapsed": f"{elapsed:.1f}",
+        }
+        on_cpu = sum(device.type == "cpu" for device in self.devices)
+        if self.devices[index].type == "cpu":
+            arguments["--threads"] = str(torch.get_num_threads())
+        if self.options.memory is not None:
+            arguments["--memory"] = f"{self.options.memory / max(on_cpu, 1) / 2**20:.0f}M"
+        command = [sys.executable, "-m", "search", "worker", "--supervised"]
+        with log.open("w", encoding="utf-8") as errors:
+            process = subprocess.Popen(
+                [*command, *(word for pair in arguments.items() for word in pair)],
+                stdin=subprocess.PIPE,  # closes when we die: then they stop
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # Ctrl-C is for us to pass on
+            )
+        member = self.members[index] = _Member(index, process, log)
+        assert process.stdout is not None
+        threading.Thread(target=self._read, args=(member, process.stdout), daemon=True).start()
+
+    def _read(self, member: _Member, lines: IO[str]) -> None:
+        for line in lines:
+            self.said.put((member, line))
+
+    def _listen(self, seconds: float) -> None:
+        """Show what workers say, for so long."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                member, line = self.said.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except queue.Empty:
+                return
+            member.spoke = True
+            pass_on(line, self.progress, f"{member.index}")
+
+    def _ended(self, member: _Member) -> None:
+        self._listen(0.05)
+        del self.members[member.index]
+        self.progress.gone(f"{member.index}")
+        code = member.process.returncode
+        if code == 0:
+            return
+        if code == 2:
+            raise UserError(_last_words(member.log))
+        how = _in_words(code)
+        self.progress.say(f"worker {member.index} died: {how}")
+        for trial in leases.Watchman().dead(self.opened.study):
+            if (trial.user_attrs.get(leases.OWNER) or {}).get("pid") != member.process.pid:
+                continue
+            why = leases.after_death(self.opened.study, trial, how)
+            if why is None:
+                self.progress.say(f"trial {trial.number} goes on from its last state")
+            else:
+                self.progress.ended("failed", None, trial.number)
+                self.progress.say(f"trial {trial.number}: {why}")
+        self.false_starts = 0 if member.spoke else self.false_starts + 1
+        if self.false_starts >= MOST_FALSE_STARTS:
+            raise UserError(
+                f"{MOST_FALSE_STARTS} workers in a row died before they began ({how}); "
+                f"{member.log} has their last words:\n{_last_words(member.log)}"
+            )
+        self._start(member.index)
+
+    def _look_for_dead(self) -> None:
+        """Hand back the trials of workers elsewhere that have died."""
+        for trial in self.watchman.dead(self.opened.study):
+            leases.hand_back(self.opened.study, trial._trial_id)
+            self.progress.say(f"trial {trial.number}: its worker is gone; it goes on from its last state")
+
+    def _left_over(self) -> bool:
+        """Whether a trial that was begun is nobody's, though all workers have gone home."""
+        return any(
+            trial.state == storage.TrialState.WAITING and storage.is_under_way(trial)
+            for trial in self.opened.study.get_trials(deepcopy=False)
+        )
+
+
+def run(spec: StudySpec, options: Options, devices: tuple[torch.device, ...]) -> Outcome:
+    """Work on a study with a process for each device, until its trials or its time are used up, or Ctrl-C.
+
+    Calling it again goes on: with what was interrupted first, then with new trials. `UserError` for
+    whatever a worker cannot do either.
+    """
+    storage.make_writable(options.out)
+    started = time.monotonic()
+    if on_cpu := sum(device.type == "cpu" for device in devices):
+        torch.set_num_threads(max(torch.get_num_threads() // on_cpu, 1))
+    opened = open_search(spec, options)
+    sitting = {"started": time.time(), "timeout": spec.timeout, "workers": len(devices)}
+    opened.study.set_user_attr(leases.SITTING, sitting)
+    pulse = leases.Pulse(opened.study)
+    with (
+        pulse,
+        StopSignals(lambda: pulse.stop_wished) as stop,
+        display(spec, opened, started, options.quiet) as progress,
+    ):
+        for line in opened.lines:
+            progress.say(line)
+        if len(devices) > 1:
+            progress.say(f"{len(devices)} workers: {', '.join(map(str, devices))}")
+        crew = _Crew(spec, options, devices, opened, progress, stop, started)
+        try:
+            crew.work()
+            crew.end()
+        except UserError:
+            crew.end()
+            raise
+        finally:
+            crew.kill()
+    return outcome(opened, stopped=stop.requested)
+
+
+def _in_words(code: int) -> str:
+    """How a process ended, from its exit code."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    return f"{name} (perhaps out of memory)" if -code == signal.SIGKILL else name
+
+
+def _last_words(log: Path) -> str:
+    """What a worker last wrote as an error."""
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    told = text.rpartition("search worker: ")[2] if "search worker: " in text else text
+    return os.linesep.join(told.splitlines()[-20:]) or "(nothing)"

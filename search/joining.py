@@ -1,0 +1,115 @@
+"""A worker joins a search that a `run` has opened, on this machine or another."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from search import leases, storage
+from search.climb import Sitting
+from search.errors import UserError
+from search.opening import FINGERPRINT, SPEC, open_data
+from search.progress import Progress, Shows
+from search.study import StudySpec
+from search.trial.rescue import limit_memory
+from search.watch import StopSignals
+from search.wire import Wire
+from search.worker import Options, Worker
+
+OPENING_S = 120.0
+"""A worker may come so long before the study that it is to join."""
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How a worker joins."""
+
+    study: str
+    options: Options
+    threads: int | None = None
+    """Processor threads to compute with."""
+    data: Path | None = None
+    """Where the pairs are on this machine, if not where the study has them."""
+    scan_dir: str | None = None
+    clean_dir: str | None = None
+    elapsed: float | None = None
+    """Seconds of the search that are over; what its `run` has written down if None."""
+    wire: IO[str] | None = None
+    """Where everything that is to be shown goes, if someone else shows it."""
+
+
+def join(how: Joining) -> bool:
+    """Work on a study until nothing is left to do; whether someone asked to stop.
+
+    `UserError` if there is no such study, its time is over, or the pairs here are others.
+    """
+    if how.threads is not None:
+        torch.set_num_threads(how.threads)
+    if how.options.memory is not None:
+        limit_memory(how.options.memory)
+    began = time.monotonic()
+    study = _opened(how)
+    spec = StudySpec.model_validate_json(study.user_attrs[SPEC])
+    if how.data is not None:
+        spec = spec.with_data(how.data, how.scan_dir, how.clean_dir)
+    elapsed = how.elapsed if how.elapsed is not None else _elapsed(study.user_attrs, spec)
+    split = open_data(spec, how.options.out)
+    if split.fingerprint != study.user_attrs[FINGERPRINT]:
+        raise UserError(
+            f"study {spec.name!r} works on other pairs than those found here ({split.note}); --data names a folder"
+        )
+    started = began - elapsed
+    pulse = leases.Pulse(study)
+    with pulse, StopSignals(lambda: pulse.stop_wished) as stop, _display(how, spec, started) as progress:
+        if how.wire is not None:
+            threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
+        worker = Worker(spec, how.options, study, split, stop, progress, pulse)
+        Sitting(worker, started).go()
+    return stop.requested
+
+
+def _opened(how: Joining) -> storage.Study:
+    """The study, once a `run` has opened it."""
+    began = time.monotonic()
+    while True:
+        try:
+            study = storage.load_study(how.study, how.options.storage)
+            if SPEC in study.user_attrs:
+                return study
+            missing = UserError(f"study {how.study!r} is from before workers could join; `run` opens it anew")
+        except UserError as error:
+            missing = error
+        if how.wire is not None or time.monotonic() - began > OPENING_S:
+            raise missing
+        time.sleep(1.0)
+
+
+def _elapsed(attributes: Mapping[str, Any], spec: StudySpec) -> float:
+    sitting = attributes.get(leases.SITTING)
+    if sitting is None:
+        return 0.0
+    elapsed: float = max(time.time() - sitting["started"], 0.0)
+    if elapsed > sitting["timeout"]:
+        raise UserError(f"study {spec.name!r}: the time of its last `run` is over; start another one first")
+    return elapsed
+
+
+def _display(how: Joining, spec: StudySpec, started: float) -> Any:
+    """What is shown in this process, as a context."""
+    if how.wire is None:
+        return Progress(spec.name, float("nan"), spec.trials, started + spec.timeout, how.options.quiet)
+    wire: Shows = Wire(how.wire)
+    return nullcontext(wire)
+
+
+def _end_with_parent(stop: StopSignals) -> None:
+    """Whoever started us holds the other end of our input: when that closes, they are gone."""
+    while os.read(0, 4096):
+        pass
+    stop.request()

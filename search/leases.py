@@ -1,0 +1,219 @@
+"""Which process works on which trial, whether it is still alive, and what becomes of the work of the dead.
+
+A worker writes its name on the trial that it works on, and a count that grows: its sign of life. Who looks
+compares counts, never clocks: clocks of machines differ, and jump. A worker whose name is no longer on its
+trial has been taken for dead, and leaves it to the other.
+"""
+
+import functools
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import optuna
+import psutil
+
+from search.errors import UserError
+from search.storage import FrozenTrial, Study, Trial, TrialState
+
+OWNER = "owner"  # trial attribute: the process that works on it, nothing while it waits
+BEAT = "beat"  # trial attribute: the sign of life of its worker
+DEATHS = "deaths"  # trial attribute: how workers died on it
+STOP = "stop"  # study attribute: a wish that all its workers stop
+SITTING = "sitting"  # study attribute: the `run` that works on it, or did last
+
+BEAT_EVERY_S = 5.0
+SILENT_S = 60.0
+"""A worker that gave no sign for so long is dead."""
+# A claim and the name of who claimed are two transactions: a trial may be nameless for so long.
+CLAIMING_S = 3.0
+MOST_DEATHS = 4
+"""A trial that was the end of so many workers at the same rung is not tried again."""
+
+Sampling = Callable[[int], optuna.samplers.BaseSampler]
+"""How a trial of that number draws its settings."""
+
+
+@functools.cache
+def this_process() -> dict[str, Any]:
+    """The owner of all trials that this process works on, as plain JSON."""
+    host, pid = socket.gethostname(), os.getpid()
+    return {"worker": uuid.uuid4().hex, "name": f"{host}:{pid}", "host": host, "boot": _boot(), "pid": pid}
+
+
+def owned(trial: FrozenTrial) -> bool:
+    """Whether this process is the one to work on a running trial."""
+    owner = trial.user_attrs.get(OWNER) or {}
+    return trial.state == TrialState.RUNNING and owner.get("worker") == this_process()["worker"]
+
+
+def place(study: Study) -> FrozenTrial:
+    """A new trial that waits for its first step: whoever takes it draws its settings."""
+    database = study._storage
+    waiting = optuna.trial.create_trial(state=TrialState.WAITING)
+    return database.get_trial(database.create_new_trial(study._study_id, template_trial=waiting))
+
+
+def take(study: Study, waiting: FrozenTrial, sampling: Sampling) -> Trial | None:
+    """Set a waiting trial running; None if another process was faster. It keeps number and settings."""
+    if not study._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+        return None
+    study._storage.set_trial_user_attr(waiting._trial_id, OWNER, this_process())
+    study.sampler = sampling(waiting.number)
+    return Trial(study, waiting._trial_id)
+
+
+def hand_back(study: Study, trial_id: int) -> None:
+    """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state.
+
+    One that has finished in the meantime stays finished.
+    """
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        # In this order: a trial that waits is never somebody's.
+        study._storage.set_trial_user_attr(trial_id, OWNER, {})
+        study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+
+
+class Pulse:
+    """Gives a sign of life for the trial that this process works on, and listens for a wish to stop.
+
+    As a context manager it does so every `BEAT_EVERY_S`, from a thread of its own.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.stop_wished = False
+        self.lost = False
+        """Whether the trial has been given to another worker."""
+        self.step, self.steps = 0, 0
+        """How far the trial is, for whoever asks."""
+        self._trial_id: int | None = None
+        self._count = 0
+        self._wish_before = _wish(study)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(timeout=BEAT_EVERY_S)
+
+    def hold(self, trial_id: int) -> None:
+        """This process has claimed a trial."""
+        self.step, self.steps, self.lost = 0, 0, False
+        self._trial_id = trial_id
+
+    def let_go(self) -> None:
+        self._trial_id = None
+
+    def look(self) -> None:
+        """Give one sign of life, and see whether the trial is still ours."""
+        if _wish(self.study) != self._wish_before:
+            self.stop_wished = True
+        trial_id = self._trial_id
+        if trial_id is None:
+            return
+        database = self.study._storage
+        trial = database.get_trial(trial_id)
+        if trial.state == TrialState.WAITING and not trial.user_attrs.get(OWNER):
+            # Taken for dead, and nobody has come for it: it is ours again.
+            if database.set_trial_state_values(trial_id, state=TrialState.RUNNING):
+                database.set_trial_user_attr(trial_id, OWNER, this_process())
+            return
+        if not owned(trial):
+            self.lost = self._trial_id == trial_id
+            return
+        self._count += 1
+        sign = {"count": self._count, "at": time.time(), "step": self.step, "steps": self.steps}
+        database.set_trial_user_attr(trial_id, BEAT, sign)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_EVERY_S):
+            # A trial that ends at this moment is nobody's any more; a database that is away, the worker notices.
+            with suppress(optuna.exceptions.OptunaError, UserError, KeyError):
+                self.look()
+
+
+class Watchman:
+    """Finds trials whose worker is dead: of this machine by its process, elsewhere by its silence."""
+
+    def __init__(self) -> None:
+        self._signs: dict[int, tuple[Any, float]] = {}
+
+    def dead(self, study: Study) -> list[FrozenTrial]:
+        """The running trials that nobody works on."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._signs = {t._trial_id: self._signs[t._trial_id] for t in running if t._trial_id in self._signs}
+        return [trial for trial in running if self._is_dead(trial)]
+
+    def _is_dead(self, trial: FrozenTrial) -> bool:
+        if not (owner := trial.user_attrs.get(OWNER)):
+            started = trial.datetime_start
+            return started is None or abs((datetime.now() - started).total_seconds()) > CLAIMING_S
+        if is_gone(owner):
+            return True
+        sign = (owner["worker"], trial.user_attrs.get(BEAT, {}).get("count"))
+        last, since = self._signs.get(trial._trial_id, (None, 0.0))
+        if sign != last:
+            self._signs[trial._trial_id] = (sign, time.monotonic())
+            return False
+        return time.monotonic() - since > SILENT_S
+
+
+def after_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
+    """Put the trial of a worker that died back in the queue.
+
+    Where it was the end of `MOST_DEATHS` workers that got no further, it ends as failed: then why, in words.
+    """
+    rung = max(trial.intermediate_values, default=0)
+    deaths = [*trial.user_attrs.get(DEATHS, []), {"how": how, "rung": rung}]
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        study._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
+        if sum(death["rung"] == rung for death in deaths) >= MOST_DEATHS:
+            why = f"was the end of {MOST_DEATHS} workers at {rung} % ({how})"
+            study._storage.set_trial_user_attr(trial._trial_id, "ended", why)
+            study.tell(trial.number, state=TrialState.FAIL)
+            return why
+    hand_back(study, trial._trial_id)
+    return None
+
+
+def is_gone(owner: Mapping[str, Any]) -> bool:
+    """Whether a worker is known to have ended: its process was on this machine and is not there any more."""
+    if owner["host"] != socket.gethostname():
+        return False
+    if owner["boot"] != _boot():
+        # Another container may share our name; the same machine, started anew, has lost all its processes.
+        return bool(owner["boot"].split("/")[1:] == _boot().split("/")[1:])
+    try:
+        return bool(psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wish_to_stop(study: Study) -> None:
+    """Ask all workers of a study, wherever they are, to save their work and end."""
+    study.set_user_attr(STOP, {"at": time.time(), "token": uuid.uuid4().hex})
+
+
+def _wish(study: Study) -> Any:
+    return study._storage.get_study_user_attrs(study._study_id).get(STOP)
+
+
+@functools.cache
+def _boot() -> str:
+    """Which start of which machine this is, and which of its process tables (containers have their own)."""
+    boot_id, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    if not boot_id.exists():
+        return f"{round(psutil.boot_time() / 60)}/"
+    return f"{boot_id.read_text().strip()}/{processes.readlink()}"

@@ -1,0 +1,126 @@
+"""Before a search: the pairs, the study in the database, what it starts with, and how long a training can be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data import DataConfig, PairsConfig, Split
+from search import checkup, leases, samples, space, storage, warm
+from search.errors import UserError
+from search.speed import seconds_per_step
+from search.storage import LABEL, REPLACED
+from search.study import ANY_LENGTH, StudySpec, close
+from search.trial.config import TrialConfig
+from search.trial.evaluate import Score, mean_score, score_image, spread
+from search.worker import Options, device_name, starting_point
+
+# Most of the time that goes to measuring how long a training can be.
+MEASURING_SHARE = 0.03
+SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
+FINGERPRINT = "data"  # study attribute: which pairs it works on
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study that is ready to be worked on, and what there is to say about it."""
+
+    study: storage.Study
+    split: Split
+    input_psnr_db: float
+    lines: tuple[str, ...]
+
+
+def open_search(spec: StudySpec, options: Options) -> Opened:
+    """Everything that is done once, before any worker begins. `UserError` for whatever is wrong.
+
+    Trials that a run left behind when it died are handed back.
+    """
+    split = open_data(spec, options.out)
+    study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
+    for corner in (close(ANY_LENGTH | tree) for tree in space.corners(spec.recipe)):
+        if corner.initial is not None:
+            starting_point(corner.initial, options.storage, options.out)
+    left = leases.Watchman().dead(study)
+    for trial in left:
+        leases.hand_back(study, trial._trial_id)
+    if "steps" not in spec.recipe and storage.FULL not in study.user_attrs:
+        study.set_user_attr(storage.FULL, full_teramacs(spec, split, options.device))
+    is_new, said = not study.trials, list[str]()
+    if options.warm_start is not None:
+        warm.start(study, spec, options.warm_start, options.storage, split.fingerprint, said.append)
+    if is_new:
+        for known in spec.first:
+            study.enqueue_trial(
+                dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
+            )
+    study.set_user_attr(SPEC, spec.model_dump_json())
+    study.set_user_attr(FINGERPRINT, split.fingerprint)
+    judged = spread(split.val, any_config(spec).val_megapixels)
+    input_psnr_db = unchanged(split, judged).psnr_db
+    lines = [
+        f"{spec.name}: {split.note}; {device_name(options.device)}",
+        f"trials are scored on {len(judged)} validation pairs, input {input_psnr_db:.2f} dB",
+        *said,
+    ]
+    if isinstance(data := data_of(spec), PairsConfig):
+        found = checkup.warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
+        lines += [f"check: {line}" for line in found]
+    if left:
+        numbers = ", ".join(str(trial.number) for trial in left)
+        lines.append(f"going on with trial {numbers}, left behind by a run that died")
+    return Opened(study, split, input_psnr_db, tuple(lines))
+
+
+def open_data(spec: StudySpec, out: Path) -> Split:
+    """The pairs that a study works on. The split never depends on the study's seed."""
+    split = data_of(spec).open(seed=0, cache=out)
+    check_channels(spec, split.channels)
+    return split
+
+
+def data_of(spec: StudySpec) -> DataConfig:
+    """Where the pairs of a study come from: never an open leaf."""
+    return any_config(spec).data
+
+
+def any_config(spec: StudySpec) -> TrialConfig:
+    """A trial of the study: for what is the same in all of them."""
+    return close(ANY_LENGTH | space.fill(spec.recipe, space.RandomSuggester(0)))
+
+
+def full_teramacs(spec: StudySpec, split: Split, device: torch.device) -> float:
+    """The full length of a training that the study's time allows: what the last stretch of one can be.
+
+    From the speed of recipes from all over the space on this device, or, for a short study, of the first.
+    """
+    speed = samples.typical_speed(
+        samples.Recipes(spec, split.channels),
+        lambda config: seconds_per_step(config, split, device),
+        MEASURING_SHARE * spec.timeout,
+    )
+    return affordable_teramacs(spec, speed)
+
+
+def affordable_teramacs(spec: StudySpec, speed: float) -> float:
+    """The length of a training whose last stretch takes the time of the finale at `speed` (10^12 a second)."""
+    stretch = 1 - 1 / spec.ladder.factor
+    return speed * spec.timeout * spec.finale / stretch
+
+
+def check_channels(spec: StudySpec, channels: int) -> None:
+    """Raises `UserError` if the recipe fixes another number of channels than the images have."""
+    for corner in space.corners(spec.recipe):
+        fixed = corner["model"].get("channels", channels)
+        if fixed != channels:
+            raise UserError(
+                f"recipe.model.channels is {fixed}, but the images have {channels}: "
+                f"leave it out, or set recipe.data.channels = {fixed}"
+            )
+
+
+def unchanged(split: Split, indices: Iterable[int]) -> Score:
+    """What these validation images score as they are."""
+    pairs = (split.val.whole(index) for index in indices)
+    return mean_score([score_image(pair.degraded, pair.clean) for pair in pairs], step=0, seconds=0.0)

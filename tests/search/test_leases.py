@@ -1,0 +1,200 @@
+"""Claims on trials, signs of life, and what becomes of the work of the dead."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search import leases, storage, study
+from search.storage import TrialState
+from search.study import StudySpec
+
+StudyFile = Callable[..., Path]
+
+
+@pytest.fixture
+def spec(study_file: StudyFile) -> StudySpec:
+    return study.load(str(study_file()))
+
+
+@pytest.fixture
+def opened(spec: StudySpec, tmp_path: Path) -> storage.Study:
+    return storage.open_study(spec, storage.default_url(tmp_path), continue_with_changes=False)
+
+
+def begun(opened: storage.Study) -> optuna.Trial:
+    """A trial that this process works on, its settings drawn."""
+    trial = leases.take(
+        opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler(seed=number)
+    )
+    assert trial is not None
+    trial.suggest_categorical("model.width", [4, 6])
+    return trial
+
+
+def died() -> dict[str, Any]:
+    """What a process of this machine that has ended called itself."""
+    code = "import json; from search import leases; print(json.dumps(leases.this_process()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return dict(json.loads(run.stdout))
+
+
+@pytest.fixture(scope="module")
+def dead() -> dict[str, Any]:
+    return died()
+
+
+def test_waiting_trial_is_taken_once_with_its_settings(opened: storage.Study) -> None:
+    opened.enqueue_trial({"model.width": 6})
+    (waiting,) = opened.get_trials()
+    first, second = (
+        leases.take(opened, waiting, lambda number: optuna.samplers.RandomSampler()) for _ in range(2)
+    )
+    assert first is not None
+    assert first.suggest_categorical("model.width", [4, 6]) == 6
+    assert second is None
+
+
+def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
+    opened: storage.Study, dead: dict[str, Any]
+) -> None:
+    trials = [begun(opened) for _ in range(3)]
+    trials[1].set_user_attr(leases.OWNER, dead)
+    settings = dict(trials[1].params)
+    (found,) = leases.Watchman().dead(opened)
+    assert found.number == 1
+    leases.hand_back(opened, found._trial_id)
+    waiting = opened.trials[1]
+    assert (waiting.state, waiting.params, waiting.user_attrs[leases.OWNER]) == (
+        TrialState.WAITING,
+        settings,
+        {},
+    )
+    again = leases.take(opened, waiting, lambda number: optuna.samplers.RandomSampler())
+    assert again is not None
+    assert (again.number, again.params) == (1, settings)
+    assert leases.owned(opened.trials[1])
+
+
+def test_process_of_an_earlier_start_of_the_machine_is_dead(
+    opened: storage.Study, dead: dict[str, Any]
+) -> None:
+    boot, processes = leases.this_process()["boot"].split("/", 1)
+    begun(opened).set_user_attr(leases.OWNER, {**leases.this_process(), "boot": f"{boot}x/{processes}"})
+    # In another container of the same name its number says nothing.
+    begun(opened).set_user_attr(leases.OWNER, {**dead, "boot": f"{boot}/{processes}x"})
+    assert [trial.number for trial in leases.Watchman().dead(opened)] == [0]
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "here, its number used again"])
+def test_silent_worker_is_dead_after_a_while_and_a_beating_one_never(
+    where: str, opened: storage.Study, dead: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {**dead, "host": where} if where == "elsewhere" else {**leases.this_process(), "worker": "other"}
+    silent, beating = begun(opened), begun(opened)
+    now = [100.0]
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
+    watchman = leases.Watchman()
+    for count in range(5):
+        for trial in (silent, beating):
+            trial.set_user_attr(leases.OWNER, other)
+        # Clocks of other machines are off, and jump: only the count tells.
+        beating.set_user_attr(leases.BEAT, {"count": count, "at": 3600.0 - 900 * count})
+        found = [trial.number for trial in watchman.dead(opened)]
+        assert found == ([0] if count == 4 else []), count
+        now[0] += leases.SILENT_S / 3.9
+
+
+def test_trial_just_claimed_may_be_nameless_for_a_moment(opened: storage.Study) -> None:
+    trial = begun(opened)
+    trial.set_user_attr(leases.OWNER, {})
+    watchman = leases.Watchman()
+    assert watchman.dead(opened) == []
+    claimed = opened.get_trials(deepcopy=False)[0]
+    claimed.datetime_start = datetime.now() - timedelta(seconds=leases.CLAIMING_S + 1)
+    assert watchman._is_dead(claimed)
+    claimed.datetime_start = datetime.now() + timedelta(hours=1)  # the clock was set back since
+    assert watchman._is_dead(claimed)
+
+
+def test_pulse_gives_signs_of_life_only_for_the_trial_that_is_held(
+    opened: storage.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT_EVERY_S", 0.01)
+    held, other = begun(opened), begun(opened)
+    with leases.Pulse(opened) as pulse:
+        pulse.hold(held._trial_id)
+        pulse.step, pulse.steps = 3, 8
+        deadline = time.monotonic() + 10
+        while opened.trials[0].user_attrs.get(leases.BEAT, {}).get("count", 0) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    sign = opened.trials[0].user_attrs[leases.BEAT]
+    assert (sign["step"], sign["steps"]) == (3, 8)
+    assert leases.BEAT not in opened.trials[other.number].user_attrs
+    assert not pulse.lost
+
+
+def test_worker_taken_for_dead_leaves_its_trial_to_the_other(
+    opened: storage.Study, dead: dict[str, Any]
+) -> None:
+    trial = begun(opened)
+    pulse = leases.Pulse(opened)
+    pulse.hold(trial._trial_id)
+    leases.hand_back(opened, trial._trial_id)
+    pulse.look()
+    assert not pulse.lost  # nobody has come for it: it is ours again
+    assert leases.owned(opened.trials[0])
+    trial.set_user_attr(leases.OWNER, dead)
+    pulse.look()
+    assert pulse.lost
+
+
+def test_wish_to_stop_reaches_those_at_work_and_not_those_who_come_later(opened: storage.Study) -> None:
+    before = leases.Pulse(opened)
+    before.look()
+    assert not before.stop_wished
+    leases.wish_to_stop(opened)
+    before.look()
+    later = leases.Pulse(opened)
+    later.look()
+    assert before.stop_wished
+    assert not later.stop_wished
+
+
+def test_trial_that_keeps_killing_its_workers_ends_as_failed(opened: storage.Study) -> None:
+    trial = begun(opened)
+    for death in range(9):
+        if death == 2:
+            trial.report(20.0, 25)  # it got further: those before do not count
+        why = leases.after_death(opened, opened.trials[0], "SIGKILL")
+        if opened.trials[0].state == TrialState.FAIL:
+            break
+        assert why is None
+        assert leases.take(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
+    assert opened.trials[0].state == TrialState.FAIL
+    assert len(opened.trials[0].user_attrs[leases.DEATHS]) == leases.MOST_DEATHS + 2
+    assert opened.trials[0].user_attrs["ended"] == why == "was the end of 4 workers at 25 % (SIGKILL)"
+
+
+def test_workers_together_begin_no_more_trials_than_asked_for(opened: storage.Study) -> None:
+    for _ in range(3):  # each made room for the same third trial
+        leases.place(opened)
+    leases.take(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
+    trials = opened.get_trials()
+    assert storage.next_new(trials, 1) is None
+    second = storage.next_new(trials, 2)
+    assert second is not None
+    assert second.number == 1
+    assert not storage.may_have_more(trials, 3)
+    opened.enqueue_trial({"model.width": 6}, user_attrs={storage.RETRY: 0})
+    again = storage.next_new(opened.get_trials(), 1)
+    assert again is not None
+    assert again.number == 3
