@@ -56,7 +56,7 @@ def _fastest(
 ) -> tuple[type[torch.autograd.Function], tuple[Any, ...]]:
     """The fastest function that works here, and its settings: what its `apply` takes after the tensors."""
     if x.device.type == "cpu" and dtype != torch.float64 and native_kernel_basis_works():
-        return NativeKernelBasis, (kernel_size, groups, dtype == torch.bfloat16)
+        return NativeKernelBasis, (kernel_size, groups, dtype == torch.bfloat16, result_dtype)
     if x.device.type == "cuda" and dtype != torch.float64:
         products = _triton_products(dtype)
         if triton_kernel_basis_works(x.device, products):
