@@ -107,7 +107,8 @@ class _Crew:
         if self.options.memory is not None:
             arguments["--memory"] = f"{self.options.memory / max(on_cpu, 1) / 2**20:.0f}M"
         command = [sys.executable, "-m", "search", "worker", "--supervised"]
-        with log.open("w", encoding="utf-8") as errors:
+        with log.open("a", encoding="utf-8") as errors:
+            print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}", file=errors, flush=True)
             process = subprocess.Popen(
                 [*command, *(word for pair in arguments.items() for word in pair)],
                 stdin=subprocess.PIPE,  # closes when we die: then they stop
@@ -223,6 +224,6 @@ def _in_words(code: int) -> str:
 
 def _last_words(log: Path) -> str:
     """What a worker last wrote as an error."""
-    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n--- ")[2].partition("\n")[2].strip()
     told = text.rpartition("search worker: ")[2] if "search worker: " in text else text
     return os.linesep.join(told.splitlines()[-20:]) or "(nothing)"

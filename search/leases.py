@@ -63,7 +63,10 @@ def place(study: Study) -> FrozenTrial:
 
 def take(study: Study, waiting: FrozenTrial, sampling: Sampling) -> Trial | None:
     """Set a waiting trial running; None if another process was faster. It keeps number and settings."""
-    if not study._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+    try:
+        if not study._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+            return None
+    except optuna.exceptions.UpdateFinishedTrialError:  # and had come to its end since
         return None
     study._storage.set_trial_user_attr(waiting._trial_id, OWNER, this_process())
     study.sampler = sampling(waiting.number)

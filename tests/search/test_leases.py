@@ -60,6 +60,8 @@ def test_waiting_trial_is_taken_once_with_its_settings(opened: storage.Study) ->
     assert first is not None
     assert first.suggest_categorical("model.width", [4, 6]) == 6
     assert second is None
+    opened.tell(first, 20.0)
+    assert leases.take(opened, waiting, lambda number: optuna.samplers.RandomSampler()) is None
 
 
 def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
