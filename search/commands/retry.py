@@ -16,7 +16,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(retry)
-    retry.add_argument("numbers", metavar="N", nargs="*", type=int, help="numbers of trials")
+    flags.adder(retry)("numbers", "N", "numbers of trials", nargs="*", type=int)
     retry.add_argument("--failed", action="store_true", help="all that failed and were not tried again")
     flags.add_places(retry)
 
@@ -24,11 +24,12 @@ def add(commands: flags.Commands) -> None:
 def main(options: argparse.Namespace) -> int:
     from search import retry, stop, storage
 
-    if not options.numbers and not options.failed:
+    numbers = vars(options).get("numbers", [])
+    if not numbers and not options.failed:
         raise UserError("name the trials by their numbers, or give --failed")
     name = readings.study_name(options.study)
     study = storage.load_study(name, readings.url(options))
-    made = retry.retry(study, [*options.numbers, *(retry.failed(study) if options.failed else ())])
+    made = retry.retry(study, [*numbers, *(retry.failed(study) if options.failed else ())])
     for number, again in made.items():
         print(f"trial {number} is tried again as trial {again}")
     if not made:
