@@ -31,7 +31,7 @@ class NativeKernelBasis(torch.autograd.Function):
         result_dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         ctx.save_for_backward(x, attention, weight, bias)
-        ctx.sizes = kernel_size, groups, half
+        ctx.sizes = kernel_size, groups, half, result_dtype
         call = _Call(x, attention, weight, bias, kernel_size, groups)
         result = torch.empty_like(call.inputs[0], dtype=known(result_dtype))
         shape = call.shape(result)
@@ -42,7 +42,7 @@ class NativeKernelBasis(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_result: Tensor) -> tuple[Tensor | None, ...]:
-        kernel_size, groups, half = ctx.sizes
+        kernel_size, groups, half, _ = ctx.sizes
         saved: tuple[Tensor, Tensor, Tensor, Tensor] = ctx.saved_tensors
         call = _Call(*saved, kernel_size=kernel_size, groups=groups)
         d_result = dense(d_result)
