@@ -65,6 +65,23 @@ class LayerNorm2d(nn.Module):
             return normal.to(result)
 
 
+def wide(x: Tensor) -> Tensor:
+    """`x` in float32 at least: what residuals are added up in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def scaled_conv(conv: nn.Module, x: Tensor, scale: Tensor) -> Tensor:
+    """`conv(x) * scale` for a plain convolution of kernel size 1 and one scale per channel, (1, C, 1, 1).
+
+    The scale goes into the weights, which are fewer than the pixels; exported graphs keep it apart, because
+    other programs want convolutions with weights that are constants.
+    """
+    if torch.compiler.is_compiling() or x.device.type == "meta":
+        return conv(x) * scale  # type: ignore[no-any-return]
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    return F.conv2d(x, conv.weight * scale.view(-1, 1, 1, 1), conv.bias * scale.flatten())
+
+
 class SimpleGate(nn.Module):
     """The product of the two halves of the channels (NAFNet, arXiv 2204.04676 section 3.3)."""
 

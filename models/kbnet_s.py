@@ -7,7 +7,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import GlobalMean, LayerNorm2d, SimpleGate
+from models.blocks import GlobalMean, LayerNorm2d, SimpleGate, scaled_conv, wide
 from models.kernel_basis import kernel_basis_attention
 from models.recompute import Recomputable
 from models.ushape import UShape, UShapeConfig
@@ -57,7 +57,7 @@ class KernelBasisBlock(Recomputable):
 
     def __init__(self, channels: int, hidden: int, lightweight: bool) -> None:
         super().__init__()
-        self.groups = channels // GROUP_SIZE
+        self.channels, self.groups = channels, channels // GROUP_SIZE
         self.w = nn.Parameter(torch.empty(1, NUM_BASES, channels * GROUP_SIZE * KERNEL_SIZE**2))
         self.b = nn.Parameter(torch.empty(1, NUM_BASES, channels))
         bound = 1 / math.sqrt(self.w[0].numel())
@@ -93,13 +93,15 @@ class KernelBasisBlock(Recomputable):
 
     def compute(self, features: Tensor) -> Tensor:
         x = self.norm1(features)
-        attention = self.conv2(x) * self.attgamma + self.conv211(x)
+        attention = scaled_conv(self.conv2[2], self.conv2[:2](x), self.attgamma) + self.conv211(x)
         plain = self.conv21(self.conv1(x))
-        mixed = kernel_basis_attention(plain, attention, self.w, self.b, KERNEL_SIZE, self.groups)
-        gated = (mixed * self.ga1 + plain) * self.conv11(x) * self.sca(x)
-        y = features + self.conv3(gated) * self.beta
-        refined = self.conv5(self.gate(self.conv4(self.norm2(y))))
-        return y + refined * self.gamma  # type: ignore[no-any-return]
+        # Scaled bases give the scaled result, and are fewer numbers than it.
+        bases = (self.w.unflatten(2, (self.channels, -1)) * self.ga1.view(-1, 1)).flatten(2)
+        mixed = kernel_basis_attention(plain, attention, bases, self.b * self.ga1.flatten(), KERNEL_SIZE, self.groups)
+        gated = (mixed + plain) * self.conv11(x) * self.sca(x)
+        y = wide(features) + scaled_conv(self.conv3, gated, self.beta)
+        refined = scaled_conv(self.conv5, self.gate(self.conv4(self.norm2(y))), self.gamma)
+        return y + refined
 
 
 class KBNetS(UShape):
