@@ -2,9 +2,14 @@
 
 import random
 
+import pytest
 import torch
 
-from models.kernel_basis import kernel_basis_attention, kernel_basis_reference
+from models.kernel_basis import (
+    kernel_basis_attention,
+    kernel_basis_reference,
+    triton_kernel_basis_works,
+)
 from tests.models.operator_inputs import exactly, inputs_of, relative_error, with_gradients
 
 
@@ -32,3 +37,14 @@ def test_two_hundred_random_shapes_equal_the_definition() -> None:
                 assert relative_error(value, right) < 1e-5, shape
             else:  # of few numbers the errors are a matter of chance, up to the half unit of one rounding
                 assert relative_error(value, right) <= max(2 * relative_error(rounded, right), 2**-8), shape
+
+
+@pytest.mark.parametrize("missing", ["triton", "matrix units", "wish"])
+def test_a_gpu_without_what_triton_needs_takes_the_blocked_form(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing == "triton" else object())
+    monkeypatch.setenv("RESTUNE_NATIVE", "0" if missing == "wish" else "1")
+    assert not triton_kernel_basis_works.__wrapped__(torch.device("cuda"), "bf16")
