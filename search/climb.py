@@ -79,14 +79,18 @@ class Sitting:
     def _others_climb(self) -> bool:
         """Whether others are on their way up, whose scores may decide what is next; a moment later."""
         for trial in self.watchman.dead(self.study):
-            leases.hand_back(self.study, trial._trial_id)
-        climbing = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
-        if not any(storage.is_under_way(trial) and trial.user_attrs[GOAL] < TOP for trial in climbing):
+            leases.bury(self.study, trial)
+        if not any(self._is_on_its_way(trial) for trial in self.study.get_trials(deepcopy=False)):
             return False
         if self._elapsed() > self.spec.timeout * self.spec.search_share:
             return False
         time.sleep(MOMENT_S)
         return True
+
+    def _is_on_its_way(self, trial: FrozenTrial) -> bool:
+        # One that has just been scored at its goal is still running: what it says is not yet all there.
+        held = trial.state == TrialState.RUNNING or storage.is_under_way(trial)
+        return held and bool(trial.user_attrs.get(GOAL, 0) < TOP)
 
     def _fits(self, goal: int, trial: FrozenTrial | None = None) -> bool:
         """Whether the way up to `goal` ends within the time of the search, as far as is known."""

@@ -7,15 +7,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import torch
 
 from search import leases, storage
 from search.errors import UserError
-from search.opening import Opened, open_search
+from search.opening import Measure, Opened, open_search
 from search.progress import Progress
 from search.run import Outcome, display, outcome
 from search.study import StudySpec
@@ -28,6 +29,25 @@ LOOK_EVERY_S = 2.0
 STOPPING_S = 25.0
 # Workers that die so often before they begin will not do better the next time.
 MOST_FALSE_STARTS = 3
+LOST = 256
+"""The exit code of a worker that nothing more is known of: the machine that it ran on is gone."""
+
+
+class Process(Protocol):
+    """A worker's process, as `subprocess.Popen` has it, here or elsewhere."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
+Hire = Callable[[int, Mapping[str, str], Path], tuple[Process, Iterable[str]]]
+"""Starts worker number N with these flags and this file for its errors; the lines that it will say."""
 
 
 @dataclass
@@ -35,7 +55,7 @@ class _Member:
     """A worker process, and what it says."""
 
     index: int
-    process: "subprocess.Popen[str]"
+    process: Process
     log: Path
     spoke: bool = False
 
@@ -49,6 +69,7 @@ class _Crew:
     progress: Progress
     stop: StopSignals
     started: float
+    hire: Hire
     members: dict[int, _Member] = field(default_factory=dict)
     said: "queue.Queue[tuple[_Member, str]]" = field(default_factory=queue.Queue)
     watchman: leases.Watchman = field(default_factory=leases.Watchman)
@@ -106,23 +127,13 @@ class _Crew:
             arguments["--threads"] = str(torch.get_num_threads())
         if self.options.memory is not None:
             arguments["--memory"] = f"{self.options.memory / max(on_cpu, 1) / 2**20:.0f}M"
-        command = [sys.executable, "-m", "search", "worker", "--supervised"]
         with log.open("a", encoding="utf-8") as errors:
             print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}", file=errors, flush=True)
-            process = subprocess.Popen(
-                [*command, *(word for pair in arguments.items() for word in pair)],
-                stdin=subprocess.PIPE,  # closes when we die: then they stop
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                encoding="utf-8",
-                start_new_session=True,  # Ctrl-C is for us to pass on
-            )
+        process, lines = self.hire(index, arguments, log)
         member = self.members[index] = _Member(index, process, log)
-        assert process.stdout is not None
-        threading.Thread(target=self._read, args=(member, process.stdout), daemon=True).start()
+        threading.Thread(target=self._read, args=(member, lines), daemon=True).start()
 
-    def _read(self, member: _Member, lines: IO[str]) -> None:
+    def _read(self, member: _Member, lines: Iterable[str]) -> None:
         for line in lines:
             self.said.put((member, line))
 
@@ -142,6 +153,7 @@ class _Crew:
         del self.members[member.index]
         self.progress.gone(f"{member.index}")
         code = member.process.returncode
+        assert code is not None
         if code == 0:
             return
         if code == 2:
@@ -168,8 +180,8 @@ class _Crew:
     def _look_for_dead(self) -> None:
         """Hand back the trials of workers elsewhere that have died."""
         for trial in self.watchman.dead(self.opened.study):
-            leases.hand_back(self.opened.study, trial._trial_id)
-            self.progress.say(f"trial {trial.number}: its worker is gone; it goes on from its last state")
+            if leases.bury(self.opened.study, trial):
+                self.progress.say(f"trial {trial.number}: its worker is gone; it goes on from its last state")
 
     def _left_over(self) -> bool:
         """Whether a trial that was begun is nobody's, though all workers have gone home."""
@@ -179,8 +191,33 @@ class _Crew:
         )
 
 
-def run(spec: StudySpec, options: Options, devices: tuple[torch.device, ...]) -> Outcome:
+def here(index: int, arguments: Mapping[str, str], log: Path) -> tuple[Process, Iterable[str]]:
+    """A worker as a process of this machine."""
+    command = [sys.executable, "-m", "search", "worker", "--supervised"]
+    with log.open("a", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [*command, *(word for pair in arguments.items() for word in pair)],
+            stdin=subprocess.PIPE,  # closes when we die: then they stop
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C is for us to pass on
+        )
+    assert process.stdout is not None
+    return process, process.stdout
+
+
+def run(
+    spec: StudySpec,
+    options: Options,
+    devices: tuple[torch.device, ...],
+    hire: Hire = here,
+    measure: Measure | None = None,
+) -> Outcome:
     """Work on a study with a process for each device, until its trials or its time are used up, or Ctrl-C.
+
+    `hire` starts the processes, `measure` says how long a training can be: on this machine, unless given.
 
     Calling it again goes on: with what was interrupted first, then with new trials. `UserError` for
     whatever a worker cannot do either.
@@ -189,8 +226,14 @@ def run(spec: StudySpec, options: Options, devices: tuple[torch.device, ...]) ->
     started = time.monotonic()
     if on_cpu := sum(device.type == "cpu" for device in devices):
         torch.set_num_threads(max(torch.get_num_threads() // on_cpu, 1))
-    opened = open_search(spec, options)
-    sitting = {"started": time.time(), "timeout": spec.timeout, "workers": len(devices)}
+    opened = open_search(spec, options, measure)
+    sitting = {
+        "started": time.time(),
+        "timeout": spec.timeout,
+        "workers": len(devices),
+        "input_psnr_db": opened.input_psnr_db,
+        "owner": leases.this_process(),
+    }
     opened.study.set_user_attr(leases.SITTING, sitting)
     pulse = leases.Pulse(opened.study)
     with (
@@ -202,7 +245,7 @@ def run(spec: StudySpec, options: Options, devices: tuple[torch.device, ...]) ->
             progress.say(line)
         if len(devices) > 1:
             progress.say(f"{len(devices)} workers: {', '.join(map(str, devices))}")
-        crew = _Crew(spec, options, devices, opened, progress, stop, started)
+        crew = _Crew(spec, options, devices, opened, progress, stop, started, hire)
         try:
             crew.work()
             crew.end()
@@ -211,11 +254,14 @@ def run(spec: StudySpec, options: Options, devices: tuple[torch.device, ...]) ->
             raise
         finally:
             crew.kill()
+            opened.study.set_user_attr(leases.SITTING, {**sitting, "owner": None})
     return outcome(opened, stopped=stop.requested)
 
 
 def _in_words(code: int) -> str:
     """How a process ended, from its exit code."""
+    if code == LOST:
+        return "its machine is gone, or its place there"
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name
@@ -224,6 +270,8 @@ def _in_words(code: int) -> str:
 
 def _last_words(log: Path) -> str:
     """What a worker last wrote as an error."""
-    text = log.read_text(encoding="utf-8", errors="replace").rpartition("\n--- ")[2].partition("\n")[2].strip()
+    text = (
+        log.read_text(encoding="utf-8", errors="replace").rpartition("\n--- ")[2].partition("\n")[2].strip()
+    )
     told = text.rpartition("search worker: ")[2] if "search worker: " in text else text
     return os.linesep.join(told.splitlines()[-20:]) or "(nothing)"

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import records, upkeep
+from search import leases, records, upkeep
 from search.errors import UserError
 from search.leases import OWNER
 from search.stop import at_work
@@ -89,6 +89,10 @@ def delete(study: Study, found: Belongings) -> None:
 
 def refuse_at_work(study: Study) -> None:
     """`UserError` while someone is at work on a study."""
+    if run := leases.run_at_work(study):
+        raise UserError(
+            f"a run ({run}) is at work on {study.study_name}; `python -m search stop {study.study_name}` first"
+        )
     if working := at_work(study):
         names = ", ".join(str(trial.user_attrs[OWNER]["name"]) for trial in working.values())
         raise UserError(

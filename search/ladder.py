@@ -18,9 +18,9 @@ class LadderConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    rungs: int = Field(3, ge=0, le=6, description="pauses of a training; 0: every trial runs to its end")
+    rungs: int = Field(4, ge=0, le=6, description="pauses of a training; 0: every trial runs to its end")
     factor: int = Field(
-        4,
+        3,
         ge=2,
         le=20,
         description="each rung is so many times as high as the one below; one in so many goes on",

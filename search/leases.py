@@ -20,8 +20,9 @@ from typing import Any, Self
 import optuna
 import psutil
 
+from search import storage
 from search.errors import UserError
-from search.storage import FrozenTrial, Study, Trial, TrialState
+from search.storage import FrozenTrial, Seen, Study, Trial, TrialState
 
 OWNER = "owner"  # trial attribute: the process that works on it, nothing while it waits
 BEAT = "beat"  # trial attribute: the sign of life of its worker
@@ -63,25 +64,34 @@ def place(study: Study) -> FrozenTrial:
 
 def take(study: Study, waiting: FrozenTrial, sampling: Sampling) -> Trial | None:
     """Set a waiting trial running; None if another process was faster. It keeps number and settings."""
-    try:
-        if not study._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
-            return None
-    except optuna.exceptions.UpdateFinishedTrialError:  # and had come to its end since
+    if not _claim(study, waiting._trial_id):
         return None
-    study._storage.set_trial_user_attr(waiting._trial_id, OWNER, this_process())
     study.sampler = sampling(waiting.number)
     return Trial(study, waiting._trial_id)
 
 
-def hand_back(study: Study, trial_id: int) -> None:
-    """Put a trial back in the queue: it keeps its number and settings, and goes on from its saved state.
+def hand_back(study: Study, trial_id: int, owner: Mapping[str, Any] | None = None, **facts: Any) -> bool:
+    """Put our trial, or that of a dead `owner`, back in the queue; False if it is somebody else's by now.
 
-    One that has finished in the meantime stays finished.
+    It keeps its number and settings, and goes on from its saved state; `facts` are noted as attributes.
     """
+    seen = Seen(TrialState.RUNNING, OWNER, this_process() if owner is None else owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        # In this order: a trial that waits is never somebody's.
-        study._storage.set_trial_user_attr(trial_id, OWNER, {})
-        study._storage.set_trial_state_values(trial_id, state=TrialState.WAITING)
+        return storage.change(study, trial_id, {**facts, OWNER: {}}, TrialState.WAITING, seen)
+    return False
+
+
+def bury(study: Study, trial: FrozenTrial) -> bool:
+    """Hand back the trial of a worker that was found dead; False if another process has done so."""
+    return hand_back(study, trial._trial_id, trial.user_attrs.get(OWNER) or {})
+
+
+def _claim(study: Study, trial_id: int) -> bool:
+    """Write our name on a trial that waits, and set it running."""
+    seen = Seen(TrialState.WAITING, OWNER, {})
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it had come to its end since
+        return storage.change(study, trial_id, {OWNER: this_process()}, TrialState.RUNNING, seen)
+    return False
 
 
 class Pulse:
@@ -98,6 +108,7 @@ class Pulse:
         self.step, self.steps = 0, 0
         """How far the trial is, for whoever asks."""
         self._trial_id: int | None = None
+        self._looking = threading.Lock()
         self._count = 0
         self._wish_before = _wish(study)
         self._ended = threading.Event()
@@ -117,10 +128,16 @@ class Pulse:
         self._trial_id = trial_id
 
     def let_go(self) -> None:
-        self._trial_id = None
+        """From here on the trial is left alone: whoever sees it wait may have it."""
+        with self._looking:
+            self._trial_id = None
 
     def look(self) -> None:
         """Give one sign of life, and see whether the trial is still ours."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         if _wish(self.study) != self._wish_before:
             self.stop_wished = True
         trial_id = self._trial_id
@@ -130,8 +147,8 @@ class Pulse:
         trial = database.get_trial(trial_id)
         if trial.state == TrialState.WAITING and not trial.user_attrs.get(OWNER):
             # Taken for dead, and nobody has come for it: it is ours again.
-            if database.set_trial_state_values(trial_id, state=TrialState.RUNNING):
-                database.set_trial_user_attr(trial_id, OWNER, this_process())
+            if not _claim(self.study, trial_id):
+                self.lost = self._trial_id == trial_id
             return
         if not owned(trial):
             self.lost = self._trial_id == trial_id
@@ -180,14 +197,15 @@ def after_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
     """
     rung = max(trial.intermediate_values, default=0)
     deaths = [*trial.user_attrs.get(DEATHS, []), {"how": how, "rung": rung}]
+    owner = trial.user_attrs.get(OWNER) or {}
+    if sum(death["rung"] == rung for death in deaths) < MOST_DEATHS:
+        hand_back(study, trial._trial_id, owner, **{DEATHS: deaths})
+        return None
+    why = f"was the end of {MOST_DEATHS} workers at {rung} % ({how})"
+    seen = Seen(TrialState.RUNNING, OWNER, owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        study._storage.set_trial_user_attr(trial._trial_id, DEATHS, deaths)
-        if sum(death["rung"] == rung for death in deaths) >= MOST_DEATHS:
-            why = f"was the end of {MOST_DEATHS} workers at {rung} % ({how})"
-            study._storage.set_trial_user_attr(trial._trial_id, "ended", why)
-            study.tell(trial.number, state=TrialState.FAIL)
+        if storage.change(study, trial._trial_id, {DEATHS: deaths, "ended": why}, TrialState.FAIL, seen):
             return why
-    hand_back(study, trial._trial_id)
     return None
 
 
@@ -202,6 +220,14 @@ def is_gone(owner: Mapping[str, Any]) -> bool:
         return bool(psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+def run_at_work(study: Study) -> str | None:
+    """The name of the `run` of this machine that works on a study, even while none of its trials is held."""
+    owner = study.user_attrs.get(SITTING, {}).get("owner")
+    if not owner or owner["host"] != socket.gethostname() or is_gone(owner):
+        return None
+    return str(owner["name"])
 
 
 def wish_to_stop(study: Study) -> None:

@@ -1,6 +1,6 @@
 """Before a search: the pairs, the study in the database, what it starts with, and how long a training can be."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,9 @@ MEASURING_SHARE = 0.03
 SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
 FINGERPRINT = "data"  # study attribute: which pairs it works on
 
+Measure = Callable[[StudySpec, Split, torch.device], float]
+"""The full length of a training that the study's time allows, in 10^12 multiply-adds."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -32,10 +35,10 @@ class Opened:
     lines: tuple[str, ...]
 
 
-def open_search(spec: StudySpec, options: Options) -> Opened:
+def open_search(spec: StudySpec, options: Options, measure: Measure | None = None) -> Opened:
     """Everything that is done once, before any worker begins. `UserError` for whatever is wrong.
 
-    Trials that a run left behind when it died are handed back.
+    Trials that a run left behind when it died are handed back. `measure` is `full_teramacs` unless given.
     """
     split = open_data(spec, options.out)
     study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
@@ -44,9 +47,9 @@ def open_search(spec: StudySpec, options: Options) -> Opened:
             starting_point(corner.initial, options.storage, options.out)
     left = leases.Watchman().dead(study)
     for trial in left:
-        leases.hand_back(study, trial._trial_id)
+        leases.bury(study, trial)
     if "steps" not in spec.recipe and storage.FULL not in study.user_attrs:
-        study.set_user_attr(storage.FULL, full_teramacs(spec, split, options.device))
+        study.set_user_attr(storage.FULL, (measure or full_teramacs)(spec, split, options.device))
     is_new, said = not study.trials, list[str]()
     if options.warm_start is not None:
         warm.start(study, spec, options.warm_start, options.storage, split.fingerprint, said.append)
@@ -55,6 +58,8 @@ def open_search(spec: StudySpec, options: Options) -> Opened:
             study.enqueue_trial(
                 dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
             )
+    if options.typed:
+        storage.remember_command(study, options.typed)
     study.set_user_attr(SPEC, spec.model_dump_json())
     study.set_user_attr(FINGERPRINT, split.fingerprint)
     judged = spread(split.val, any_config(spec).val_megapixels)

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,9 +20,10 @@ from optuna.trial import TrialState as TrialState
 from search import space
 from search.errors import UserError, closest
 from search.ladder import Climber, LadderConfig
-from search.patience import PatientStorage
 from search.progress import Kind
 from search.study import StudySpec
+from search.transactions import Seen as Seen
+from search.transactions import Storage
 
 BUSY_TIMEOUT_S = 60
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
@@ -68,7 +70,7 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         # A server that was away has closed our connections: each is tried before it is used.
         engine = {"pool_pre_ping": True}
     try:
-        return PatientStorage(url, engine_kwargs=engine)
+        return _opened(url, engine)
     except ImportError as error:
         driver = getattr(error.__cause__, "name", None) or "the one its documentation names"
         raise UserError(
@@ -76,6 +78,18 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
         raise UserError(f"{_without_password(url)}: cannot be opened: {_first_line(error)}") from None
+
+
+def _opened(url: str, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
+    """The database, its tables made if need be; another process may be making them at this moment."""
+    for _ in range(20):
+        try:
+            return Storage(url, engine_kwargs=engine)
+        except sqlalchemy.exc.DBAPIError as error:
+            if "already exists" not in str(error) and "UNIQUE constraint" not in str(error):
+                raise
+        time.sleep(0.2)
+    return Storage(url, engine_kwargs=engine)
 
 
 class ChangedRecipe(UserError):
@@ -177,8 +191,21 @@ def may_have_more(trials: Sequence[FrozenTrial], most: int) -> bool:
 
 def record(trial: Trial, facts: Mapping[str, Any]) -> None:
     """Store facts about a trial that is not finished yet; values must be plain JSON."""
-    for key, value in facts.items():
-        trial.set_user_attr(key, value)
+    change(trial.study, trial._trial_id, facts)
+    trial._cached_frozen_trial.user_attrs.update(facts)
+
+
+def change(
+    study: Study,
+    trial_id: int,
+    facts: Mapping[str, Any],
+    state: TrialState | None = None,
+    only_if: Seen | None = None,
+) -> bool:
+    """Set attributes of a trial, and its state if one is given, all at once; False if it is not as it was seen."""
+    database = getattr(study._storage, "_backend", study._storage)
+    assert isinstance(database, Storage), "a study of ours is opened by open_database"
+    return database.change(trial_id, facts, state, only_if)
 
 
 def constrain(trial: Trial, excess: Mapping[str, float]) -> None:
@@ -252,6 +279,8 @@ def _prepare_sqlite(path: Path, create: bool) -> None:
     try:
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
         tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
+        if not tables and not create:
+            raise UserError(f"{path}: no study has been written to it yet")
         if tables and not {"studies", "version_info"} <= tables:
             shown = ", ".join(sorted(tables)[:3])
             raise UserError(

@@ -46,6 +46,8 @@ class Options:
     continue_with_changes: bool = False
     warm_start: str | None = None
     """A study of the same database to carry on from."""
+    typed: str = ""
+    """The command that started it, for whoever wants to repeat it."""
     index: int = 0
     workers: int = 1
     """Which of how many workers this process is: they divide what is not claimed trial by trial."""

@@ -2,6 +2,9 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -236,6 +239,25 @@ def test_study_that_is_not_there_is_named_with_those_that_are(spec: StudySpec, u
     with pytest.raises(UserError, match=r"no study 'tny'; did you mean tiny\? \(there: tiny\)"):
         storage.load_study("tny", url)
     assert storage.load_study("tiny", url).study_name == "tiny"
+
+
+def test_processes_that_make_the_same_database_at_the_same_time_all_open_it(tmp_path: Path) -> None:
+    url = storage.default_url(tmp_path)
+    code = f"from search import storage; input(); storage.open_database({url!r}, create=True)"
+    command = [sys.executable, "-c", code]
+    makers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
+    time.sleep(1.0)  # for their imports
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write(b"\n")
+        maker.stdin.flush()
+    assert [maker.communicate()[1] for maker in makers] == [b""] * 3
+
+
+def test_database_that_is_just_being_made_has_no_studies_yet(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "search.db").close()
+    with pytest.raises(UserError, match="no study has been written to it yet"):
+        storage.load_study("tiny", storage.default_url(tmp_path))
 
 
 def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile, tmp_path: Path) -> None:
