@@ -57,7 +57,7 @@ def join(how: Joining) -> bool:
     study = _opened(how)
     spec = StudySpec.model_validate_json(study.user_attrs[SPEC])
     if how.data is not None:
-        spec = spec.with_data(how.data, how.scan_dir, how.clean_dir)
+        spec = elsewhere(spec, how.data, how.scan_dir, how.clean_dir)
     elapsed = how.elapsed if how.elapsed is not None else _elapsed(study.user_attrs, spec)
     split = open_data(spec, how.options.out)
     if split.fingerprint != study.user_attrs[FINGERPRINT]:
@@ -72,6 +72,14 @@ def join(how: Joining) -> bool:
         worker = Worker(spec, how.options, study, split, stop, progress, pulse)
         Sitting(worker, started).go()
     return stop.requested
+
+
+def elsewhere(spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str | None) -> StudySpec:
+    """The same search on the same pairs, which are in folder `data` of this machine."""
+    here = spec.with_data(data, scan_dir, clean_dir)
+    before = spec.recipe.get("data", {})
+    kept = {"channels": before["channels"]} if "channels" in before else {}
+    return here.with_changes(recipe={**here.recipe, "data": {**kept, **here.recipe["data"]}})
 
 
 def _opened(how: Joining) -> storage.Study:

@@ -4,9 +4,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 from search.commands import endings, flags, readings
+from search.errors import UserError
 
 if TYPE_CHECKING:
     from search.run import Outcome
+    from search.study import StudySpec
 
 
 def add(commands: flags.Commands) -> None:
@@ -55,6 +57,18 @@ def add(commands: flags.Commands) -> None:
         "(default: one for each device)",
         type=int,
     )
+    flag(
+        "--cluster",
+        "ADDRESS",
+        "put the workers on a Ray cluster: ray://HOST:PORT, auto (the one that this machine is part of) or local; "
+        "several machines need --storage postgresql://... (default: processes of this machine)",
+    )
+    flag(
+        "--gpus-per-worker",
+        "SHARE",
+        "with --cluster: GPUs, or the part of one, for each worker (default: 1; where there are none, CPUs)",
+        type=float,
+    )
     flags.add_conduct(run, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
     run.add_argument(
         "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
@@ -63,8 +77,6 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import crew, storage
-
     spec = readings.spec(
         options.study,
         options,
@@ -76,12 +88,30 @@ def main(options: argparse.Namespace) -> int:
         "finalists",
         "seed",
     )
-    devices = readings.devices(options.device, vars(options).get("workers"))
-    outcome = crew.run(spec, readings.how(options, devices[0]), devices)
-    storage.remember_command(storage.load_study(spec.name, readings.url(options)), options.typed)
+    outcome = _search(spec, options)
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)
     return endings.INTERRUPTED if outcome.stopped else 0
+
+
+def _search(spec: "StudySpec", options: argparse.Namespace) -> "Outcome":
+    """With processes of this machine, or of a cluster."""
+    from search import crew
+
+    given = vars(options)
+    devices = readings.devices(options.device, given.get("workers"))
+    how = readings.how(options, devices[0])
+    if "cluster" not in given:
+        if "gpus_per_worker" in given:
+            raise UserError("--gpus-per-worker is for workers on a cluster; --cluster ADDRESS is missing")
+        return crew.run(spec, how, devices)
+    from search import cluster
+
+    share = given.get("gpus_per_worker", 1.0)
+    if share <= 0:
+        raise UserError(f"--gpus-per-worker {share}: must be above 0")
+    place = cluster.ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
+    return cluster.run(spec, how, place)
 
 
 def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -> None:
