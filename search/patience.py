@@ -45,8 +45,12 @@ def patiently(method: Callable[P, T]) -> Callable[P, T]:
                         f"the database: {why}; nothing is lost, the same command goes on"
                     ) from None
                 waited = time.monotonic() - started
-                if not _passes(error) or waited > PATIENCE_S:
+                if not _passes(error):
                     raise
+                if waited > PATIENCE_S:
+                    raise UserError(
+                        f"the database cannot be reached ({why}); nothing is lost, the same command goes on"
+                    ) from None
             if waited > QUIET_S and not told:
                 told = True
                 print(f"the database cannot be reached ({why}); waiting for it", file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ def _bury(study: Study, watchman: leases.Watchman) -> set[str]:
     """Hand back the trials of workers that are dead; these workers."""
     dead = watchman.dead(study)
     for trial in dead:
-        leases.hand_back(study, trial._trial_id)
+        leases.bury(study, trial)
     return {trial.user_attrs[OWNER]["worker"] for trial in dead if trial.user_attrs.get(OWNER)}
 
 

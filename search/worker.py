@@ -6,6 +6,7 @@ import platform
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,14 @@ class Worker:
         except space.SpaceError as error:
             self.study.tell(trial, state=TrialState.FAIL)
             raise UserError(f"study {self.spec.name!r}, trial {trial.number}: {error}") from None
-        except (KeyboardInterrupt, OSError):
-            # Ctrl-C twice, or a full disk: nothing is wrong with the trial, it can go on later.
-            self._hand_back(trial)
+        except (KeyboardInterrupt, OSError, UserError):
+            # Ctrl-C twice, a full disk, a database that is away: nothing is wrong with the trial, it can go on later.
+            with suppress(UserError):
+                self._hand_back(trial)
             raise
         finally:
             self.pulse.let_go()
-        if config.total_steps and (done := trial.user_attrs["steps_done"] - before):
+        if config.total_steps and (done := trial.user_attrs.get("steps_done", before) - before):
             self.rates.append((time.monotonic() - started) * config.total_steps / done)
 
     def _train(self, trial: optuna.Trial, config: TrialConfig, pause_at: int | None) -> None:
@@ -136,12 +138,12 @@ class Worker:
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
         value: float | None = None
+        facts: dict[str, Any] = {}
         bugs, self.bugs = self.bugs, []
         try:
             self._weigh(trial, config)
             result = train(config, self.split, self.options.device, folder, watch)
-            value = result.score.psnr_db
-            storage.record(trial, _facts(result))
+            value, facts = result.score.psnr_db, _facts(result)
         except Stopped as stopped:
             if self.pulse.lost:
                 self.progress.say(f"{name}: another worker goes on with it")
@@ -158,16 +160,20 @@ class Worker:
             state, why = TrialState.PRUNED, str(pruned)
         except Diverged as diverged:
             state, why = TrialState.PRUNED, str(diverged)
-        except OSError:
+        except (OSError, UserError):
             raise
         except Exception as error:
             if is_lack_of_memory(error):
                 state, why = TrialState.PRUNED, f"out of memory: {_first_line(error)}"
             else:
                 state, why = TrialState.FAIL, f"{type(error).__name__}: {error}"
-                storage.record(trial, {"traceback": traceback.format_exc()})
+                facts = {"traceback": traceback.format_exc()}
                 self.bugs = [*bugs, why]
-        storage.record(trial, self._progress_of(watch))
+        self.pulse.look()
+        if self.pulse.lost:  # in the time since the last sign of life
+            self.progress.say(f"{name}: another worker goes on with it")
+            return
+        storage.record(trial, {**facts, **self._progress_of(watch)})
         self._save_picture(config, folder)
         self._end(trial, state, value, why)
         score = f"{value:.2f} dB" if value is not None else why

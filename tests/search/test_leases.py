@@ -72,7 +72,8 @@ def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
     settings = dict(trials[1].params)
     (found,) = leases.Watchman().dead(opened)
     assert found.number == 1
-    leases.hand_back(opened, found._trial_id)
+    assert leases.bury(opened, found)
+    assert not leases.bury(opened, found)  # another process saw it, too
     waiting = opened.trials[1]
     assert (waiting.state, waiting.params, waiting.user_attrs[leases.OWNER]) == (
         TrialState.WAITING,

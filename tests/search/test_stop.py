@@ -52,7 +52,7 @@ def worker(study: optuna.Study) -> Iterator[Worker]:
             while not ended.wait(0.05):
                 if leases.STOP in study.user_attrs:
                     ended.wait(0.2)
-                    leases.hand_back(study, trial_id)
+                    leases.bury(study, study._storage.get_trial(trial_id))
                     ended.wait(0.2)
                     process.kill()
                     return
