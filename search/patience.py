@@ -17,7 +17,8 @@ PATIENCE_S = 300.0
 QUIET_S = 5.0  # before anyone is told
 LONGEST_PAUSE_S = 5.0
 # What waiting does not cure, as SQLite and PostgreSQL say it.
-HOPELESS = ("disk is full", "readonly", "read-only", "malformed", "not a database", "no space left")
+HOPELESS = ("disk is full", "readonly", "read-only", "no space left")
+DAMAGED = ("malformed", "not a database")
 
 
 P = ParamSpec("P")
@@ -40,9 +41,13 @@ def patiently(method: Callable[P, T]) -> Callable[P, T]:
                 return method(*args, **kwargs)
             except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DBAPIError) as error:
                 why = _reason(error)
+                if any(word in why.lower() for word in DAMAGED):
+                    raise UserError(
+                        f"the database is damaged: {why}; the same command says what to do"
+                    ) from None
                 if any(word in why.lower() for word in HOPELESS):
                     raise UserError(
-                        f"the database: {why}; nothing is lost, the same command goes on"
+                        f"the database: {why}; nothing is lost, the same command goes on once this is mended"
                     ) from None
                 waited = time.monotonic() - started
                 if not _passes(error):

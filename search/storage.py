@@ -2,7 +2,6 @@
 
 import json
 import os
-import sqlite3
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from optuna.trial import FrozenTrial as FrozenTrial
 from optuna.trial import Trial as Trial
 from optuna.trial import TrialState as TrialState
 
-from search import space
+from search import space, sqlite
 from search.errors import UserError, closest
 from search.ladder import Climber, LadderConfig
 from search.progress import Kind
@@ -25,7 +24,6 @@ from search.study import StudySpec
 from search.transactions import Seen as Seen
 from search.transactions import Storage
 
-BUSY_TIMEOUT_S = 60
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
 COMMANDS = "commands"  # study attribute: what was typed to work on it
 FULL = "full_teramacs"  # study attribute: the full length of a training, where its recipe leaves it open
@@ -63,9 +61,11 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     written, a server that does not answer, and, unless `create`, one that is not there.
     """
     engine: dict[str, Any] = {}
-    if path := _sqlite_path(url):
-        _prepare_sqlite(path, create)
-        engine = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    if path := sqlite.file_of(url):
+        if not path.exists() and create:
+            make_writable(path.parent)
+        sqlite.prepare(path, create)
+        engine = {"connect_args": {"timeout": sqlite.BUSY_TIMEOUT_S}}
     else:
         # A server that was away has closed our connections: each is tried before it is used.
         engine = {"pool_pre_ping": True}
@@ -254,46 +254,6 @@ def best_first(study: Study) -> list[FrozenTrial]:
 def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
     return next(iter(best_first(study)), None)
-
-
-def _sqlite_path(url: str) -> Path | None:
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise UserError(
-            f"--storage {url}: not a database URL; write sqlite:///FILE or postgresql://..."
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        return None
-    if not parsed.database or parsed.database == ":memory:":
-        raise UserError(f"--storage {url}: results must outlive this process; write sqlite:///FILE")
-    return Path(parsed.database)
-
-
-def _prepare_sqlite(path: Path, create: bool) -> None:
-    if not path.exists():
-        if not create:
-            raise UserError(f"{path}: no such database; `python -m search run` makes it")
-        make_writable(path.parent)
-    connection = None
-    try:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
-        tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-        if not tables and not create:
-            raise UserError(f"{path}: no study has been written to it yet")
-        if tables and not {"studies", "version_info"} <= tables:
-            shown = ", ".join(sorted(tables)[:3])
-            raise UserError(
-                f"{path}: a database of another program (tables {shown}); --storage names another"
-            )
-        connection.execute("pragma journal_mode = wal")
-        connection.execute("begin immediate")
-        connection.rollback()
-    except sqlite3.DatabaseError as error:
-        raise UserError(f"{path}: cannot be used as a database: {error}") from None
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:

@@ -30,6 +30,7 @@ WITHOUT_TORCH = {
     "search/leases.py",
     "search/patience.py",
     "search/transactions.py",
+    "search/sqlite.py",
     "search/errors.py",
     "search/progress.py",
     "search/study.py",

@@ -1,0 +1,246 @@
+"""Searches whose processes are killed at random moments until they complete: what is lost.
+
+python -m tests.benchmarks.faults --runs 100
+python -m tests.benchmarks.faults --runs 10 --workers 4 --storage postgresql://...
+"""
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy
+
+from search import storage
+from search.errors import UserError
+from search.storage import FrozenTrial, TrialState
+from tests.conftest import write_pairs
+
+STUDY = """
+name = "{name}"
+trials = {trials}
+timeout = "1h"
+sampler = "random"
+ladder = {{ rungs = 1, factor = 2 }}
+
+[recipe]
+steps = {steps}
+evaluations = 2
+precision = "fp32"
+crops = {{ batch = 2, patch = 8 }}
+model = {{ kind = "dncnn", layers = 3, width = 4 }}
+
+[recipe.optimizer]
+kind = "adamw"
+lr = {{ low = 1e-3, high = 1e-2, log = true }}
+
+[recipe.data]
+kind = "pairs"
+dir = "{data}"
+"""
+LONGEST_S = 240.0
+"""A study that has not completed after so long hangs."""
+
+
+@dataclass
+class Tally:
+    """What happened, over all studies."""
+
+    studies: int = 0
+    runs: int = 0
+    """Starts of the command, the last ones included, which nothing interrupted."""
+    faults: collections.Counter[str] = field(default_factory=collections.Counter)
+    seen: int = 0
+    """Finished trials that were seen before a fault."""
+    wrong: list[str] = field(default_factory=list)
+
+
+def write_study(folder: Path, name: str, trials: int, steps: int) -> Path:
+    """A study file of trials that take a second, and its pairs."""
+    if not (folder / "pairs").exists():
+        write_pairs(folder / "pairs" / "train", [f"page-{n}" for n in range(5)], seed=1)
+        write_pairs(folder / "pairs" / "val", [f"page-{n}" for n in range(5, 8)], seed=2)
+    path = folder / f"{name}.toml"
+    text = STUDY.format(name=name, trials=trials, steps=steps, data=folder / "pairs")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def start(study: Path, out: Path, url: str, workers: int, log: Path) -> "subprocess.Popen[bytes]":
+    """`run`, as a person would type it."""
+    with log.open("ab") as said:
+        flags = {
+            "--study": study,
+            "--out": out,
+            "--storage": url,
+            "--workers": workers,
+            "--device": "cpu",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "search", "run", *(str(word) for pair in flags.items() for word in pair)],
+            stdout=said,
+            stderr=said,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+
+def trials_of(name: str, url: str) -> list[FrozenTrial]:
+    """What the database says; nothing while there is no study."""
+    try:
+        return storage.load_study(name, url).get_trials(deepcopy=False)
+    except UserError:
+        return []
+
+
+def finished(trials: Sequence[FrozenTrial]) -> dict[int, tuple[Any, ...]]:
+    """What must not change any more, by number."""
+    return {
+        t.number: (t.state, t.value, t.params, t.intermediate_values) for t in trials if t.state.is_finished()
+    }
+
+
+def strike(rng: random.Random, run: "subprocess.Popen[bytes]") -> str | None:
+    """Kill the command or one of its workers; how, in words, or None if it was gone."""
+    try:
+        workers = [p for p in psutil.Process(run.pid).children() if "worker" in p.cmdline()]
+        whole = rng.random() < 0.35 or not workers
+        victim = psutil.Process(run.pid) if whole else rng.choice(workers)
+        number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+        victim.send_signal(number)
+    except psutil.NoSuchProcess:
+        return None
+    return f"{number.name} {'run' if whole else 'worker'}"
+
+
+def torment(
+    rng: random.Random, study: Path, out: Path, url: str, workers: int, faults: int, tally: Tally
+) -> None:
+    """Run a study to its end, with so many faults on the way; what is wrong goes to `tally`."""
+    name, log = study.stem, out.parent / f"{study.stem}.log"
+    known: dict[int, tuple[Any, ...]] = {}
+    run, began = start(study, out, url, workers, log), time.monotonic()
+    tally.runs += 1
+    tally.studies += 1
+    while True:
+        pause = rng.uniform(0.1, 4.0) if faults > 0 else 0.3
+        try:
+            code = run.wait(pause)
+        except subprocess.TimeoutExpired:
+            if faults > 0:
+                _compare(name, known, trials_of(name, url), tally)
+                if how := strike(rng, run):
+                    tally.faults[how] += 1
+                    faults -= 1
+            if time.monotonic() - began > LONGEST_S:
+                tally.wrong.append(f"{name}: hangs, see {log}")
+                run.kill()
+                run.wait()
+                return
+            continue
+        if code == 0:
+            break
+        if code not in (-signal.SIGKILL, -signal.SIGTERM, 130):
+            tally.wrong.append(f"{name}: `run` ended with {code}, see {log}")
+        run = start(study, out, url, workers, log)
+        tally.runs += 1
+    # Workers that lost their `run` end by themselves.
+    time.sleep(0.5)
+    trials = trials_of(name, url)
+    _compare(name, known, trials, tally)
+    wanted = int(study.read_text().partition("trials = ")[2].split()[0])
+    begun = [t for t in trials if storage.has_begun(t)]
+    if len(begun) != wanted:
+        tally.wrong.append(f"{name}: {len(begun)} trials begun, {wanted} asked for")
+    for trial in begun:
+        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            why = trial.user_attrs.get("ended", "")
+            tally.wrong.append(f"{name}: trial {trial.number} is {trial.state.name} {why}")
+    numbers = [t.number for t in trials]
+    if numbers != list(range(len(trials))):
+        tally.wrong.append(f"{name}: numbers {numbers}")
+    drawn = collections.Counter(str(t.params) for t in begun)
+    tally.wrong += [f"{name}: drawn twice: {one}" for one, times in drawn.items() if times > 1]
+    tally.wrong += [f"{name}: {line}" for line in damage(url)]
+    if "Traceback" in log.read_text():
+        tally.wrong.append(f"{name}: a traceback in {log}")
+    for worker_log in (out / name).glob("worker-*.log"):
+        if "Traceback" in (text := worker_log.read_text()) and "KeyboardInterrupt" not in text:
+            tally.wrong.append(f"{name}: a traceback in {worker_log}")
+
+
+def _compare(
+    name: str, known: dict[int, tuple[Any, ...]], trials: Sequence[FrozenTrial], tally: Tally
+) -> None:
+    """Note finished trials, and what is no more as it was noted."""
+    now = finished(trials)
+    for number, facts in known.items():
+        if now.get(number) != facts:
+            tally.wrong.append(f"{name}: finished trial {number} lost: was {facts}, is {now.get(number)}")
+    tally.seen += len(now.keys() - known.keys())
+    known.update(now)
+
+
+def damage(url: str) -> list[str]:
+    """What SQLite's own check of the whole file finds; nothing on servers."""
+    engine = sqlalchemy.create_engine(url)
+    if engine.name != "sqlite":
+        return []
+    with engine.connect() as connection:
+        found = [str(row[0]) for row in connection.exec_driver_sql("pragma integrity_check")]
+    engine.dispose()
+    return [] if found == ["ok"] else found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=100, help="faults in all")
+    parser.add_argument("--each", type=int, default=5, help="faults per study")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--storage", help="a server's URL (default: an SQLite file)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true", help="keep the folder, to look at")
+    given = parser.parse_args()
+    rng, tally = random.Random(given.seed), Tally()
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    out = folder / "runs"
+    url = given.storage or storage.default_url(out)
+    began = time.monotonic()
+    while sum(tally.faults.values()) < given.runs:
+        study = write_study(folder, f"study-{given.seed}-{tally.studies}", given.trials, given.steps)
+        each = min(given.each, given.runs - sum(tally.faults.values()))
+        before = len(tally.wrong)
+        torment(rng, study, out, url, given.workers, each, tally)
+        for line in tally.wrong[before:]:
+            print(line, flush=True)
+    print(_summary(tally, time.monotonic() - began))
+    if not tally.wrong and not given.keep:
+        shutil.rmtree(folder)
+    sys.exit(bool(tally.wrong))
+
+
+def _summary(tally: Tally, seconds: float) -> str:
+    kinds: Mapping[str, int] = dict(sorted(tally.faults.items()))
+    return (
+        f"{sum(kinds.values())} faults ({', '.join(f'{n} {kind}' for kind, n in kinds.items())}) in {tally.studies} "
+        f"studies, {tally.runs} runs, {seconds:.0f} s: all completed, {tally.seen} finished trials noted, "
+        f"{len(tally.wrong)} things wrong"
+    )
+
+
+if __name__ == "__main__":
+    main()

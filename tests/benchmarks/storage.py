@@ -1,0 +1,227 @@
+"""Many workers on one SQLite file: trials per second beside plain Optuna, and what a trial costs among thousands.
+
+python -m tests.benchmarks.storage --trials 2000 --workers 16
+python -m tests.benchmarks.storage --growth 100,5000
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search import leases, storage
+from search.ladder import LadderConfig, hopeless, promotable
+from search.storage import GOAL, Study, TrialState
+
+LADDER = LadderConfig(rungs=2, factor=2)
+SECONDS = 0.05
+"""What a trial sleeps in place of training."""
+# What a trial writes about itself: search/worker.py and search/limits.py.
+BEFORE = {
+    "config": '{"model":{"kind":"dncnn","layers":3,"width":4}}' * 40,
+    "parameters": 45_000,
+    "gmacs_at_256": 2.5,
+    "steps": 400,
+    "seed": 17,
+    "data": "0" * 16,
+    "device": "cpu (1 threads)",
+    "versions": '{"python": "3.11", "torch": "2.13", "optuna": "5.0"}',
+}
+WEIGHED = {"ms_per_megapixel": 300.0, "memory_mb_per_megapixel": 700.0, "macs": 2.5e9}
+PROGRESS = {
+    "rungs": '[{"step":200,"psnr_db":20.0,"ssim":0.8}]' * 4,
+    "steps_done": 400,
+    "seconds": 12.0,
+    "seconds_per_step": 0.03,
+    "peak_memory_mb": 300.0,
+}
+FACTS = {"psnr_db": 20.0, "ssim": 0.8, "mae": 0.04}
+
+Trial = Callable[[Study, float], bool]
+
+
+def score(number: int, percent: int) -> float:
+    return 20 + number % 97 / 10 + percent / 100
+
+
+def ours(study: Study, seconds: float, most: int) -> bool:
+    """A trial as our workers go about it; False if there is none left."""
+    trials = study.get_trials(deepcopy=False)
+    promotable(storage.climbers(study, LADDER), LADDER)
+    new = storage.next_new(trials, most)
+    if new is None:
+        if not storage.may_have_more(trials, most):
+            return False
+        leases.place(study)
+        new = storage.next_new(study.get_trials(deepcopy=False), most)
+    trial = new and leases.take(study, new, lambda number: optuna.samplers.RandomSampler(seed=number))
+    if not trial:
+        return True
+    storage.record(trial, {GOAL: 100})
+    trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+    trial.suggest_int("width", 4, 64)
+    storage.record(trial, BEFORE)
+    storage.record(trial, WEIGHED)
+    for percent in LADDER.percents():
+        time.sleep(seconds / 3)
+        trial.report(score(trial.number, percent), percent)
+    storage.record(trial, {**FACTS, **PROGRESS})
+    storage.record(trial, {"ended": "finished"})
+    study.tell(trial, score(trial.number, 100))
+    hopeless(storage.climbers(study, LADDER), LADDER, keep=10)
+    return True
+
+
+def plain(study: Study, seconds: float, most: int) -> bool:
+    """The same writing, as Optuna's documentation shows it."""
+    trial = study.ask()
+    if trial.number >= most:
+        study.tell(trial, state=TrialState.FAIL)
+        return False
+    trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+    trial.suggest_int("width", 4, 64)
+    for name, value in {leases.OWNER: leases.this_process(), GOAL: 100, **BEFORE, **WEIGHED}.items():
+        trial.set_user_attr(name, value)
+    for percent in LADDER.percents():
+        time.sleep(seconds / 3)
+        trial.report(score(trial.number, percent), percent)
+    for name, value in {**FACTS, **PROGRESS, "ended": "finished"}.items():
+        trial.set_user_attr(name, value)
+    study.tell(trial, score(trial.number, 100))
+    return True
+
+
+def opened(url: str, way: str) -> Study:
+    """The study, made if need be: by us, or by Optuna with its own journal or with a write-ahead log."""
+    if way == "ours":
+        database = storage.open_database(url, create=True)
+    else:
+        database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+        if way == "plain, wal":
+            with database.engine.connect() as connection:
+                connection.exec_driver_sql("pragma journal_mode = wal")
+    sampler = optuna.samplers.RandomSampler()
+    return optuna.create_study(
+        study_name="s", storage=database, sampler=sampler, direction="maximize", load_if_exists=True
+    )
+
+
+def work(url: str, way: str, most: int, errors: Any) -> None:
+    try:
+        study, one = opened(url, way), ours if way == "ours" else plain
+        with leases.Pulse(study):
+            while one(study, SECONDS, most):
+                pass
+    except BaseException as error:
+        errors.put(f"{type(error).__name__}: {error}")
+        raise
+
+
+def look(url: str, way: str, over: Any, errors: Any, looks: Any) -> None:
+    """Read everything once a second, as a dashboard does that has just been started."""
+    try:
+        while not over.wait(1.0):
+            opened(url, way).get_trials()
+            looks.value += 1
+    except BaseException as error:
+        errors.put(f"dashboard: {type(error).__name__}: {error}")
+        raise
+
+
+def race(way: str, trials: int, workers: int, folder: Path) -> float:
+    """Trials per second; prints what went wrong."""
+    url = f"sqlite:///{folder / way.replace(', ', '-')}.db"
+    context = multiprocessing.get_context("fork")  # spawned processes would import for longer than they work
+    maker = context.Process(target=opened, args=(url, way))  # not here: no connection may be forked
+    maker.start()
+    maker.join()
+    errors, over, looks = context.Queue(), context.Event(), context.Value("i", 0)
+    poller = context.Process(target=look, args=(url, way, over, errors, looks))
+    crew = [context.Process(target=work, args=(url, way, trials, errors)) for _ in range(workers)]
+    for process in [poller, *crew]:
+        process.start()
+    for process in crew:
+        process.join()
+    over.set()
+    poller.join()
+    study = opened(url, way)
+    done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+    names = {GOAL, leases.OWNER, "ended", *BEFORE, *WEIGHED, *FACTS, *PROGRESS}
+    lost = sum(
+        t.intermediate_values != {p: score(t.number, p) for p in LADDER.percents()}
+        or not names <= t.user_attrs.keys()
+        for t in done
+    )
+    # The first workers begin while the last are still starting: time counts from the first trial.
+    begun, ended = (
+        [getattr(t, f"datetime_{when}").timestamp() for t in done] for when in ("start", "complete")
+    )
+    rate = len(done) / (max(ended) - min(begun))
+    wrong = [errors.get() for _ in range(errors.qsize())]
+    print(
+        f"{way}: {len(done)} of {trials} trials, {rate:.1f} a second, {lost} with something lost, "
+        f"{looks.value} looks of the dashboard, {len(wrong)} errors {wrong[:2] or ''}",
+        flush=True,
+    )
+    return rate
+
+
+def growth(counts: list[int], folder: Path) -> None:
+    """Milliseconds that a trial costs in a study of so many, sleep and sampler aside; the median of 40."""
+    study = opened(f"sqlite:///{folder / 'growth.db'}", "ours")
+    values = {p: score(0, p) for p in LADDER.percents()}
+    facts = {GOAL: 100, leases.OWNER: {}, **BEFORE, **WEIGHED, **FACTS, **PROGRESS, "ended": "finished"}
+    done = optuna.trial.create_trial(
+        state=TrialState.COMPLETE,
+        value=21.0,
+        params={"lr": 0.01, "width": 8},
+        distributions={
+            "lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
+            "width": optuna.distributions.IntDistribution(4, 64),
+        },
+        user_attrs=facts,
+        intermediate_values=values,
+    )
+    costs: list[float] = []
+    for count in counts:
+        missing = count - len(study.get_trials(deepcopy=False))
+        study.add_trials([done] * missing)
+        seconds = []
+        for number in range(40):
+            began = time.perf_counter()
+            assert ours(study, 0.0, count + number + 1)
+            seconds.append(time.perf_counter() - began)
+        costs.append(1000 * statistics.median(seconds))
+        print(f"among {count} trials one costs {costs[-1]:.1f} ms", flush=True)
+    print(f"{costs[-1] / costs[0]:.2f} times as much")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--workers", type=int, default=16)
+    parser.add_argument(
+        "--growth", metavar="N,N", help="measure the cost of a trial in studies of so many instead"
+    )
+    parser.add_argument("--ways", default="ours;plain;plain, wal")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="storage-") as folder:
+        if given.growth:
+            growth([int(count) for count in given.growth.split(",")], Path(folder))
+            return
+        rates = {way: race(way, given.trials, given.workers, Path(folder)) for way in given.ways.split(";")}
+    for way, rate in rates.items():
+        if way != "ours" and "ours" in rates:
+            print(f"ours beside {way}: {rates['ours'] / rate:.2f}")
+
+
+if __name__ == "__main__":
+    main()
