@@ -94,7 +94,7 @@ class GlobalMean(nn.Module):
     """The mean of each channel over the image, (N, C, 1, 1), summed in float32 at least."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.to(torch.promote_types(x.dtype, torch.float32)).mean((2, 3), keepdim=True)
+        return x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 NormKind = Literal["none", "batch", "instance", "layer", "group"]

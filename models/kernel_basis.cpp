@@ -110,12 +110,6 @@ inline void in_chunks(long total, F f) {
     if (total - first == 1) f(first, Rows<1>());
 }
 
-// Calls f with a null pointer of the type that a tensor's numbers have.
-template <typename F>
-inline void with_type(bool half, F f) {
-    if (half) f(static_cast<bfloat16*>(nullptr));
-    else f(static_cast<float*>(nullptr));
-}
 
 // The bases of one group in the order they are read: `mix`, where the bases are summed over
 // ([output][base][input, tap], then [base][output] of the biases), and `back`, where the terms are ([term][base]).

@@ -49,7 +49,9 @@ class NativeKernelBasis(torch.autograd.Function):
         gradients = [torch.empty_like(tensor) for tensor in call.inputs]
         shape = call.shape(d_result)
         function = library("kernel_basis").kernel_basis_backward
-        function(shape, half, *map(Address, (*call.inputs, d_result, *gradients, _working(shape, half, True))))
+        function(
+            shape, half, *map(Address, (*call.inputs, d_result, *gradients, _working(shape, half, True)))
+        )
         d_inputs = (g.to(tensor.dtype) for g, tensor in zip(gradients, saved, strict=True))
         return *d_inputs, None, None, None, None
 

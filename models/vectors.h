@@ -64,6 +64,13 @@ inline void convert(To* __restrict to, const From* __restrict from, long count) 
     for (long k = 0; k < count; ++k) to[k] = To(float(from[k]));
 }
 
+// Calls f with a null pointer of the type that a tensor's numbers have.
+template <typename F>
+inline void with_type(bool half, F f) {
+    if (half) f(static_cast<bfloat16*>(nullptr));
+    else f(static_cast<float*>(nullptr));
+}
+
 // to[c][r] = from[r][c] for a block of LANES by LANES words of 32 bits.
 inline void turn(float* to, long step_to, const float* from, long step_from) {
 #ifdef __AVX512F__

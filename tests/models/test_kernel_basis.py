@@ -134,6 +134,31 @@ def test_bfloat16_products_err_like_the_definition_in_bfloat16(operator: Operato
         assert relative_error(value, right) <= 1.5 * relative_error(rounded, right)
 
 
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("size", [(2, 2, 4, 70, 32), (1, 1, 3, 1, 1), (3, 2, 2, 5, 16), (0, 2, 4, 5, 6)])
+@pytest.mark.parametrize("last", [False, True])
+def test_compiled_form_reads_and_writes_bfloat16_as_it_is(
+    half: bool, size: tuple[int, int, int, int, int], last: bool
+) -> None:
+    if not native_kernel_basis_works():
+        pytest.skip("no C++ compiler here: the compiled form is not tested")
+    torch.manual_seed(0)
+    inputs = inputs_of(*size, 33, 3, torch.bfloat16)
+    if last:
+        inputs[:2] = [
+            t.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for t in inputs[:2]
+        ]
+    wide = [t.detach().double().requires_grad_() for t in inputs]
+    expected = with_gradients(kernel_basis_reference, wide, 3, size[1])
+
+    def operator(*given: object) -> Tensor:
+        return NativeKernelBasis.apply(*given, half, torch.bfloat16)  # type: ignore[no-any-return, no-untyped-call]
+
+    for value, right in zip(with_gradients(operator, inputs, 3, size[1]), expected, strict=True):
+        assert value.dtype == torch.bfloat16
+        assert relative_error(value, right) < (8e-3 if half else 3e-3)
+
+
 @pytest.mark.parametrize("native_code", ["1", "0"])
 def test_autocast_trains_and_returns_float32(native_code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if native_code == "0":
