@@ -6,6 +6,7 @@ python -m tests.benchmarks.faults --runs 10 --workers 4 --storage postgresql://.
 
 import argparse
 import collections
+import contextlib
 import os
 import random
 import shutil
@@ -22,9 +23,10 @@ from typing import Any
 import psutil
 import sqlalchemy
 
-from search import storage
+from search import leases, storage
 from search.errors import UserError
 from search.storage import FrozenTrial, TrialState
+from tests import postgres
 from tests.conftest import write_pairs
 
 STUDY = """
@@ -133,7 +135,10 @@ def torment(
     tally.runs += 1
     tally.studies += 1
     while True:
-        pause = rng.uniform(0.1, 4.0) if faults > 0 else 0.3
+        # Some faults come while processes start; most are to hit trials.
+        if faults > 0 and rng.random() < 0.7:
+            _wait_for_a_running_trial(name, url, run)
+        pause = rng.uniform(0.0, 3.0) if faults > 0 else 0.3
         try:
             code = run.wait(pause)
         except subprocess.TimeoutExpired:
@@ -179,6 +184,17 @@ def torment(
             tally.wrong.append(f"{name}: a traceback in {worker_log}")
 
 
+def _wait_for_a_running_trial(name: str, url: str, run: "subprocess.Popen[bytes]") -> None:
+    began = time.monotonic()
+    while run.poll() is None and time.monotonic() - began < LONGEST_S:
+        if any(
+            t.state == TrialState.RUNNING and not leases.is_gone(t.user_attrs[leases.OWNER])
+            for t in trials_of(name, url)
+        ):
+            return
+        time.sleep(0.1)
+
+
 def _compare(
     name: str, known: dict[int, tuple[Any, ...]], trials: Sequence[FrozenTrial], tally: Tally
 ) -> None:
@@ -209,28 +225,93 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100, help="faults in all")
     parser.add_argument("--each", type=int, default=5, help="faults per study")
     parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--storage", help="a server's URL (default: an SQLite file)")
+    parser.add_argument("--postgresql", action="store_true", help="a server in place of an SQLite file")
+    parser.add_argument(
+        "--outage", metavar="SECONDS", type=float, help="stop that server for so long instead"
+    )
+    parser.add_argument("--resumed", metavar="N", type=int, help="interrupt one worker so often instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="keep the folder, to look at")
     given = parser.parse_args()
-    rng, tally = random.Random(given.seed), Tally()
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
-    out = folder / "runs"
-    url = given.storage or storage.default_url(out)
-    began = time.monotonic()
-    while sum(tally.faults.values()) < given.runs:
-        study = write_study(folder, f"study-{given.seed}-{tally.studies}", given.trials, given.steps)
-        each = min(given.each, given.runs - sum(tally.faults.values()))
-        before = len(tally.wrong)
-        torment(rng, study, out, url, given.workers, each, tally)
-        for line in tally.wrong[before:]:
-            print(line, flush=True)
-    print(_summary(tally, time.monotonic() - began))
+    tally, folder = Tally(), Path(tempfile.mkdtemp(prefix="faults-"))
+    folder.chmod(0o755)  # the server is another user
+    with contextlib.ExitStack() as stack:
+        database = None
+        if given.postgresql or given.outage:
+            database = stack.enter_context(postgres.server(folder / "postgresql"))
+        url = database.url if database else storage.default_url(folder / "runs")
+        if given.resumed:
+            resumed(folder, given.trials, given.steps, given.resumed, tally)
+        elif given.outage and database:
+            outage(database, folder, given.workers, given.trials, given.steps, given.outage, tally)
+        else:
+            _torment_all(given, folder, url, tally)
+    for line in tally.wrong:
+        print(line)
     if not tally.wrong and not given.keep:
         shutil.rmtree(folder)
     sys.exit(bool(tally.wrong))
+
+
+def _torment_all(given: argparse.Namespace, folder: Path, url: str, tally: Tally) -> None:
+    rng, began = random.Random(given.seed), time.monotonic()
+    while sum(tally.faults.values()) < given.runs:
+        study = write_study(folder, f"study-{given.seed}-{tally.studies}", given.trials, given.steps)
+        each = min(given.each, given.runs - sum(tally.faults.values()))
+        torment(rng, study, folder / "runs", url, given.workers, each, tally)
+    print(_summary(tally, time.monotonic() - began), flush=True)
+
+
+def resumed(folder: Path, trials: int, steps: int, times: int, tally: Tally) -> None:
+    """A study run in one go and the same one interrupted so often, one worker each: do their tables agree?"""
+    tables = []
+    for interruptions in (0, times):
+        out = folder / f"runs-{interruptions}"
+        url, log = storage.default_url(out), folder / f"{out.name}.log"
+        study = write_study(folder, "resumed", trials, steps)
+        run = start(study, out, url, 1, log)
+        for number in range(interruptions):
+            _wait_for_a_running_trial(study.stem, url, run)
+            time.sleep(0.3 + 0.4 * number)
+            run.terminate()
+            if (code := run.wait()) != 130:
+                tally.wrong.append(f"interruption {number + 1} came too late: exit code {code}")
+            run = start(study, out, url, 1, log)
+        run.wait()
+        tables.append(finished(trials_of(study.stem, url)))
+    once, often = tables
+    if len(once) != trials or once != often:
+        tally.wrong.append(f"in one go {once}\ninterrupted {often}")
+    print(
+        f"{len(once)} trials, interrupted {times} times and not: {'equal' if once == often else 'DIFFERENT'}"
+    )
+
+
+def outage(
+    server: postgres.Server, folder: Path, workers: int, trials: int, steps: int, seconds: float, tally: Tally
+) -> None:
+    """The server goes away in mid-run and comes back: does the same run complete?"""
+    study, log = write_study(folder, "outage", trials, steps), folder / "outage.log"
+    run = start(study, folder / "runs", server.url, workers, log)
+    _wait_for_a_running_trial(study.stem, server.url, run)
+    time.sleep(1.0)
+    before = finished(trials_of(study.stem, server.url))
+    server.stop()
+    time.sleep(seconds)
+    lived = run.poll() is None
+    server.start()
+    code, after = run.wait(), finished(trials_of(study.stem, server.url))
+    deaths = log.read_text().count("died:")
+    if not lived or code != 0 or len(after) != trials or deaths or any(after[n] != before[n] for n in before):
+        tally.wrong.append(
+            f"exit code {code}, lived {lived}, {deaths} workers died, trials {after}; see {log}"
+        )
+    print(
+        f"server away for {seconds:.0f} s in mid-run with {workers} workers: {len(before)} trials finished before, "
+        f"{len(after)} of {trials} in the end, {deaths} workers died, exit code {code}"
+    )
 
 
 def _summary(tally: Tally, seconds: float) -> str:
