@@ -96,8 +96,10 @@ class KernelBasisBlock(Recomputable):
         attention = scaled_conv(self.conv2[2], self.conv2[:2](x), self.attgamma) + self.conv211(x)
         plain = self.conv21(self.conv1(x))
         # Scaled bases give the scaled result, and are fewer numbers than it.
-        bases = (self.w.unflatten(2, (self.channels, -1)) * self.ga1.view(-1, 1)).flatten(2)
-        mixed = kernel_basis_attention(plain, attention, bases, self.b * self.ga1.flatten(), KERNEL_SIZE, self.groups)
+        bases = (self.w.view(1, NUM_BASES, self.channels, -1) * self.ga1.view(-1, 1)).flatten(2)
+        mixed = kernel_basis_attention(
+            plain, attention, bases, self.b * self.ga1.flatten(), KERNEL_SIZE, self.groups
+        )
         gated = (mixed + plain) * self.conv11(x) * self.sca(x)
         y = wide(features) + scaled_conv(self.conv3, gated, self.beta)
         refined = scaled_conv(self.conv5, self.gate(self.conv4(self.norm2(y))), self.gamma)
