@@ -17,9 +17,9 @@ def missing() -> str | None:
     if _programs() is None:
         return "PostgreSQL is not installed (apt-get install postgresql)"
     try:
-        import psycopg2  # noqa: F401
+        import psycopg  # noqa: F401
     except ImportError:
-        return "psycopg2 is not installed (pip install 'restune[postgresql]')"
+        return "psycopg is not installed (pip install 'restune[postgresql]')"
     return None
 
 

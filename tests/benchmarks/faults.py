@@ -232,6 +232,7 @@ def main() -> None:
         "--outage", metavar="SECONDS", type=float, help="stop that server for so long instead"
     )
     parser.add_argument("--resumed", metavar="N", type=int, help="interrupt one worker so often instead")
+    parser.add_argument("--seconds", type=float, help="begin no other study after so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="keep the folder, to look at")
     given = parser.parse_args()
@@ -261,6 +262,8 @@ def _torment_all(given: argparse.Namespace, folder: Path, url: str, tally: Tally
         study = write_study(folder, f"study-{given.seed}-{tally.studies}", given.trials, given.steps)
         each = min(given.each, given.runs - sum(tally.faults.values()))
         torment(rng, study, folder / "runs", url, given.workers, each, tally)
+        if given.seconds and time.monotonic() - began > given.seconds:
+            break
     print(_summary(tally, time.monotonic() - began), flush=True)
 
 

@@ -1,0 +1,252 @@
+"""Faults injected for real: processes killed, a server stopped, disks full, files damaged."""
+
+import collections
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+
+from search import leases, run, sqlite, storage, study, watch
+from search.__main__ import main
+from search.storage import TrialState
+from search.worker import Options
+from tests import postgres
+from tests.benchmarks import faults
+from tests.benchmarks import storage as many
+
+StudyFile = Callable[..., Path]
+Trials = Callable[..., list[optuna.trial.FrozenTrial]]
+CLAIMANTS, CLAIMED = 4, 12
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    """A PostgreSQL server; the test is skipped where it is not installed."""
+    if why := postgres.missing():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("server")
+    for parent in (folder, *folder.parents[:2]):
+        parent.chmod(0o755)  # the server is another user
+    with postgres.server(folder / "postgresql") as started:
+        yield started
+
+
+def claim_all(url: str, barrier: Any, claimed: Any) -> None:
+    """Claim every trial at the same moment as others do."""
+    opened = storage.load_study("tiny", url)
+    for waiting in opened.get_trials(deepcopy=False):
+        barrier.wait(30)
+        if leases.take(opened, waiting, lambda number: optuna.samplers.RandomSampler()):
+            claimed.put(waiting.number)
+    claimed.put(None)
+
+
+def make(url: str) -> None:
+    """A study of trials that wait."""
+    database = storage.open_database(url, create=True)
+    opened = optuna.create_study(study_name="tiny", storage=database)
+    for _ in range(CLAIMED):
+        leases.place(opened)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_trial_is_claimed_by_one_of_many_processes(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = storage.default_url(tmp_path) if kind == "sqlite" else request.getfixturevalue("server").url
+    context = multiprocessing.get_context("fork")
+    barrier, claimed = context.Barrier(CLAIMANTS), context.Queue()
+
+    maker = context.Process(target=make, args=(url,))  # not here: no connection may be forked
+    processes = [context.Process(target=claim_all, args=(url, barrier, claimed)) for _ in range(CLAIMANTS)]
+    maker.start()
+    maker.join(30)
+    for process in processes:
+        process.start()
+    numbers, ended = collections.Counter[int](), 0
+    while ended < CLAIMANTS:
+        number = claimed.get(timeout=30)
+        if number is None:
+            ended += 1
+        else:
+            numbers[number] += 1
+    assert numbers == dict.fromkeys(range(CLAIMED), 1)
+
+
+def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
+    tally = faults.Tally()
+    path = faults.write_study(tmp_path, "tormented", trials=3, steps=100)
+    url = storage.default_url(tmp_path / "runs")
+    faults.torment(random.Random(0), path, tmp_path / "runs", url, workers=2, faults=1, tally=tally)
+    assert tally.wrong == []
+    assert sum(tally.faults.values()) == 1
+
+
+def test_search_interrupted_five_times_has_the_same_trials(
+    study_file: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = study_file(("trials = 2", "trials = 3"), ("rungs = 0", "rungs = 1, factor = 2"))
+    steps, stepped = [0], watch.Watch.stepped
+
+    def interrupt(self: watch.Watch, step: int, of: int, loss: torch.Tensor) -> None:
+        steps[0] += 1
+        if steps[0] in (1, 5, 6, 9, 14):
+            os.kill(os.getpid(), signal.SIGTERM)
+        stepped(self, step, of, loss)
+
+    tables, stops = [], []
+    for name in ("once", "often"):
+        out = tmp_path / name
+        options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+        while run.run(study.load(str(path)), options).stopped:
+            stops.append(name)
+        tables.append(faults.finished(storage.load_study("tiny", options.storage).get_trials()))
+        monkeypatch.setattr(watch.Watch, "stepped", interrupt)
+    assert stops == ["often"] * 5
+    assert len(tables[0]) == 3
+    assert tables[0] == tables[1]
+
+
+def test_worker_that_ends_a_trial_that_is_no_longer_its_own_leaves_it_to_the_other(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped, other = watch.Watch.stepped, {**leases.this_process(), "worker": "other"}
+
+    def lose(self: watch.Watch, step: int, of: int, loss: torch.Tensor) -> None:
+        stepped(self, step, of, loss)
+        if self.trial.number == 0 and step == of:
+            self.trial.set_user_attr(leases.OWNER, other)
+
+    monkeypatch.setattr(watch.Watch, "stepped", lose)
+    options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+    run.run(study.load(str(study_file())), options)
+    assert [trial.state for trial in trials()] == [TrialState.RUNNING, TrialState.COMPLETE]
+    assert trials()[0].user_attrs[leases.OWNER] == other
+
+
+def test_many_workers_on_one_file_lose_no_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    many.race("ours", 24, 3, tmp_path)
+    said = capfd.readouterr().out
+    assert "24 of 24 trials" in said
+    assert "0 with something lost" in said
+    assert "0 errors" in said
+
+
+def test_server_that_is_away_for_a_while_is_waited_for(server: postgres.Server) -> None:
+    database = storage.open_database(server.url, create=True)
+    opened = optuna.create_study(storage=database)
+    trial = leases.take(opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler())
+    assert trial is not None
+    server.stop()
+    back = threading.Timer(0.5, server.start)
+    back.start()
+    storage.record(trial, {"a": 1, "b": 2})
+    back.join()
+    trial.report(20.0, 50)
+    opened.tell(trial, 21.0)
+    (found,) = opened.get_trials()
+    opened._storage.remove_session()
+    database.engine.dispose()
+    assert (found.value, found.intermediate_values) == (21.0, {50: 20.0})
+    assert (found.user_attrs["a"], found.user_attrs["b"]) == (1, 2)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_full_disk_stops_a_search_that_goes_on_once_there_is_room(
+    study_file: StudyFile,
+    small_disk: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, filler, stepped = small_disk / "runs", small_disk / "filler", watch.Watch.stepped
+
+    def fill(self: watch.Watch, step: int, of: int, loss: torch.Tensor) -> None:
+        stepped(self, step, of, loss)
+        if self.trial.number == 1 and step == 3:
+            with filler.open("wb") as file:
+                while file.write(bytes(4096)):
+                    file.flush()
+
+    monkeypatch.setattr(watch.Watch, "stepped", lambda *given: fill_quietly(fill, *given))
+    command = ["run", "--study", str(study_file()), "--out", str(out), "--quiet", "--device", "cpu"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "full" in said or "space" in said
+    assert len(said.splitlines()) <= 2
+    monkeypatch.setattr(watch.Watch, "stepped", stepped)
+    filler.unlink()
+    url = storage.default_url(out)
+    first = faults.finished(storage.load_study("tiny", url).get_trials())
+    assert list(first) == [0]
+    assert faults.damage(url) == []
+    left = storage.load_study("tiny", url)
+    for trial in left.get_trials(states=(TrialState.RUNNING,)):
+        leases.hand_back(left, trial._trial_id)  # another process would see that we are gone
+    assert main(command) == 0
+    after = faults.finished(storage.load_study("tiny", url).get_trials())
+    assert list(after) == [0, 1]
+    assert after[0] == first[0]
+
+
+def fill_quietly(fill: Callable[..., None], *given: Any) -> None:
+    try:
+        fill(*given)
+    except OSError as error:
+        assert error.errno == 28
+
+
+@pytest.mark.parametrize("where", [0, 4096, 20_000])
+def test_damaged_database_is_refused_with_what_to_do(
+    where: int, explored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(explored, out)
+    database = out / "search.db"
+    sqlite3.connect(database).execute("pragma wal_checkpoint(truncate)").connection.close()
+    whole = database.read_bytes()
+    noise = random.Random(where).randbytes(4096)
+    database.write_bytes(whole[:where] + noise + whole[where + len(noise) :])
+    command = ["run", "--study", str(explored.parent / "tiny.toml"), "--out", str(out), "--quiet"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert str(database) in said
+    assert "damaged" in said or "not a database" in said or "malformed" in said
+    assert len(said.splitlines()) <= 2
+    database.write_bytes(whole)
+    sqlite._damage.cache_clear()  # another process would look for itself
+    assert main(command) == 0
+
+
+def test_runs_copied_away_and_back_go_on(explored: Path, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(explored, tmp_path / "elsewhere")
+    shutil.copytree(tmp_path / "elsewhere", out)
+    url = storage.default_url(out)
+    before = faults.finished(storage.load_study("tiny", url).get_trials())
+    command = ["run", "--study", str(explored.parent / "tiny.toml"), "--out", str(out), "--quiet"]
+    assert main([*command, "--trials", "4"]) == 0
+    after = faults.finished(storage.load_study("tiny", url).get_trials())
+    assert len(after) == 4
+    assert {number: after[number] for number in before} == before
