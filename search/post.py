@@ -122,7 +122,8 @@ class Post:
             except queue.Empty:
                 return Heard(lines, None, "")
             if line is None:
-                code = self.process.wait()
+                self.process.communicate()  # closes what is open between us
+                code = self.process.returncode
                 return Heard(lines, code, self.log.read_text("utf-8", errors="replace")[-LAST_WORDS:])
             lines.append(line)
 
