@@ -32,6 +32,7 @@ class Sitting:
         self.ladder = worker.spec.ladder
         self.watchman = leases.Watchman()
         self.worked = False
+        self._ended: dict[int, Climber | None] = {}
 
     def go(self) -> None:
         """Work until nothing is left to do, the time is over, or someone asks to stop."""
@@ -106,7 +107,7 @@ class Sitting:
         return max(percent for percent in trial.intermediate_values if percent in self.ladder.percents())
 
     def _climbers(self) -> list[Climber]:
-        return storage.climbers(self.study, self.ladder)
+        return storage.climbers(self.study, self.ladder, self._ended)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]

@@ -134,18 +134,36 @@ def load_study(name: str, url: str) -> Study:
     return optuna.load_study(study_name=name, storage=database)
 
 
-def climbers(study: Study, ladder: LadderConfig) -> list[Climber]:
-    """The trials as the ladder sees them; failed ones and those that never began are not on it."""
+def climbers(
+    study: Study, ladder: LadderConfig, known: dict[int, Climber | None] | None = None
+) -> list[Climber]:
+    """The trials as the ladder sees them; failed ones and those that never began are not on it.
+
+    Whoever asks often passes a dictionary, in which those that have ended are kept: they do not change.
+    """
     rungs = set(ladder.percents())
-    return [
-        Climber(
-            trial.number,
-            {percent: score for percent, score in trial.intermediate_values.items() if percent in rungs},
-            waits=trial.state == TrialState.WAITING and not is_under_way(trial),
-        )
-        for trial in study.get_trials(deepcopy=False)
-        if GOAL in trial.user_attrs and trial.state != TrialState.FAIL
-    ]
+    known = {} if known is None else known
+    found = []
+    for number, trial in enumerate(study.get_trials(deepcopy=False)):
+        if number in known:
+            climber = known[number]
+        else:
+            climber = _climber(trial, rungs)
+            if trial.state.is_finished():
+                known[number] = climber
+        if climber is not None:
+            found.append(climber)
+    return found
+
+
+def _climber(trial: FrozenTrial, rungs: set[int]) -> Climber | None:
+    if GOAL not in trial.user_attrs or trial.state == TrialState.FAIL:
+        return None
+    return Climber(
+        trial.number,
+        {percent: score for percent, score in trial.intermediate_values.items() if percent in rungs},
+        waits=trial.state == TrialState.WAITING and not is_under_way(trial),
+    )
 
 
 def is_under_way(trial: FrozenTrial) -> bool:
