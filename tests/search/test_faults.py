@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -250,3 +251,45 @@ def test_runs_copied_away_and_back_go_on(explored: Path, tmp_path: Path) -> None
     after = faults.finished(storage.load_study("tiny", url).get_trials())
     assert len(after) == 4
     assert {number: after[number] for number in before} == before
+
+
+def test_clock_that_jumps_back_an_hour_changes_nothing(
+    study_file: StudyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped, now = watch.Watch.stepped, time.time
+
+    def jump(self: watch.Watch, step: int, of: int, loss: torch.Tensor) -> None:
+        stepped(self, step, of, loss)
+        if self.trial.number == 0 and step == 3:
+            monkeypatch.setattr(time, "time", lambda: now() - 3600)
+            self.pulse.look()
+
+    tables = []
+    for name in ("steady", "jumping"):
+        options = Options(
+            storage.default_url(tmp_path / name), tmp_path / name, torch.device("cpu"), quiet=True
+        )
+        run.run(study.load(str(study_file())), options)
+        tables.append(faults.finished(storage.load_study("tiny", options.storage).get_trials()))
+        monkeypatch.setattr(watch.Watch, "stepped", jump)
+    assert len(tables[0]) == 2
+    assert tables[0] == tables[1]
+
+
+def test_folder_that_cannot_be_written_is_refused_and_left_as_it_was(
+    explored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+    shutil.copytree(explored, out)
+    bind = [["mount", "--bind", str(out), str(out)], ["mount", "-o", "remount,ro,bind", str(out)]]
+    if os.getuid() != 0 or any(subprocess.run(line, capture_output=True).returncode for line in bind):
+        pytest.skip("only root can make a folder read-only for itself")
+    command = ["run", "--study", str(explored.parent / "tiny.toml"), "--out", str(out), "--quiet"]
+    try:
+        assert main([*command, "--trials", "4"]) == 2
+    finally:
+        subprocess.run(["umount", "-l", str(out)], check=True)
+    said = capsys.readouterr().err
+    assert "cannot write" in said
+    assert len(said.splitlines()) <= 2
+    assert main([*command, "--trials", "4"]) == 0
