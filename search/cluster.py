@@ -55,7 +55,10 @@ class _Fleet:
     def __init__(self, spec: StudySpec, options: Options, how: ClusterOptions) -> None:
         self.spec, self.options = spec, options
         self.ray = _connected(how.address)
-        nodes = [node for node in self.ray.nodes() if node["Alive"]]
+        # A head without resources only keeps the others together.
+        nodes = [n for n in self.ray.nodes() if n["Alive"] and n["Resources"].keys() & {"CPU", "GPU"}]
+        if not nodes:
+            raise UserError(f"--cluster {how.address}: has neither a GPU nor a CPU to give")
         elsewhere = {node["NodeManagerHostname"] for node in nodes} - {socket.gethostname()}
         if elsewhere and options.storage.startswith("sqlite"):
             raise UserError(
@@ -276,7 +279,10 @@ def _connected(address: str) -> Any:
     try:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(f"--cluster {address}: {_first_line(error)}") from None
+        raise UserError(
+            f"--cluster {address}: {_first_line(error)}\n"
+            "Is the address right, and is RAY_AUTH_TOKEN (where the cluster has one) the same here?"
+        ) from None
     return ray
 
 

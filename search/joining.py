@@ -1,6 +1,7 @@
 """A worker joins a search that a `run` has opened, on this machine or another."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from search.study import StudySpec
 from search.trial.rescue import limit_memory
 from search.watch import StopSignals
 from search.wire import Wire
-from search.worker import Options, Worker
+from search.worker import Options, Worker, device_name
 
 OPENING_S = 120.0
 """A worker may come so long before the study that it is to join."""
@@ -56,10 +57,10 @@ def join(how: Joining) -> bool:
     began = time.monotonic()
     study = _opened(how)
     spec = StudySpec.model_validate_json(study.user_attrs[SPEC])
-    if how.data is not None:
-        spec = elsewhere(spec, how.data, how.scan_dir, how.clean_dir)
+    # Trials are recorded with the pairs where the study has them: whoever exports one looks there.
+    here = spec if how.data is None else elsewhere(spec, how.data, how.scan_dir, how.clean_dir)
     elapsed = how.elapsed if how.elapsed is not None else _elapsed(study.user_attrs, spec)
-    split = open_data(spec, how.options.out)
+    split = open_data(here, how.options.out)
     if split.fingerprint != study.user_attrs[FINGERPRINT]:
         raise UserError(
             f"study {spec.name!r} works on other pairs than those found here ({split.note}); --data names a folder"
@@ -69,6 +70,8 @@ def join(how: Joining) -> bool:
     with pulse, StopSignals(lambda: pulse.stop_wished) as stop, _display(how, spec, started) as progress:
         if how.wire is not None:
             threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
+        if how.wire is None:
+            progress.say(f"{spec.name}: joined; {split.note}; {device_name(how.options.device)}")
         worker = Worker(spec, how.options, study, split, stop, progress, pulse)
         Sitting(worker, started).go()
     return stop.requested
@@ -84,7 +87,7 @@ def elsewhere(spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str 
 
 def _opened(how: Joining) -> storage.Study:
     """The study, once a `run` has opened it."""
-    began = time.monotonic()
+    began, told = time.monotonic(), how.options.quiet
     while True:
         try:
             study = storage.load_study(how.study, how.options.storage)
@@ -95,6 +98,10 @@ def _opened(how: Joining) -> storage.Study:
             missing = error
         if how.wire is not None or time.monotonic() - began > OPENING_S:
             raise missing
+        if not told:
+            told = True
+            why = str(missing).replace(how.options.storage, "the database").splitlines()[0]
+            print(f"waiting {OPENING_S / 60:g} minutes at most for `run` to begin: {why}", file=sys.stderr)
         time.sleep(1.0)
 
 

@@ -32,6 +32,7 @@ class Place(NamedTuple):
     is_shared: bool
     """Whether this folder is the very one that the driver writes to."""
     has_data: bool
+    """Whether the folder of pairs is here; an empty one is where a disk is yet to be mounted."""
 
 
 class Heard(NamedTuple):
@@ -62,7 +63,8 @@ class Post:
                 (Path(out) / f".writable-{os.getpid()}").unlink()
             except OSError:
                 out = str(Path(tempfile.gettempdir()) / "restune")
-        return Place(socket.gethostname(), out, is_shared, data is None or Path(data).is_dir())
+        has_data = data is None or (Path(data).is_dir() and any(Path(data).iterdir()))
+        return Place(socket.gethostname(), out, is_shared, has_data)
 
     def unpack(self, parcel: bytes, folder: str) -> None:
         """Put the pairs of a parcel into `folder`, whole or not at all; posts of one machine do so in turn."""
@@ -85,10 +87,11 @@ class Post:
         from search.study import StudySpec
 
         torch.set_num_threads(int(arguments.get("--threads", torch.get_num_threads())))
-        found = StudySpec.model_validate_json(spec)
+        found = here = StudySpec.model_validate_json(spec)
         if "--data" in arguments:
-            found = joining.elsewhere(found, Path(arguments["--data"]), "scan", "clean")
-        split = opening.open_data(found, Path(arguments["--out"]))
+            sides = arguments.get("--scan-dir"), arguments.get("--clean-dir")
+            here = joining.elsewhere(found, Path(arguments["--data"]), *sides)
+        split = opening.open_data(here, Path(arguments["--out"]))
         return opening.full_teramacs(found, split, torch.device(arguments["--device"]))
 
     def start(self, arguments: Mapping[str, str], log: str) -> int:

@@ -130,9 +130,24 @@ def test_post_starts_a_worker_and_says_all_that_it_said(study_file: StudyFile, o
     assert there.fetch(str(out), [weights, "tiny/none"]) == {weights: (out / weights).read_bytes()}
 
 
+def test_trial_trained_on_pairs_elsewhere_is_exported_where_the_study_has_them(
+    study_file: StudyFile, out: Path, tmp_path: Path, pairs_folder: Path
+) -> None:
+    places = ["--study", "tiny", "--out", str(out)]
+    assert main(["run", *places[2:], "--study", str(study_file()), "--trials", "1", "--quiet"]) == 0
+    study = storage.load_study("tiny", storage.default_url(out))
+    study.set_user_attr("spec", study.user_attrs["spec"].replace('"trials":1', '"trials":2'))
+    elsewhere = tmp_path / "elsewhere"
+    post.Post().unpack(parcel.pack(PairsConfig(dir=pairs_folder), out), str(elsewhere))
+    assert main(["worker", *places, "--data", str(elsewhere), "--quiet"]) == 0
+    first, second = (json.loads(trial.user_attrs["config"]) for trial in trials(out))
+    assert first["data"] == second["data"]
+
+
 def test_post_tells_what_it_sees_of_the_drivers_folders(tmp_path: Path) -> None:
     (tmp_path / "mark").touch()
     (tmp_path / "file").touch()
+    (tmp_path / "not-mounted").mkdir()
     seen = post.Post().look(str(tmp_path), "mark", str(tmp_path))
     assert (seen.host, seen.out, seen.is_shared, seen.has_data) == (
         socket.gethostname(),
@@ -140,7 +155,7 @@ def test_post_tells_what_it_sees_of_the_drivers_folders(tmp_path: Path) -> None:
         True,
         True,
     )
-    own = post.Post().look(str(tmp_path / "own"), "mark", str(tmp_path / "pairs"))
+    own = post.Post().look(str(tmp_path / "own"), "mark", str(tmp_path / "not-mounted"))
     assert (own.out, own.is_shared, own.has_data) == (str(tmp_path / "own"), False, False)
     # Where the driver's folder cannot be made, there is one for temporary files.
     assert (
