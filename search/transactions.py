@@ -49,7 +49,7 @@ class Storage(PatientStorage):
                 # A change that changes nothing is a lock: of the row on a server, of the file with SQLite.
                 lock = sqlalchemy.update(table).where(table.trial_id == trial_id).values(number=table.number)
                 session.execute(lock.execution_options(synchronize_session=False))
-                trial = table.find_or_raise_by_id(trial_id, session)
+                trial: Any = table.find_or_raise_by_id(trial_id, session)
                 if tries > 1 and trial.state == state and self._has(session, trial, attributes):
                     return True  # the change was made, but the answer lost
                 self.check_trial_is_updatable(trial_id, trial.state)
@@ -72,9 +72,9 @@ class Storage(PatientStorage):
 
         return attempt()
 
-    def _has(self, session: Any, trial: models.TrialModel, attributes: Mapping[str, Any]) -> bool:
+    def _has(self, session: Any, trial: Any, attributes: Mapping[str, Any]) -> bool:
         return all(self._attribute(session, trial, name) == value for name, value in attributes.items())
 
-    def _attribute(self, session: Any, trial: models.TrialModel, name: str) -> Any:
-        found = models.TrialUserAttributeModel.find_by_trial_and_key(trial, name, session)
+    def _attribute(self, session: Any, trial: Any, name: str) -> Any:
+        found: Any = models.TrialUserAttributeModel.find_by_trial_and_key(trial, name, session)
         return None if found is None else json.loads(found.value_json)
