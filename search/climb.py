@@ -66,8 +66,8 @@ class Sitting:
             return False
         new = storage.next_new(trials, self.spec.trials)
         if new is None and storage.may_have_more(trials, self.spec.trials):
-            leases.place(self.study)
-            new = storage.next_new(self.study.get_trials(deepcopy=False), self.spec.trials)
+            placed = leases.place(self.study)
+            new = storage.next_new(self.study.get_trials(deepcopy=False), self.spec.trials, placed)
         return new is not None and self._climb(new, lowest)
 
     def _climb(self, waiting: FrozenTrial, goal: int) -> bool:

@@ -187,19 +187,24 @@ def has_begun(trial: FrozenTrial) -> bool:
     return GOAL in trial.user_attrs or trial.state == TrialState.RUNNING
 
 
-def next_new(trials: Sequence[FrozenTrial], most: int) -> FrozenTrial | None:
+def next_new(
+    trials: Sequence[FrozenTrial], most: int, placed: FrozenTrial | None = None
+) -> FrozenTrial | None:
     """The trial that begins next, of those that wait for their first step.
 
     The first `most` trials of a study may begin, and those that are tried again: several workers that
-    make room for a trial at the same time do not go beyond the number that was asked for.
+    make room for a trial at the same time do not go beyond the number that was asked for. Each takes
+    the one that it has `placed`, if that may begin: all after the same one, most would come too late.
     """
-    counted = 0
+    counted, first = 0, None
     for trial in trials:
         again = RETRY in trial.user_attrs
         counted += not again
         if trial.state == TrialState.WAITING and not has_begun(trial) and (again or counted <= most):
-            return trial
-    return None
+            if placed is None or trial.number == placed.number:
+                return trial
+            first = first or trial
+    return first
 
 
 def may_have_more(trials: Sequence[FrozenTrial], most: int) -> bool:

@@ -62,8 +62,8 @@ def ours(study: Study, seconds: float, most: int) -> bool:
     if new is None:
         if not storage.may_have_more(trials, most):
             return False
-        leases.place(study)
-        new = storage.next_new(study.get_trials(deepcopy=False), most)
+        placed = leases.place(study)
+        new = storage.next_new(study.get_trials(deepcopy=False), most, placed)
     trial = new and leases.take(study, new, lambda number: optuna.samplers.RandomSampler(seed=number))
     if not trial:
         return True
