@@ -130,7 +130,7 @@ def load_study(name: str, url: str) -> Study:
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
     if name not in names:
         known = ", ".join(names) or "none yet"
-        raise UserError(f"{url}: no study {name!r}{closest(name, names)} (there: {known})")
+        raise UserError(f"{_without_password(url)}: no study {name!r}{closest(name, names)} (there: {known})")
     return optuna.load_study(study_name=name, storage=database)
 
 
