@@ -29,11 +29,12 @@ def main() -> None:
     parser.add_argument("--studies", default="dncnn,kbnet,classical", help="separated by commas")
     parser.add_argument("--timeout", type=parse_duration, default=600.0, help="time of each search")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
+    parser.add_argument("--out", type=Path, help="keep the searches here, for export-best")
     options = parser.parse_args()
     for name in options.studies.split(","):
         spec = study.load(name).with_data(options.data, None, None).with_changes(timeout=options.timeout)
         with tempfile.TemporaryDirectory() as folder:
-            compare(spec, torch.device(options.device), Path(folder))
+            compare(spec, torch.device(options.device), options.out or Path(folder))
 
 
 def compare(spec: StudySpec, device: torch.device, out: Path) -> None:
