@@ -5,6 +5,7 @@ import math
 import shutil
 import statistics
 import time
+from typing import Any
 
 from search import confirm, leases, storage
 from search.ladder import TOP, Climber, hopeless, leader, promotable, ranked
@@ -72,9 +73,9 @@ class Sitting:
 
     def _climb(self, waiting: FrozenTrial, goal: int) -> bool:
         self.worked = True
-        trial = leases.take(self.study, waiting, self.worker.sampler)
+        trial = leases.take(self.study, waiting, self.worker.sampler, **{GOAL: goal})
         if trial is not None:
-            self.worker.work_on(trial, goal)
+            self.worker.work_on(trial)
         return True
 
     def _others_climb(self) -> bool:
@@ -259,13 +260,14 @@ class Sitting:
     def _last_stretch(
         self, number: int, config: TrialConfig | None = None, pause_at: int | None = None
     ) -> bool:
-        trial = leases.take(self.study, self._trial(number), self.worker.sampler)
+        facts: dict[str, Any] = {GOAL: TOP}
+        if config is not None:
+            facts[LENGTH] = [config.total_steps, config.constant_steps]
+        trial = leases.take(self.study, self._trial(number), self.worker.sampler, **facts)
         if trial is None:
             return False
         self.worked = True
-        if config is not None:
-            storage.record(trial, {LENGTH: [config.total_steps, config.constant_steps]})
-        self.worker.work_on(trial, TOP, pause_at)
+        self.worker.work_on(trial, pause_at)
         return True
 
     def _affordable_steps(self, number: int) -> int:

@@ -62,9 +62,12 @@ def place(study: Study) -> FrozenTrial:
     return database.get_trial(database.create_new_trial(study._study_id, template_trial=waiting))
 
 
-def take(study: Study, waiting: FrozenTrial, sampling: Sampling) -> Trial | None:
-    """Set a waiting trial running; None if another process was faster. It keeps number and settings."""
-    if not _claim(study, waiting._trial_id):
+def take(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -> Trial | None:
+    """Set a waiting trial running; None if another process was faster. It keeps number and settings.
+
+    `facts` are noted as attributes, in the same transaction.
+    """
+    if not _claim(study, waiting._trial_id, facts):
         return None
     study.sampler = sampling(waiting.number)
     return Trial(study, waiting._trial_id)
@@ -86,11 +89,11 @@ def bury(study: Study, trial: FrozenTrial) -> bool:
     return hand_back(study, trial._trial_id, trial.user_attrs.get(OWNER) or {})
 
 
-def _claim(study: Study, trial_id: int) -> bool:
+def _claim(study: Study, trial_id: int, facts: Mapping[str, Any]) -> bool:
     """Write our name on a trial that waits, and set it running."""
     seen = Seen(TrialState.WAITING, OWNER, {})
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it had come to its end since
-        return storage.change(study, trial_id, {OWNER: this_process()}, TrialState.RUNNING, seen)
+        return storage.change(study, trial_id, {**facts, OWNER: this_process()}, TrialState.RUNNING, seen)
     return False
 
 
@@ -147,7 +150,7 @@ class Pulse:
         trial = database.get_trial(trial_id)
         if trial.state == TrialState.WAITING and not trial.user_attrs.get(OWNER):
             # Taken for dead, and nobody has come for it: it is ours again.
-            if not _claim(self.study, trial_id):
+            if not _claim(self.study, trial_id, {}):
                 self.lost = self._trial_id == trial_id
             return
         if not owned(trial):

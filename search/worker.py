@@ -96,12 +96,11 @@ class Worker:
         """Seconds that a whole training would take, from each climb of this sitting."""
         self.bugs: list[str] = []
 
-    def work_on(self, trial: optuna.Trial, goal: int, pause_at: int | None = None) -> None:
-        """Train up to the rung `goal`, or to step `pause_at` of the last stretch, and record.
+    def work_on(self, trial: optuna.Trial, pause_at: int | None = None) -> None:
+        """Train up to the rung that is the trial's `GOAL`, or to step `pause_at` of the last stretch, and record.
 
         The trial ends as complete, pruned or failed, or waits for its turn.
         """
-        storage.record(trial, {GOAL: goal})
         started = time.monotonic()
         self.pulse.hold(trial._trial_id)
         try:
@@ -109,7 +108,7 @@ class Worker:
             if config.initial is not None:
                 initial = starting_point(config.initial, self.options.storage, self.options.out)
                 config = config.model_copy(update={"initial": initial})
-            if goal < TOP:
+            if (goal := trial.user_attrs[GOAL]) < TOP:
                 pause_at = config.steps_at(self.spec.ladder.share(goal))
             before = trial.user_attrs.get("steps_done", 0)
             self._train(trial, config, pause_at if pause_at != config.total_steps else None)

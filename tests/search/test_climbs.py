@@ -152,12 +152,11 @@ def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
 ) -> None:
     work_on = worker.Worker.work_on
 
-    def die_at_the_top(self: Any, trial: optuna.Trial, goal: int, pause_at: int | None = None) -> None:
-        if goal == 100:
-            storage.record(trial, {storage.GOAL: goal})
+    def die_at_the_top(self: Any, trial: optuna.Trial, pause_at: int | None = None) -> None:
+        if trial.user_attrs[storage.GOAL] == 100:
             leases.hand_back(self.study, trial._trial_id)
             raise KeyboardInterrupt
-        work_on(self, trial, goal, pause_at)
+        work_on(self, trial, pause_at)
 
     path = study_file()
     with monkeypatch.context() as patched:
