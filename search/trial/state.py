@@ -29,7 +29,7 @@ class State:
         self.config, self.device, self.folder, self.tell = config, device, folder, tell
         self.fingerprint = checkpoint.fingerprint(config.model_dump_json())
         self.past = checkpoint.fingerprint(config.past)
-        self.started = time.monotonic()
+        self.started = self.saved_at = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         saved = self._saved()
         self.rescue = Rescue(**saved["rescue"]) if saved else Rescue(parts=config.crops.parts)
@@ -69,6 +69,11 @@ class State:
     def seconds(self) -> float:
         """Time spent on this trial, earlier sittings included."""
         return time.monotonic() - self.started
+
+    @property
+    def unsaved_seconds(self) -> float:
+        """Time since the last state on disk: what a crash would cost."""
+        return time.monotonic() - self.saved_at
 
     def offer(self, score: Score) -> None:
         """Keep the averaged weights if this is the best rung so far."""
@@ -156,6 +161,7 @@ class State:
                 "seconds": self.seconds,
             },
         )
+        self.saved_at = time.monotonic()
 
     def _restore(self, saved: Mapping[str, Any]) -> None:
         self.step = saved["step"]

@@ -21,6 +21,8 @@ from search.trial.state import State
 EXPLODED = 100.0
 # On an accelerator, reading a value back stalls its queue: health is checked at this interval.
 CHECK_EVERY = 20
+# What a machine that dies costs at most: rungs of a long training lie further apart.
+SAVE_EVERY_S = 300.0
 
 
 class Report(Protocol):
@@ -83,7 +85,8 @@ def train(
         loss, largest = state.backward(batch)
         state.step_optimizers(lr=config.optimizer.lr * _lr_factor(config, phase, state.step))
         is_rung = state.step in rungs
-        if (device.type == "cpu" or state.step % CHECK_EVERY == 0 or is_rung) and not _healthy(loss, largest):
+        is_due = is_rung or state.unsaved_seconds > SAVE_EVERY_S
+        if (device.type == "cpu" or state.step % CHECK_EVERY == 0 or is_due) and not _healthy(loss, largest):
             state.go_back(
                 f"diverged at step {state.step} (loss {loss:g}, largest restored value {largest:g})"
             )
@@ -96,7 +99,7 @@ def train(
             state.offer(score)
             report.scored(score, settled=phase.sparsity == 0)
         stop = report.stop_requested() and state.step < steps
-        if is_rung or stop:
+        if is_due or stop:
             state.save()
         if stop:
             raise Stopped(f"at step {state.step} of {steps}")

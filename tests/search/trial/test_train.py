@@ -120,6 +120,28 @@ def test_trial_stopped_after_every_step_equals_uninterrupted_trial(
     assert_equal(run(trial, tmp_path / "pieces"), whole)
 
 
+def test_state_is_saved_between_rungs_that_lie_far_apart(
+    config: MakeConfig, run: Run, record: MakeRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PowerCut(Exception):
+        pass
+
+    def cut(step: int, steps: int, loss: torch.Tensor) -> None:
+        if step == 7:
+            raise PowerCut
+
+    trial = config(evaluations=1)
+    whole = run(trial, tmp_path / "whole")
+    for seconds, begun_at in ((300.0, 0), (0.0, 6)):
+        monkeypatch.setattr("search.trial.train.SAVE_EVERY_S", seconds)
+        dying, again = record(), record()
+        monkeypatch.setattr(dying, "stepped", cut)
+        with pytest.raises(PowerCut):
+            run(trial, tmp_path / f"{seconds}", dying)
+        assert_equal(run(trial, tmp_path / f"{seconds}", again), whole)
+        assert again.begun_at == begun_at
+
+
 def test_time_of_earlier_sittings_counts(
     config: MakeConfig, run: Run, record: MakeRecord, tmp_path: Path
 ) -> None:
