@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial as FrozenTrial
 from optuna.trial import Trial as Trial
 from optuna.trial import TrialState as TrialState
 
-from search import space, sqlite
+from search import kinship, sqlite
 from search.errors import UserError, closest
 from search.ladder import Climber, LadderConfig
 from search.progress import Kind
@@ -112,14 +112,14 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["PSNR (dB)"])
-    elif study.trials and (changes := _differences(json.loads(stored), spec.recipe)):
+    elif study.trials and (changes := kinship.differences(json.loads(stored), spec.recipe)):
         if not continue_with_changes:
             raise ChangedRecipe(
                 f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"
                 f"Either start a new study (--name {spec.name}-2), or go on in the old one with "
                 "--continue-with-changes (scores are then only comparable where the data are the same)"
             )
-        _check_choices(study, spec)
+        kinship.refuse_other_kinds(study, spec)
     study.set_user_attr(RECIPE, json.dumps(spec.recipe))
     return study
 
@@ -277,57 +277,6 @@ def best_first(study: Study) -> list[FrozenTrial]:
 def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
     return next(iter(best_first(study)), None)
-
-
-def _differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
-    """Where two recipes differ, in words, at most three places."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in sorted(old.keys() | new.keys()):
-            missing = object()
-            before, after = old.get(key, missing), new.get(key, missing)
-            if before is missing:
-                found.append(f"{name}.{key} is new")
-            elif after is missing:
-                found.append(f"{name}.{key} is gone")
-            else:
-                found += _differences(before, after, f"{name}.{key}")
-        return found[:3]
-    old, new = json.loads(json.dumps([old, new]))
-    return [] if old == new else [f"{name} was {json.dumps(old)}, now {json.dumps(new)}"]
-
-
-def _check_choices(study: Study, spec: StudySpec) -> None:
-    """Optuna cannot change the choices, nor the kind of range, of a name that trials already use."""
-    now = {name: distribution(leaf) for name, leaf in space.open_leaves(spec.recipe)}
-    for trial in study.get_trials(deepcopy=False):
-        for name, before in trial.distributions.items():
-            try:
-                optuna.distributions.check_distribution_compatibility(before, now.get(name, before))
-            except ValueError:
-                raise UserError(
-                    f"study {spec.name!r}: {name} was {_in_words(before)}, now it is {_in_words(now[name])}; "
-                    f"Optuna cannot mix them, start a new study (--name {spec.name}-2)"
-                ) from None
-
-
-def distribution(leaf: space.Range | space.Choices) -> optuna.distributions.BaseDistribution:
-    """An open leaf as Optuna stores it with a trial."""
-    if isinstance(leaf, space.Choices):
-        return optuna.distributions.CategoricalDistribution(leaf.names)
-    if leaf.whole:
-        return optuna.distributions.IntDistribution(
-            int(leaf.low), int(leaf.high), log=leaf.log, step=int(leaf.step or 1)
-        )
-    return optuna.distributions.FloatDistribution(leaf.low, leaf.high, log=leaf.log, step=leaf.step)
-
-
-def _in_words(distribution: optuna.distributions.BaseDistribution) -> str:
-    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return f"a choice of {', '.join(map(str, distribution.choices))}"
-    log = "log " if getattr(distribution, "log", False) else ""
-    whole = "whole " if isinstance(distribution, optuna.distributions.IntDistribution) else ""
-    return f"a {log}range of {whole}numbers"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search import space, storage
+from search import kinship, space, storage
 from search.errors import UserError
 from search.ladder import TOP
 from search.sampling import EARLIER, told
@@ -148,7 +148,7 @@ def _unlike(study: Study, spec: StudySpec, other: Study) -> str:
 
 def _alike(other: Study, spec: StudySpec, fingerprint: str) -> list[FrozenTrial]:
     """Trials with a score on the same images, every setting of which is open here over the same range."""
-    here = {name: storage.distribution(leaf) for name, leaf in space.open_leaves(spec.recipe)}
+    here = {name: kinship.distribution(leaf) for name, leaf in space.open_leaves(spec.recipe)}
     return [
         trial
         for trial in other.get_trials(deepcopy=False)

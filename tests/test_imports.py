@@ -18,6 +18,7 @@ OPTUNA_DOORS = {
     "search/transactions.py",
     "search/importance.py",
     "search/upkeep.py",
+    "search/kinship.py",
     "search/neighbours.py",
     "search/worker.py",
     "search/watch.py",

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from search import sampling, storage, study, warm
+from search import kinship, sampling, storage, study, warm
 from search.__main__ import main
 from search.errors import UserError
 from search.sampling import EARLIER
@@ -33,7 +33,7 @@ def filled(path: Path, out: Path, samples: list[tuple[int, float, float]] = SAMP
         made.add_trial(
             create_trial(
                 params={"model.width": width, "optimizer.lr": rate},
-                distributions={name: storage.distribution(leaf) for name, leaf in leaves.items()},
+                distributions={name: kinship.distribution(leaf) for name, leaf in leaves.items()},
                 value=score,
                 intermediate_values={25: score - 1, 100: score},
                 user_attrs={"data": "same"},
@@ -146,7 +146,7 @@ def test_sampler_draws_as_if_the_earlier_trials_were_of_its_own_study(
         home.sampler = sampling.sampler(spec, 77)
         return (
             home.sampler.sample_independent(
-                home, home.trials[new.number], "optimizer.lr", storage.distribution(leaves["optimizer.lr"])
+                home, home.trials[new.number], "optimizer.lr", kinship.distribution(leaves["optimizer.lr"])
             ),
         )
 
