@@ -1,5 +1,6 @@
 """`run` with worker processes: starts them, shows what they do, and makes good what the dead leave behind."""
 
+import collections
 import os
 import queue
 import signal
@@ -27,8 +28,8 @@ from search.worker import Options
 LOOK_EVERY_S = 2.0
 # Whoever is asked to stop saves its trial; some need a validation image to end before.
 STOPPING_S = 25.0
-# Workers that die so often before they begin will not do better the next time.
-MOST_FALSE_STARTS = 3
+# A worker that dies so often in a row before it begins will not do better the next time.
+MOST_FALSE_STARTS = 4
 LOST = 256
 """The exit code of a worker that nothing more is known of: the machine that it ran on is gone."""
 
@@ -73,7 +74,9 @@ class _Crew:
     members: dict[int, _Member] = field(default_factory=dict)
     said: "queue.Queue[tuple[_Member, str]]" = field(default_factory=queue.Queue)
     watchman: leases.Watchman = field(default_factory=leases.Watchman)
-    false_starts: int = 0
+    went_home: bool = False
+    """Whether a worker has ended in order: there was nothing left to do."""
+    false_starts: "collections.Counter[int]" = field(default_factory=collections.Counter)
 
     def work(self) -> None:
         """Until all workers have ended in order. Those that die are replaced."""
@@ -146,6 +149,7 @@ class _Crew:
             except queue.Empty:
                 return
             member.spoke = True
+            self.false_starts[member.index] = 0
             pass_on(line, self.progress, f"{member.index}")
 
     def _ended(self, member: _Member) -> None:
@@ -155,6 +159,7 @@ class _Crew:
         code = member.process.returncode
         assert code is not None
         if code == 0:
+            self.went_home = True
             return
         if code == 2:
             raise UserError(_last_words(member.log))
@@ -169,13 +174,14 @@ class _Crew:
             else:
                 self.progress.ended("failed", None, trial.number)
                 self.progress.say(f"trial {trial.number}: {why}")
-        self.false_starts = 0 if member.spoke else self.false_starts + 1
-        if self.false_starts >= MOST_FALSE_STARTS:
-            raise UserError(
-                f"{MOST_FALSE_STARTS} workers in a row died before they began ({how}); "
-                f"{member.log} has their last words:\n{_last_words(member.log)}"
-            )
-        self._start(member.index)
+        self.false_starts[member.index] += not member.spoke
+        if self.false_starts[member.index] < MOST_FALSE_STARTS:
+            self._start(member.index)
+            return
+        why = f"worker {member.index} died {MOST_FALSE_STARTS} times before it began ({how})"
+        if not (self.members or self.went_home):
+            raise UserError(f"{why}; {member.log} has its last words:\n{_last_words(member.log)}")
+        self.progress.say(f"{why}, and is left out; {member.log} has its last words")
 
     def _look_for_dead(self) -> None:
         """Hand back the trials of workers elsewhere that have died."""

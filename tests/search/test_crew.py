@@ -7,18 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
-from search import crew, leases, storage
+from search import crew, leases, storage, study
 from search.__main__ import main
+from search.crew import run as run_crew
+from search.errors import UserError
 from search.progress import Progress
 from search.storage import FrozenTrial, TrialState
 from search.wire import Wire, pass_on
+from search.worker import Options
 
 StudyFile = Callable[..., Path]
 
@@ -186,6 +190,55 @@ def test_rows_of_several_workers_are_shown_in_order(capsys: pytest.CaptureFixtur
     shown.gone("0")
     shown.console.print(shown._render())
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+class Played:
+    """A worker process that says nothing, and ends with this exit code once `ends` is true."""
+
+    pid = 0
+
+    def __init__(self, code: int, ends: Callable[[], bool]) -> None:
+        self.code, self.ends = code, ends
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        self.returncode = self.code if self.ends() else None
+        return self.returncode
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def wait(self) -> int:
+        return self.code
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_that_never_begins_is_left_out_and_the_last_one_ends_the_run(
+    workers: int, study_file: StudyFile, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[int] = []
+
+    def hire(index: int, arguments: Mapping[str, str], log: Path) -> tuple[crew.Process, list[str]]:
+        started.append(index)
+        log.write_text("--- now\nno memory\n", "utf-8")
+        if index == 0:
+            return Played(-9, lambda: True), []
+        # The other is at work for as long as the first is tried.
+        return Played(0, lambda: started.count(0) == crew.MOST_FALSE_STARTS), []
+
+    cpu = torch.device("cpu")
+    how = Options(storage.default_url(out), out, cpu), (cpu,) * workers, hire
+    spec = study.load(str(study_file()))
+    if workers == 1:
+        with pytest.raises(
+            UserError, match=r"(?s)worker 0 died 4 times before it began \(SIGKILL.*no memory"
+        ):
+            run_crew(spec, *how)
+    else:
+        run_crew(spec, *how)
+        assert "worker 0 died 4 times before it began" in capsys.readouterr().out
+    assert started.count(0) == crew.MOST_FALSE_STARTS
 
 
 @pytest.mark.parametrize(
