@@ -139,8 +139,8 @@ class Sitting:
         share = self.spec.timeout * (1 - self.spec.finale - self.spec.search_share)
         clocked = self._out_of_time()
         ours = runs[options.index % options.workers :: options.workers]
-        seconds = share / max(math.ceil(len(runs) / options.workers), 1)
-        slowest = 0.0
+        rounds = math.ceil(len(runs) / options.workers)
+        seconds = share / max(rounds, 1)
         for trial, seed in ours:
             done = confirm.repeats(self.study)
             if any((entry.trial, entry.seed) == (trial.number, seed) for entry in done):
@@ -151,13 +151,13 @@ class Sitting:
                 steps = max(1, int(seconds / trial.user_attrs["seconds_per_step"]))
             else:
                 steps = self._config(trial.number).steps_at(self.ladder.shares()[-2])
-            began = time.monotonic()
             if not self._repeat(trial, seed, steps):
                 return
-            slowest = max(slowest, time.monotonic() - began)
-        self._wait_for_repeats(
-            len(runs), self.spec.timeout * (1 - self.spec.finale) if clocked else None, slowest
-        )
+        if clocked:
+            patience = self.spec.timeout * (1 - self.spec.finale) - self._elapsed()
+        else:  # a repeat takes about as long as its trial did, and others may be slower
+            patience = 3 * rounds * max((trial.user_attrs["seconds"] for trial, _ in runs), default=0.0)
+        self._wait_for_repeats({(trial.number, seed) for trial, seed in runs}, patience)
         if options.index == 0:
             for line in confirm.sentences(self.study):
                 self.progress.say(line)
@@ -176,12 +176,11 @@ class Sitting:
         confirm.keep(self.study, found)
         return True
 
-    def _wait_for_repeats(self, count: int, until: float | None, slowest: float) -> None:
-        """Until all are in; at most to second `until` of the search, or for a few times as long as ours took."""
-        began = time.monotonic()
-        while len(confirm.repeats(self.study)) < count and not self.worker.stop.requested:
-            waited = time.monotonic() - began
-            if self._elapsed() > until if until is not None else waited > 3 * slowest:
+    def _wait_for_repeats(self, wanted: set[tuple[int, int]], patience: float) -> None:
+        """Until all of these trials and seeds are in, those of others too; `patience` seconds at most."""
+        deadline = time.monotonic() + patience
+        while not self.worker.stop.requested and time.monotonic() < deadline:
+            if wanted <= {(entry.trial, entry.seed) for entry in confirm.repeats(self.study)}:
                 return
             time.sleep(MOMENT_S)
 

@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,8 +32,6 @@ SITTING = "sitting"  # study attribute: the `run` that works on it, or did last
 BEAT_EVERY_S = 5.0
 SILENT_S = 60.0
 """A worker that gave no sign for so long is dead."""
-# A claim and the name of who claimed are two transactions: a trial may be nameless for so long.
-CLAIMING_S = 3.0
 MOST_DEATHS = 4
 """A trial that was the end of so many workers at the same rung is not tried again."""
 
@@ -180,10 +177,8 @@ class Watchman:
         return [trial for trial in running if self._is_dead(trial)]
 
     def _is_dead(self, trial: FrozenTrial) -> bool:
-        if not (owner := trial.user_attrs.get(OWNER)):
-            started = trial.datetime_start
-            return started is None or abs((datetime.now() - started).total_seconds()) > CLAIMING_S
-        if is_gone(owner):
+        owner = trial.user_attrs.get(OWNER)
+        if not owner or is_gone(owner):
             return True
         sign = (owner["worker"], trial.user_attrs.get(BEAT, {}).get("count"))
         last, since = self._signs.get(trial._trial_id, (None, 0.0))

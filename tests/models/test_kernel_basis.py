@@ -16,6 +16,7 @@ from models.kernel_basis import (
     native_kernel_basis_works,
 )
 from models.kernel_basis_native import NativeKernelBasis
+from tests.models.operator_inputs import inputs_of, relative_error, with_gradients
 
 Operator = Callable[..., Tensor]
 
@@ -34,36 +35,6 @@ def compiled_half(*inputs: object) -> Tensor:
     if not native_kernel_basis_works():
         pytest.skip("no C++ compiler here: the compiled form is not tested")
     return NativeKernelBasis.apply(*inputs, True)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def inputs_of(
-    batch: int,
-    groups: int,
-    depth: int,
-    height: int,
-    width: int,
-    bases: int,
-    kernel_size: int,
-    dtype: torch.dtype,
-) -> list[Tensor]:
-    channels = groups * depth
-    sizes = (
-        (batch, channels, height, width),
-        (batch, bases, height, width),
-        (1, bases, channels * depth * kernel_size**2),
-        (1, bases, channels),
-    )
-    return [torch.randn(size).to(dtype).requires_grad_() for size in sizes]
-
-
-def with_gradients(operator: Operator, inputs: list[Tensor], kernel_size: int, groups: int) -> list[Tensor]:
-    result = operator(*inputs, kernel_size, groups)
-    direction = torch.linspace(-1, 1, result.numel(), dtype=torch.float64).view_as(result).to(result.dtype)
-    return [result.detach(), *torch.autograd.grad(result, inputs, direction)]
-
-
-def relative_error(value: Tensor, expected: Tensor) -> float:
-    return ((value.double() - expected).norm() / expected.norm().clamp_min(1e-30)).item()
 
 
 @pytest.mark.parametrize("operator", [blocked, compiled, kernel_basis_convolution, kernel_basis_attention])
