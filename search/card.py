@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 
 from data import Split
-from search import confirm
+from search import confirm, inherit
 from search.formats import check_sizes
 from search.storage import LABEL, FrozenTrial, Study, TrialState
 from search.trial.evaluate import ImageScore, mean_score
@@ -59,6 +59,7 @@ def write(
         f"{facts['seconds']:.0f} s on {facts['device']}, seed {facts['seed']}, versions {facts['versions']}. "
         f"The study holds {len(trials)} trials: {_count(trials, TrialState.COMPLETE)} complete, "
         f"{_count(trials, TrialState.PRUNED)} pruned, {_count(trials, TrialState.FAIL)} failed.",
+        *filter(None, [inherit.sentence(facts)]),
         *_draw_curves(path.with_name(CURVE), trials, trial),
         "Settings that the search chose:",
         table(["setting", "value"], [[f"`{name}`", f"`{value}`"] for name, value in trial.params.items()]),

@@ -8,7 +8,7 @@ from typing import Any
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from optuna_dashboard.artifact import get_artifact_path
 
-from search import confirm, records, trials, verdict
+from search import confirm, inherit, records, trials, verdict
 from search.progress import clock
 from search.records import COMPLETE, FINISHED, Record
 from search.storage import Study
@@ -65,6 +65,7 @@ def of_trial(trial: Record, pictures: Sequence[str]) -> str:
         f" {trial.steps_done:,} of {trial.steps:,} steps in {clock(trial.seconds)}." if trial.steps else ""
     )
     lines = [f"{label}{score}{plain(trials.end(trial))}.{length}"]
+    lines += filter(None, [inherit.sentence(trial.facts)])
     lines += [f"Rescued: {plain(note)}" for note in trial.notes]
     lines += [f"![degraded, restored, clean, error]({picture})" for picture in pictures]
     return "\n\n".join(lines)

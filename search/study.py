@@ -2,13 +2,14 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import studies
+from models.growth import any_outgrows
 from search import space
 from search.errors import UserError, closest
 from search.ladder import LadderConfig
@@ -78,6 +79,10 @@ class StudySpec(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of every trial")
     sampler: Literal["tpe", "random", "neighbours"] = Field(
         "tpe", description="how recipes are drawn; neighbours: step by step uphill, for small grids"
+    )
+    inherit_weights: bool = Field(
+        False,
+        description="begin a trial from the weights of the best one so far with fewer channels or blocks",
     )
     limits: LimitsConfig = Field(LimitsConfig(), description="models over them are not trained")
     recipe: dict[str, Any] = Field(description="a trial config with open leaves")
@@ -180,8 +185,20 @@ def check(spec: StudySpec) -> None:
         raise space.SpaceError(
             "recipe.steps: missing; only a ladder (ladder.rungs) finds the length by itself"
         )
-    for tree in trees:
-        close(ANY_LENGTH | tree)
+    configs = [close(ANY_LENGTH | tree) for tree in trees]
+    if spec.inherit_weights:
+        _check_inheritance(configs)
+
+
+def _check_inheritance(configs: Sequence[TrialConfig]) -> None:
+    if any(config.initial is not None for config in configs):
+        raise space.SpaceError(
+            "inherit_weights: recipe.initial names the weights to start from; leave out one of the two"
+        )
+    if not any_outgrows(config.model for config in configs):
+        raise space.SpaceError(
+            "inherit_weights: no model of this study is a smaller one with more width or more blocks; leave it out"
+        )
 
 
 def close(tree: Mapping[str, Any]) -> TrialConfig:

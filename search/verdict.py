@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from search import inherit
 from search.judge import INPUT, Gain, Judgement
 from search.progress import clock
 from search.ranking import ENOUGH_GROUPS, Estimate
@@ -41,7 +42,7 @@ def sentences(
         states = {trial.state for trial in trials}
         counts = ", ".join(f"{sum(t.state == s for t in trials)} {s}" for s in sorted(states))
         return [f"The study holds {len(trials)} trials: {counts}." if trials else "The study is empty."]
-    said = [_where_from(best)]
+    said = [_where_from(best), *filter(None, [inherit.sentence(best.facts)])]
     if judgement is not None:
         said += [_over(gain, judgement) for gain in judgement.gains]
     said += _over_known(trials, best, judgement)

@@ -16,7 +16,7 @@ import torch
 
 from data import Split
 from models.cost import count_parameters
-from search import leases, limits, pictures, sampling, space, storage, winners
+from search import inherit, leases, limits, pictures, sampling, space, storage, winners
 from search.errors import UserError
 from search.ladder import TOP
 from search.progress import Shows, clock
@@ -95,6 +95,9 @@ class Worker:
         self.rates: list[float] = []
         """Seconds that a whole training would take, from each climb of this sitting."""
         self.bugs: list[str] = []
+        self.inheritance = inherit.Inheritance(
+            spec.inherit_weights, split.fingerprint, self._folder, progress.say
+        )
 
     def work_on(self, trial: optuna.Trial, pause_at: int | None = None) -> None:
         """Train up to the rung that is the trial's `GOAL`, or to step `pause_at` of the last stretch, and record.
@@ -133,6 +136,8 @@ class Worker:
         last_stretch = trial.user_attrs[GOAL] == TOP and self.spec.ladder.rungs > 0
         limit = None if last_stretch else self.spec.trial_timeout
         watch = Watch(name, trial, config, self.progress, self.stop, self.pulse, limit, pause_at)
+        # What is recorded is the recipe alone: whoever trains it again does so from random weights.
+        begun = self.inheritance.begun(trial, config)
         storage.record(trial, self._circumstances(config))
         self.progress.start(name, 0, config.total_steps)
         state, why = TrialState.COMPLETE, "finished"
@@ -141,7 +146,7 @@ class Worker:
         bugs, self.bugs = self.bugs, []
         try:
             self._weigh(trial, config)
-            result = train(config, self.split, self.options.device, folder, watch)
+            result = train(begun, self.split, self.options.device, folder, watch)
             value, facts = result.score.psnr_db, _facts(result)
         except Stopped as stopped:
             if self.pulse.lost:
@@ -232,6 +237,7 @@ class Worker:
         self.pulse.let_go()
         self.study.tell(trial, value, state=state)
         checkpoint.drop_state(folder)
+        inherit.drop(folder)
         self._forget_weights(trial)
         if kind := storage.kind_of_end(state):
             self.progress.ended(kind, value, trial.number)

@@ -20,8 +20,9 @@ class InitialConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     file: Path | None = Field(None, description=".safetensors, or a .pth with a plain state dict")
     study: str | None = Field(None, description="name of a study in the same database")
-    match: Literal["strict", "matching"] = Field(
-        "strict", description="all names and shapes must agree, or those that agree are taken"
+    match: Literal["strict", "matching", "overlap"] = Field(
+        "strict",
+        description="all names and shapes must agree, those that agree are taken, or of each weight what fits",
     )
     sha256: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="of the file, if it must be that one"
@@ -40,7 +41,13 @@ class InitialConfig(BaseModel):
         return self
 
     def load_into(self, model: nn.Module) -> None:
-        """Fill `model`. Raises `ValueError` where nothing, or in strict mode not everything, agrees."""
+        """Fill `model`. Raises `ValueError` where nothing fits, or in strict mode not everything."""
+        if self.match == "overlap":
+            self._load_overlap(model)
+        else:
+            self._load_equals(model)
+
+    def _load_equals(self, model: nn.Module) -> None:
         found, wanted = self.read(), model.state_dict()
         agreeing = {name: value for name, value in found.items() if _agree(value, wanted.get(name))}
         if not agreeing:
@@ -52,6 +59,28 @@ class InitialConfig(BaseModel):
                 'match = "matching" takes those that agree'
             )
         model.load_state_dict(agreeing, strict=False)
+
+    @torch.no_grad()
+    def _load_overlap(self, model: nn.Module) -> None:
+        """The first channels of `model` become those of the file; all else stays as initialised.
+
+        Channels from the file do not hear the others at first, so that they compute what they did there, but for
+        norms over all channels: the aim of Net2Net (arXiv 1511.05641), without its copies of channels.
+        """
+        found, layers = self.read(), dict(model.named_modules())
+        shared = [
+            (name, value) for name, value in model.state_dict().items() if _overlap(value, found.get(name))
+        ]
+        if not shared:
+            raise ValueError(f"initial: {self.file} has no weights that overlap with those of this model")
+        for name, value in shared:
+            part = [slice(side) for side in found[name].shape]
+            layer = layers.get(name.rpartition(".")[0])
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and value.ndim == 4:
+                outputs = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+                value[tuple(side if axis == outputs else slice(None) for axis, side in enumerate(part))] = 0
+            ours = value[tuple(part)]
+            ours.copy_(found[name][tuple(slice(side) for side in ours.shape)])
 
     def read(self) -> Mapping[str, Tensor]:
         """The weights in the file, by name. `ValueError` where there are none; nothing is unpickled but tensors."""
@@ -77,3 +106,10 @@ class InitialConfig(BaseModel):
 
 def _agree(value: Tensor, wanted: Tensor | None) -> bool:
     return wanted is not None and value.shape == wanted.shape
+
+
+def _overlap(value: Tensor, other: Tensor | None) -> bool:
+    """Whether two weights differ in their numbers of channels at most, not in the size of a kernel."""
+    if other is None or value.ndim != other.ndim:
+        return False
+    return value.ndim != 4 or value.shape[2:] == other.shape[2:]

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from models import DnCNNConfig
+from models import DnCNNConfig, KBNetSConfig, ModelConfig, UNetConfig
 from search.trial.checkpoint import save_weights
 from search.trial.config import TrialConfig
 from search.trial.initial import InitialConfig
@@ -62,6 +62,50 @@ def test_matching_takes_what_agrees_and_leaves_the_rest(tmp_path: Path) -> None:
     assert torch.equal(found["model.0.weight"], given["model.0.weight"])
     assert torch.equal(found["model.4.weight"], given["model.4.weight"])
     assert torch.equal(found["model.10.weight"], untouched)
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [
+        (SMALL, DnCNNConfig(channels=1, width=7, layers=4)),
+        (
+            UNetConfig(channels=1, width=4, levels=2, blocks=1),
+            UNetConfig(channels=1, width=10, levels=2, blocks=1),
+        ),
+    ],
+)
+def test_wider_network_begins_as_what_the_small_one_computes(
+    small: ModelConfig, large: ModelConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    expected, model = small.build(), large.build()
+    save_weights(tmp_path / "small.safetensors", expected)
+    InitialConfig(file=tmp_path / "small.safetensors", match="overlap").load_into(model)
+    images = torch.rand(2, 1, 17, 23)
+    torch.testing.assert_close(model(images), expected(images), rtol=1e-5, atol=1e-6)
+
+
+def test_overlap_leaves_the_new_channels_as_they_were(tmp_path: Path) -> None:
+    model = DnCNNConfig(channels=1, width=6, layers=4).build()
+    fresh = {name: value.clone() for name, value in model.state_dict().items()}
+    file = saved(SMALL, tmp_path / "start.safetensors")
+    InitialConfig(file=file, match="overlap").load_into(model)
+    found, given = model.state_dict()["model.2.weight"], load_file(file)["model.2.weight"]
+    assert torch.equal(found[:4, :4], given)
+    assert not found[:4, 4:].any()
+    assert torch.equal(found[4:], fresh["model.2.weight"][4:])
+
+
+def test_kernels_of_another_size_do_not_overlap(tmp_path: Path) -> None:
+    shape = {"encoder_blocks": (1,), "middle_blocks": 1, "decoder_blocks": (1,), "channels": 1, "width": 8}
+    light, heavy = (KBNetSConfig.model_validate({**shape, "lightweight": on}) for on in (True, False))
+    save_weights(tmp_path / "light.safetensors", light.build())
+    model = heavy.build()
+    before = model.state_dict()["middle_blks.0.conv11.1.weight"].clone()
+    InitialConfig(file=tmp_path / "light.safetensors", match="overlap").load_into(model)
+    assert torch.equal(model.state_dict()["middle_blks.0.conv11.1.weight"], before)
+    with pytest.raises(ValueError, match="has no weights that overlap with those of this model"):
+        InitialConfig(file=tmp_path / "light.safetensors", match="overlap").load_into(SMALL.build())
 
 
 def test_another_model_is_refused_in_words(tmp_path: Path) -> None:
