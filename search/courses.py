@@ -2,31 +2,39 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from copy import copy
 from statistics import median
 from typing import Self
 
 from data import PairSet, Split
 from models.cost import count_macs
-from search.forecast import Course
-from search.limits import PROBE_SIDE
+from search.confirm import held_out
+from search.forecast import REPEAT_SCORES, Course
+from search.limits import PROBE_SECONDS, PROBE_SIDE, TIMED_RUNS
 from search.pictures import STRIP_CROPS
 from search.samples import Measured, Sample, Scale
 from search.study import StudySpec
 from search.trial.config import TrialConfig
 from search.trial.evaluate import score_image, spread
 
-PROBES = 3  # runs of a model when its time and memory are recorded
+WRITES_PER_CLIMB = 8  # changes in the database: claimed, described, scored, handed back or ended
+WRITES_AT_BIRTH = 6  # and one for each open setting
 
 
 class Costs:
     """What trials of a study cost here. `teramacs` is their length where the recipe leaves it open."""
 
     def __init__(
-        self, spec: StudySpec, split: Split, measured: Sequence[Measured], teramacs: float | None
+        self,
+        spec: StudySpec,
+        split: Split,
+        measured: Sequence[Measured],
+        teramacs: float | None,
+        writing: float = 0.0,
     ) -> None:
-        self.spec, self.teramacs = spec, teramacs
+        """`writing`: seconds that a change in the database takes."""
+        self.spec, self.teramacs, self.writing = spec, teramacs, writing
         self.by_config = {id(one.sample.config): one for one in measured}
         self.per_step = Scale([(one.sample.work, one.pace.seconds_per_step) for one in measured])
         self.bytes = Scale([(one.sample.work, one.pace.peak_bytes) for one in measured])
@@ -41,6 +49,7 @@ class Costs:
         self.val_megapixels = _megapixels(val, spread(val, config.val_megapixels))
         strip = sorted({n * len(val) // STRIP_CROPS for n in range(STRIP_CROPS)})
         self.strip_megapixels = _megapixels(val, strip)
+        self.judging_megapixels = _megapixels(val, held_out(split, config)[0])
         self.compare_seconds = _compare_seconds(val)
 
     def of(self, spec: StudySpec) -> Self:
@@ -51,21 +60,25 @@ class Costs:
             other.teramacs = self.teramacs * spec.timeout / self.spec.timeout
         return other
 
-    def course(self, sample: Sample) -> Course:
+    def course(self, sample: Sample, branch: Hashable = None) -> Course:
         """What its training costs, from the rungs of the ladder to the end."""
         config, restoring = sample.config, self.seconds_per_megapixel(sample)
         pauses = self.spec.ladder.shares()[:-1]
         evenly = (n / config.evaluations for n in range(1, config.evaluations + 1))
         scoring = restoring + self.compare_seconds
+        writes_at_birth = WRITES_AT_BIRTH + len(sample.values)
+        judging = REPEAT_SCORES * self.rung_megapixels + self.val_megapixels + self.judging_megapixels
         return Course(
             steps=self.steps(sample),
             per_step=self.seconds_per_step(sample),
             per_score=self.rung_megapixels * scoring,
             at_end=self.val_megapixels * scoring,
-            per_climb=self.to_start + self.strip_megapixels * restoring,
-            at_birth=2 * self.to_build + PROBES * PROBE_SIDE**2 / 1e6 * restoring,
+            per_climb=self.to_start + self.strip_megapixels * restoring + WRITES_PER_CLIMB * self.writing,
+            at_birth=2 * self.to_build + _seconds_to_weigh(restoring) + writes_at_birth * self.writing,
+            per_repeat=self.to_start + judging * scoring,
             shares=tuple(sorted({*pauses, *evenly})) if self.steps(sample) else (),
             stretchable=config.stretchable,
+            branch=branch,
         )
 
     def steps(self, sample: Sample) -> int:
@@ -92,6 +105,13 @@ class Costs:
 
 def _megapixels(pairs: PairSet, indices: Sequence[int]) -> float:
     return sum(math.prod(pairs.size(index)) for index in indices) / 1e6
+
+
+def _seconds_to_weigh(restoring: float) -> float:
+    """To record time and memory of a model, as each trial does once; `restoring` is for a megapixel."""
+    once = PROBE_SIDE**2 / 1e6 * restoring
+    timed = min(1 + TIMED_RUNS, math.ceil(PROBE_SECONDS / max(once, 1e-6)))
+    return (1 + timed) * once
 
 
 def _compare_seconds(pairs: PairSet) -> float:

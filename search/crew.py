@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -230,8 +230,7 @@ def run(
     """
     storage.make_writable(options.out)
     started = time.monotonic()
-    if on_cpu := sum(device.type == "cpu" for device in devices):
-        torch.set_num_threads(max(torch.get_num_threads() // on_cpu, 1))
+    share_cores(devices)
     opened = open_search(spec, options, measure)
     sitting = {
         "started": time.time(),
@@ -262,6 +261,12 @@ def run(
             crew.kill()
             opened.study.set_user_attr(leases.SITTING, {**sitting, "owner": None})
     return outcome(opened, stopped=stop.requested)
+
+
+def share_cores(devices: Sequence[torch.device]) -> None:
+    """Give this process the threads that each worker on the CPU gets: its share of the cores, one at least."""
+    if on_cpu := sum(device.type == "cpu" for device in devices):
+        torch.set_num_threads(max(torch.get_num_threads() // on_cpu, 1))
 
 
 def _in_words(code: int) -> str:

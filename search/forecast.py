@@ -1,13 +1,14 @@
 """What a budget buys: a search played many times by its own rules, with random scores and measured costs."""
 
+import heapq
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import fmean, median, pstdev
 
-from search.climb import FINALE_SAFETY, MOST_OVER, SHORTEST_COOLDOWN
+from search.climb import FINALE_SAFETY, MOMENT_S, MOST_OVER, SHORTEST_COOLDOWN
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
 from search.study import StudySpec
 
@@ -15,6 +16,10 @@ PLAYS = 300
 SECONDS = 3.0  # for all of them; no fewer than FEWEST
 FEWEST = 20
 LUCK = 0.5  # of a rung, where the quality of a recipe is 1
+# How scores go with the number of steps that recipes make of the same compute: 0.4 to 0.7 at all rungs of the
+# recorded curves (tests/benchmarks/rung_ranks.py). Many steps of a small model take long: who is ahead is slow.
+STEPS_COUNT = 0.55
+REPEAT_SCORES = 4  # of the images of a rung, in a training from a new seed
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,13 @@ class Course:
     per_climb: float
     """Building, and looking at a few images."""
     at_birth: float
+    per_repeat: float
+    """A training from a new seed, its steps not counted: what judges it too."""
     shares: tuple[float, ...]
     """Of its steps, where it is scored; the last is 1."""
     stretchable: bool = True
+    branch: Hashable = None
+    """What recipes have in common that lie near each other in the space."""
 
     def steps_at(self, share: float) -> int:
         """Steps done at that share: at least one."""
@@ -56,19 +65,24 @@ class Fate:
     reached: Mapping[int, int]
     """How many reached each rung, by its percent; the last are those trained to the end."""
     seconds: float
-    finale_steps: int
+    winner_steps: int
+    """Of the best of those trained to the end."""
 
 
 def play(
-    spec: StudySpec, known: Sequence[Course], drawn: Sequence[Course], opening: float, seed: int
+    spec: StudySpec,
+    known: Sequence[Course],
+    drawn: Sequence[Course],
+    opening: float,
+    seed: int,
+    workers: int = 1,
 ) -> Fate:
-    """One search by the rules of `run`: the way up, the share kept for repeats, the last stretch."""
-    game = _Game(spec, known, drawn, opening, random.Random(seed))
-    while game.one_climb():
-        for climber in hopeless(game.climbers, spec.ladder, spec.keep):
-            game.climbers[climber.number] = replace(climber, waits=False)
-    steps = game.finale()
+    """One search by the rules of `run`: the way up, the repeats, the last stretch, by each of its workers."""
+    game = _Game(spec, known, drawn, workers, random.Random(seed))
+    game.go(opening)
     reached = {p: sum(p in climber.scores for climber in game.climbers) for p in spec.ladder.percents()}
+    finished = ranked(game.climbers, TOP)
+    steps = game.lengths[finished[0].number] if finished else 0
     return Fate(len(game.climbers), reached, game.clock, steps)
 
 
@@ -79,111 +93,262 @@ def plays(
     opening: float,
     count: int = PLAYS,
     seconds: float = SECONDS,
+    workers: int = 1,
 ) -> list[Fate]:
     """Many of them; fewer where one takes long."""
     started, found = time.monotonic(), list[Fate]()
     while len(found) < count and (len(found) < FEWEST or time.monotonic() - started < seconds):
-        found.append(play(spec, known, drawn, opening, seed=len(found)))
+        found.append(play(spec, known, drawn, opening, len(found), workers))
     return found
 
 
+Waits = Iterator[float]
+"""What a worker does, as the seconds until it next looks around."""
+
+
 class _Game:
-    """The state of a search that is played."""
+    """The state of a search that is played. Its methods have the names and the rules of those of `climb.Sitting`."""
 
     def __init__(
         self,
         spec: StudySpec,
         known: Sequence[Course],
         drawn: Sequence[Course],
-        opening: float,
+        workers: int,
         chance: random.Random,
     ) -> None:
         self.spec, self.known, self.drawn, self.chance = spec, known, drawn, chance
+        self.workers = workers
         self.ladder: LadderConfig = spec.ladder
-        self.clock = opening
+        self.talent = _talents([*known, *drawn])
+        self.branch_quality: dict[Hashable, float] = {}
+        self.clock = 0.0
         self.climbers: list[Climber] = []
         self.courses: list[Course] = []
         self.quality: list[float] = []
         self.spent: list[float] = []
-        self.rates: list[float] = []
+        self.lengths: list[int] = []
+        """Steps of each whole training."""
+        self.climbing: dict[int, float] = {}
+        """Trials on their way to a rung below the end, and when they are there."""
+        self.finishing: set[int] = set()
+        self.repeats: dict[tuple[int, int], int] = {}
+        """The steps of each repeat that is done, by trial and seed."""
 
-    def one_climb(self) -> bool:
-        """As `run` decides: the best who wait go first, then a new one; False when neither fits."""
+    def go(self, opening: float) -> None:
+        """Until the last worker has nothing left to do."""
+        sittings = [self._sitting(index) for index in range(self.workers)]
+        agenda = [(opening, index) for index in range(self.workers)]
+        while agenda:
+            self.clock, index = heapq.heappop(agenda)
+            if (seconds := next(sittings[index], None)) is not None:
+                heapq.heappush(agenda, (self.clock + seconds, index))
+
+    def _sitting(self, index: int) -> Waits:
+        """The share that one worker has."""
+        rates: list[float] = []
+        while True:
+            if (turn := self._turn(rates)) is not None:
+                yield from self._climb(*turn, rates)
+            elif self.climbing and self.clock <= self.spec.timeout * self.spec.search_share:
+                yield self._until_others_are_there()
+            else:
+                break
+            for climber in hopeless(self.climbers, self.ladder, self.spec.keep):
+                self.climbers[climber.number] = replace(climber, waits=False)
+        if self.spec.confirm_seeds:
+            yield from self._confirm(index)
+        yield from self._finale()
+
+    def _turn(self, rates: Sequence[float]) -> tuple[int, int] | None:
+        """Whose turn it is, and to which rung: the best who wait go first, then a new one; None if neither fits."""
         for climber in promotable(self.climbers, self.ladder):
             goal = self.ladder.above(climber.rung)
             share = self.ladder.share(climber.rung)
             if self._fits(self.spent[climber.number] * (self.ladder.share(goal) / share - 1)):
-                self._climb(climber.number, goal)
-                return True
+                return climber.number, goal
         lowest = self.ladder.percents()[0]
-        rate = median(self.rates) if self.rates else 0.0
-        if len(self.climbers) >= self.spec.trials or not self._fits(rate * self.ladder.share(lowest)):
-            return False
+        rate = median(rates) if rates else 0.0
+        # However short the time, one trial is made.
+        if self.climbers and not self._fits(rate * self.ladder.share(lowest)):
+            return None
+        return (self._new(), lowest) if len(self.climbers) < self.spec.trials else None
+
+    def _new(self) -> int:
         number = len(self.climbers)
+        course = self.known[number] if number < len(self.known) else self._drawn(number)
         self.climbers.append(Climber(number, {}, waits=False))
-        self.courses.append(
-            self.known[number] if number < len(self.known) else self.chance.choice(self.drawn)
-        )
-        self.quality.append(self.chance.gauss(0, 1))
+        self.courses.append(course)
+        self.quality.append(self._quality(course))
         self.spent.append(0.0)
-        self._climb(number, lowest)
-        return True
+        self.lengths.append(course.steps)
+        return number
+
+    def _drawn(self, number: int) -> Course:
+        """A random recipe; of a study whose sampler tries neighbours, one of the branch that it would choose."""
+        if self.spec.sampler != "neighbours":
+            return self.chance.choice(self.drawn)
+        done = ranked(self.climbers, TOP)
+        branches = list(dict.fromkeys(self.courses[climber.number].branch for climber in done))
+        if len(branches) < 2:
+            return self.chance.choice(self.drawn)
+        others = branches[1:]
+        branch = branches[0] if number % 3 else others[number // 3 % len(others)]
+        return self.chance.choice(
+            [course for course in (*self.drawn, *self.known) if course.branch == branch]
+        )
+
+    def _quality(self, course: Course) -> float:
+        """Of equal spread in all studies: by what it can be expected from its number of steps, and by chance."""
+        if self.spec.sampler == "neighbours":  # branches are as unlike as recipes elsewhere
+            place = self.branch_quality.setdefault(course.branch, self.chance.gauss(0, 1))
+            return place + self.chance.gauss(0, LUCK)
+        talent = self.talent(course)
+        return STEPS_COUNT * talent + math.sqrt(1 - STEPS_COUNT**2) * self.chance.gauss(0, 1)
 
     def _fits(self, expected: float) -> bool:
         return self.clock + expected <= self.spec.timeout * self.spec.search_share
 
-    def _climb(self, number: int, goal: int) -> None:
+    def _climb(self, number: int, goal: int, rates: list[float]) -> Waits:
         climber, course = self.climbers[number], self.courses[number]
         low, high = self.ladder.share(climber.rung), self.ladder.share(goal)
         took, limit = course.climb(low, high), self.spec.trial_timeout
-        if limit is not None and self.spent[number] + took > limit:
-            self._pass(number, max(limit - self.spent[number], 0.0))
-            self.climbers[number] = replace(climber, waits=False)
+        # The last stretch has all the time there is.
+        ends = limit is not None and not (goal == TOP and self.ladder.rungs)
+        if ends and limit is not None and self.spent[number] + took > limit:
+            yield from self._work(number, goal, max(limit - self.spent[number], 0.0))
             return
-        self._pass(number, took)
+        yield from self._work(number, goal, took)
         if course.steps:
-            self.rates.append(took / (high - low))
-        score = self.quality[number] + self.chance.gauss(0, LUCK)
-        scores = {**climber.scores, goal: score}
-        self.climbers[number] = Climber(number, scores, waits=goal < TOP)
+            rates.append(took / (high - low))
+        self._score(number, goal)
 
-    def _pass(self, number: int, seconds: float) -> None:
+    def _work(self, number: int, goal: int, seconds: float) -> Waits:
+        self.climbers[number] = replace(self.climbers[number], waits=False)
+        if goal < TOP:
+            self.climbing[number] = self.clock + seconds
+        else:
+            self.finishing.add(number)
+        yield seconds
+        self.climbing.pop(number, None)
+        self.finishing.discard(number)
         self.spent[number] += seconds
-        self.clock += seconds
 
-    def finale(self) -> int:
-        """The last stretch of the best who can still make it; how many steps its whole training has, or 0."""
-        timeout, ladder = self.spec.timeout, self.ladder
+    def _score(self, number: int, rung: int) -> None:
+        score = self.quality[number] + self.chance.gauss(0, LUCK)
+        scores = {**self.climbers[number].scores, rung: score}
+        self.climbers[number] = Climber(number, scores, waits=rung < TOP)
+
+    def _until_others_are_there(self) -> float:
+        """Who waits looks again and again."""
+        return max(min(self.climbing.values(), default=0.0) - self.clock, 0.0) + MOMENT_S / 2
+
+    def _hurried(self) -> bool:
+        return len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, self.ladder))
+
+    def _confirm(self, index: int) -> Waits:
+        """The leaders again from new seeds: a worker's share of them, then it waits for the others'."""
+        seeds = range(1, self.spec.confirm_seeds + 1)
+        runs = [(number, seed) for seed in seeds for number in self._finalists()]
+        hurried, rounds = self._hurried(), math.ceil(len(runs) / self.workers)
+        share = self.spec.timeout * (1 - self.spec.finale - self.spec.search_share)
+        for number, seed in runs[index :: self.workers]:
+            course = self.courses[number]
+            earlier = [steps for (other, _), steps in self.repeats.items() if other == number]
+            if earlier:
+                steps = earlier[0]
+            elif hurried:
+                steps = max(1, int(share / rounds / course.per_step))
+            else:
+                steps = course.steps_at(self.ladder.shares()[-2])
+            yield steps * course.per_step + course.per_repeat
+            self.repeats[number, seed] = steps
+        if hurried:
+            patience = self.spec.timeout * (1 - self.spec.finale) - self.clock
+        else:
+            patience = 3 * rounds * max((self.spent[number] for number, _ in runs), default=0.0)
+        deadline = self.clock + patience
+        while not self.repeats.keys() >= set(runs) and self.clock < deadline:
+            yield MOMENT_S
+
+    def _finalists(self) -> list[int]:
         waiting = [climber for climber in self.climbers if climber.waits]
-        if self.spec.confirm_seeds and waiting:
-            self.clock += timeout * (1 - self.spec.finale - self.spec.search_share)
-        left = timeout - self.clock
-        hurried = len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, ladder))
-        in_front = leader((c for c in self.climbers if c.waits or TOP in c.scores), ladder)
-        another = hurried and left > timeout * self.spec.finale / 2
-        if not waiting or in_front is None or not (in_front.waits or another):
-            return 0
-        best_first = [c for rung in ladder.percents()[::-1] for c in ranked(waiting, rung) if c.rung == rung]
-        over = {c.number: self._fewest_seconds(c) - MOST_OVER * left for c in best_first}
-        in_time = [c for c in best_first if not hurried or over[c.number] <= 0]
-        best = in_time[0] if in_time else min(best_first, key=lambda c: over[c.number])
-        course, low = self.courses[best.number], ladder.share(best.rung)
-        done, steps = course.steps_at(low), course.steps
-        if hurried and course.stretchable:
-            # The length that fits: what is left after scoring on the way.
-            affordable = (left * FINALE_SAFETY - course.climb(low, 1, 0)) / course.per_step
-            steps = max(done + math.floor(max(affordable, 1.0)), self._fewest_steps(best))
-        self._pass(best.number, course.climb(low, 1, max(steps - done, 0)))
-        self.climbers[best.number] = replace(best, scores={**best.scores, TOP: 0.0}, waits=False)
-        return steps
+        best = leader(waiting, self.ladder)
+        if best is None:
+            return []
+        chosen = ranked(waiting, best.rung)[: self.spec.finalists]
+        first = leader(self.climbers[: len(self.known)], self.ladder)
+        if first is not None and first not in chosen and TOP not in first.scores:
+            chosen.append(first)
+        return [climber.number for climber in chosen]
 
-    def _fewest_steps(self, climber: Climber) -> int:
+    def _finale(self) -> Waits:
+        """The best who can still make it, each trained to its end."""
+        while True:
+            in_front = leader((c for c in self.climbers if self._may_win(c)), self.ladder)
+            if in_front is None or not (in_front.waits or self._time_for_another()):
+                return
+            hurried, waiting = self._hurried(), self._waiting_best_first()
+            in_time = [number for number in waiting if not hurried or self._seconds_over(number) <= 0]
+            number = in_time[0] if in_time else None
+            if number is None and not any(self._may_win(c) and not c.waits for c in self.climbers):
+                number = min(waiting, key=self._seconds_over, default=None)
+            if number is None:
+                return
+            yield from self._finish(number, hurried)
+
+    def _may_win(self, climber: Climber) -> bool:
+        return climber.waits or TOP in climber.scores or climber.number in self.finishing
+
+    def _time_for_another(self) -> bool:
+        left = self.spec.timeout - self.clock
+        return self._hurried() and left > self.spec.timeout * self.spec.finale / 2
+
+    def _waiting_best_first(self) -> list[int]:
+        """Those trained again first; their repeats tell how good they are."""
+        waiting = [climber for climber in self.climbers if climber.waits]
+        by_rung = [c.number for rung in self.ladder.percents()[::-1] for c in ranked(waiting, rung)]
+        again = {number for number, _ in self.repeats if number in by_rung}
+        confirmed = sorted(again, key=lambda number: (-self.quality[number], number))
+        return list(dict.fromkeys(confirmed + by_rung))
+
+    def _finish(self, number: int, hurried: bool) -> Waits:
+        course, low = self.courses[number], self.ladder.share(self.climbers[number].rung)
+        done, steps = course.steps_at(low), course.steps
+        beside = course.climb(low, 1, 0)
+        if hurried and course.stretchable:
+            beside += course.per_climb  # its length is settled where its cooldown begins
+            # The length that fits: what is left after scoring on the way.
+            left = self.spec.timeout - self.clock
+            affordable = (left * FINALE_SAFETY - beside) / course.per_step
+            steps = max(done + math.floor(max(affordable, 1.0)), self._fewest_steps(number))
+        self.lengths[number] = steps
+        yield from self._work(number, TOP, beside + max(steps - done, 0) * course.per_step)
+        # It is scored at the rungs that it passes, too.
+        for rung in self.ladder.percents():
+            if rung > self.climbers[number].rung:
+                self._score(number, rung)
+
+    def _fewest_steps(self, number: int) -> int:
         """The shortest whole training of one who waits."""
-        course = self.courses[climber.number]
-        done = course.steps_at(self.ladder.share(climber.rung))
+        course = self.courses[number]
+        done = course.steps_at(self.ladder.share(self.climbers[number].rung))
         return math.ceil(done / (1 - SHORTEST_COOLDOWN)) if course.stretchable else course.steps
 
-    def _fewest_seconds(self, climber: Climber) -> float:
-        course = self.courses[climber.number]
-        done = course.steps_at(self.ladder.share(climber.rung))
-        return (self._fewest_steps(climber) - done) * course.per_step
+    def _seconds_over(self, number: int) -> float:
+        """How much later than the time (and a little more) the shortest way to the end would be over."""
+        course = self.courses[number]
+        done = course.steps_at(self.ladder.share(self.climbers[number].rung))
+        left = self.spec.timeout - self.clock
+        return (self._fewest_steps(number) - done) * course.per_step - MOST_OVER * left
+
+
+def _talents(courses: Sequence[Course]) -> Callable[[Course], float]:
+    """How many steps a recipe makes, on a logarithmic scale on which these have mean 0 and spread 1."""
+    logs = [math.log(course.steps) for course in courses if course.steps]
+    middle, spread = (fmean(logs), pstdev(logs)) if logs else (0.0, 0.0)
+
+    def talent(course: Course) -> float:
+        return (math.log(course.steps) - middle) / spread if course.steps and spread else 0.0
+
+    return talent

@@ -1,7 +1,10 @@
 """What a budget buys, told before anything starts: measured on this device, then played by the rules of a search."""
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import torch
@@ -10,13 +13,14 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from data import Split
 from models.cost import count_parameters
-from search import forecast
+from search import forecast, leases, storage
+from search.company import company
 from search.courses import Costs
 from search.errors import UserError
 from search.opening import MEASURING_SHARE, affordable_teramacs, any_config, open_data, unchanged
 from search.price import FEWEST_STEPS, Bought, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
-from search.samples import Measured, Recipes, Sample, measure, sizes, typical_speed
+from search.samples import Measured, Recipes, Sample, Scale, branches, measure, sizes, typical_speed
 from search.study import StudySpec
 from search.trial.config import TrialConfig, forward_macs
 from search.trial.evaluate import spread
@@ -24,19 +28,25 @@ from search.trial.rescue import is_lack_of_memory, limit_memory
 from search.trial.train import Diverged
 from search.worker import COST_SIDE, Options, device_name
 
-MEASURE_SECONDS = 20.0  # from the start
+MEASURE_SECONDS = 20.0
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
 OVERDRAWN = 1.2  # times the budget: more is told
 QUICK = 40  # plays for advice
 ENDLESS = 1e9  # seconds
+WRITES = 10  # timed
 MANY_TRIALS = 1000  # as many as nobody asked for
 
 
-def make(spec: StudySpec, options: Options, console: Console) -> Plan:
-    """Measure recipes from all over the space on this device, and play the search many times."""
+def make(spec: StudySpec, options: Options, console: Console, others: Sequence[torch.device] = ()) -> Plan:
+    """Measure recipes from all over the space on this device, and play the search many times.
+
+    With further workers on the devices of `others`, each of them with as many threads as this process.
+    """
     started = time.monotonic()
     if options.memory is not None:
-        limit_memory(options.memory)
+        each = options.memory // (1 + others.count(options.device))
+        limit_memory(each)
+        options = replace(options, memory=each)
     split = open_data(spec, options.out)
     unchanged(split, spread(split.val, any_config(spec).val_megapixels))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -45,10 +55,15 @@ def make(spec: StudySpec, options: Options, console: Console) -> Plan:
         task = progress.add_task("drawing recipes")
         survey = _Survey(spec, split, options, lambda text: progress.update(task, description=text))
         teramacs = survey.full_teramacs()
+        writing = _seconds_to_write(spec, options.out)
         opening = time.monotonic() - started
-        survey.measure(until=started + MEASURE_SECONDS)
+        progress.update(task, description="starting workers")
+        with company(survey.typical.config, options.out, others) as joining:
+            if others:
+                survey.forget()  # alone, the pace was another
+            survey.measure(until=time.monotonic() + MEASURE_SECONDS)
         progress.update(task, description="playing the search")
-        return survey.plan(teramacs, opening)
+        return survey.plan(teramacs, opening + joining, writing, 1 + len(others))
 
 
 class _Survey:
@@ -56,14 +71,25 @@ class _Survey:
 
     def __init__(self, spec: StudySpec, split: Split, options: Options, tell: Callable[[str], None]) -> None:
         self.spec, self.split, self.options, self.tell = spec, split, options, tell
+        self.workers = 1
         self.recipes = Recipes(spec, split.channels)
         self.room = _room(options)
         self.measured: dict[int, Measured] = {}
         self.failed: dict[int, str] = {}
+        self.took: list[tuple[float, float]] = []
+        """Work of a step, and seconds that measuring it took."""
 
     @property
     def all(self) -> list[Sample]:
         return self.recipes.known + self.recipes.drawn
+
+    @property
+    def typical(self) -> Sample:
+        return sizes(self.all)["median"]
+
+    def forget(self) -> None:
+        """All that was measured."""
+        self.measured, self.took = {}, []
 
     def full_teramacs(self) -> float | None:
         """The length of a training, where the recipe leaves it open: as `run` finds it."""
@@ -78,14 +104,9 @@ class _Survey:
         others = [*self.recipes.known, *ordered[::4], *ordered[2::4], *ordered[1::2]]
         for sample in sizes(self.all).values():
             self._measure(sample)
-        took = 0.0
         for sample in others:
-            heaviest = max((one.sample.work for one in self.measured.values()), default=0.0)
-            expected = took * max(1.0, sample.work / heaviest if heaviest else 1.0)
-            if time.monotonic() + expected < until:
-                started = time.monotonic()
+            if not self.took or time.monotonic() + Scale(self.took).at(sample.work) < until:
                 self._measure(sample)
-                took = max(took, time.monotonic() - started)
         if not self.measured:
             raise UserError(f"no recipe can be trained here: {next(iter(self.failed.values()))}")
 
@@ -100,18 +121,21 @@ class _Survey:
         if id(sample.config) in self.measured or id(sample.config) in self.failed:
             return
         self.tell(f"measuring {_name(sample)}")
+        started = time.monotonic()
         try:
             self.measured[id(sample.config)] = measure(sample, self.split, self.options.device)
         except Exception as error:
             if not (isinstance(error, Diverged) or is_lack_of_memory(error)):
                 raise
             self.failed[id(sample.config)] = str(error).splitlines()[0]
+        self.took.append((sample.work, time.monotonic() - started))
 
-    def plan(self, teramacs: float | None, opening: float) -> Plan:
+    def plan(self, teramacs: float | None, opening: float, writing: float, workers: int) -> Plan:
+        self.workers = workers
         spec, measured = self.spec, list(self.measured.values())
         # Nothing about a filter tells how long it takes: those that were not tried stand for none.
         trained = any(one.sample.work for one in measured)
-        costs = Costs(spec, self.split, measured, teramacs)
+        costs = Costs(spec, self.split, measured, teramacs, writing)
         over = [sample for sample in self.all if self._over_limits(sample, costs)]
         pool = self.all if trained else [one.sample for one in measured]
         within = [sample for sample in pool if sample not in over] or pool
@@ -125,6 +149,7 @@ class _Survey:
             study=spec.name,
             data=self.split.note,
             device=device_name(self.options.device),
+            workers=workers,
             budget_seconds=spec.timeout,
             search_seconds=spec.timeout * spec.search_share,
             recipes_measured=len(measured),
@@ -140,17 +165,18 @@ class _Survey:
     def _bought(
         self, spec: StudySpec, costs: Costs, samples: Sequence[Sample], opening: float, count: int
     ) -> Bought:
-        courses = [(sample, costs.course(sample)) for sample in samples]
+        branch = branches(samples)
+        courses = [(sample, costs.course(sample, branch[id(sample)])) for sample in samples]
         known = [course for sample, course in courses if sample.name]
         drawn = [course for sample, course in courses if not sample.name] or known
-        fates = forecast.plays(spec, known, drawn, opening, count)
+        fates = forecast.plays(spec, known, drawn, opening, count, workers=self.workers)
         first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
         middle = costs.course(sizes(samples)["median"])
         return Bought(
             begun=_range([fate.begun for fate in fates]),
             reached={p: _range([fate.reached[p] for fate in fates]) for p in spec.ladder.percents()},
             seconds=_range([fate.seconds for fate in fates]),
-            finale_steps=_range([fate.finale_steps for fate in fates]),
+            winner_steps=_range([fate.winner_steps for fate in fates]),
             too_small=sum(fate.reached[first] < needed for fate in fates) / len(fates),
             lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else FEWEST_STEPS,
         )
@@ -226,6 +252,17 @@ class _Survey:
         if costs.teramacs is None:
             return "fewer recipe.steps would help"
         return "fewer rungs or smaller models would help"
+
+
+def _seconds_to_write(spec: StudySpec, out: Path) -> float:
+    """To change a trial, once, in a database that is made for it."""
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=out) as folder:
+        study = storage.open_study(spec, storage.default_url(Path(folder)), continue_with_changes=False)
+        trial = leases.place(study)
+        started = time.monotonic()
+        for number in range(WRITES):
+            storage.change(study, trial._trial_id, {"number": number})
+        return (time.monotonic() - started) / WRITES
 
 
 def _room(options: Options) -> float:

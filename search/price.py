@@ -48,7 +48,7 @@ class Bought:
     begun: Range90
     reached: Mapping[int, Range90]
     seconds: Range90
-    finale_steps: Range90
+    winner_steps: Range90
     too_small: float
     """Share of plays in which fewer trials reach the first rung than are compared there."""
     lowest_steps: int
@@ -67,6 +67,8 @@ class Plan:
     study: str
     data: str
     device: str
+    """Of a worker."""
+    workers: int
     budget_seconds: float
     search_seconds: float
     recipes_measured: int
@@ -91,6 +93,13 @@ def show(plan: Plan, console: Console) -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
     say(f"{plan.study}: {plan.data}; {plan.device}")
+    others = plan.workers - 1
+    if others:
+        say(
+            f"{plan.workers} workers, each measured while {'the other' if others == 1 else 'the others'} worked"
+        )
+    else:
+        say("1 worker")
     last = plan.budget_seconds - plan.search_seconds
     say(
         f"{clock(plan.budget_seconds)} in all: {clock(plan.search_seconds)} to search, {clock(last)} for the best"
@@ -142,8 +151,8 @@ def _bought(plan: Plan) -> Table:
     table.add_row("trials begun", *_counts(bought.begun))
     for percent, found in bought.reached.items():
         table.add_row(f"reach {percent} %" if percent < TOP else "trained to the end", *_counts(found))
-    if bought.finale_steps.high:
-        table.add_row("steps of the winner", *_counts(bought.finale_steps))
+    if bought.winner_steps.high:
+        table.add_row("steps of the winner", *_counts(bought.winner_steps))
     seconds = bought.seconds
     table.add_row("time", clock(seconds.median), f"{clock(seconds.low)} to {clock(seconds.high)}")
     table.add_row("chance that it is too little", f"{bought.too_small:.0%}", "")

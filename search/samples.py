@@ -1,11 +1,11 @@
 """Recipes from all over a study's space: how much work they are, and, measured, how long they take here."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,14 +22,16 @@ DRAWS = 32
 QUANTILES = {"small": 0.1, "median": 0.5, "large": 0.9}
 PROBE_SECONDS = 0.3
 _SEED = 0
+Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A recipe of the space; `name` is that of a known one."""
+    """A recipe of the space; `name` is that of a known one, `values` those of the open settings."""
 
     config: TrialConfig
     name: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def work(self) -> float:
@@ -41,6 +43,27 @@ class Sample:
         """The same for one pixel: in proportion to what restoring takes."""
         crops = self.config.crops
         return self.work / (crops.batch * crops.patch**2)
+
+
+class _Noting:
+    """Passes on what another suggester draws, and keeps it."""
+
+    def __init__(self, inner: space.Suggester) -> None:
+        self.inner = inner
+        self.values: dict[str, Any] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float:
+        return self._kept(name, self.inner.suggest_float(name, low, high, step=step, log=log))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int:
+        return self._kept(name, self.inner.suggest_int(name, low, high, step=step, log=log))
+
+    def suggest_categorical(self, name: str, choices: list[space.Plain]) -> Any:
+        return self._kept(name, self.inner.suggest_categorical(name, choices))
+
+    def _kept(self, name: str, value: Drawn) -> Drawn:
+        self.values[name] = value
+        return value
 
 
 class Recipes:
@@ -55,9 +78,8 @@ class Recipes:
     @cached_property
     def known(self) -> list[Sample]:
         return [
-            Sample(
-                self._closed(space.replaced(self.spec.recipe, one.recipe), space.KnownSuggester(one.values)),
-                one.name,
+            self._closed(
+                space.replaced(self.spec.recipe, one.recipe), space.KnownSuggester(one.values), one.name
             )
             for one in self.spec.first
         ]
@@ -65,11 +87,13 @@ class Recipes:
     @cached_property
     def drawn(self) -> list[Sample]:
         suggester = space.RandomSuggester(_SEED)
-        return [Sample(self._closed(self.spec.recipe, suggester)) for _ in range(DRAWS)]
+        return [self._closed(self.spec.recipe, suggester) for _ in range(DRAWS)]
 
-    def _closed(self, recipe: Mapping[str, Any], suggester: space.Suggester) -> TrialConfig:
-        tree = space.fill(recipe, suggester)
-        return close({**ANY_LENGTH, **tree, "model": {"channels": self.channels, **tree["model"]}})
+    def _closed(self, recipe: Mapping[str, Any], suggester: space.Suggester, name: str = "") -> Sample:
+        noting = _Noting(suggester)
+        tree = space.fill(recipe, noting)
+        config = close({**ANY_LENGTH, **tree, "model": {"channels": self.channels, **tree["model"]}})
+        return Sample(config, name, noting.values)
 
 
 def sizes(
@@ -78,6 +102,17 @@ def sizes(
     """A small, a median and a large one of them, by the work of a step unless told otherwise."""
     ordered = sorted(samples, key=size)
     return {name: ordered[round(share * (len(ordered) - 1))] for name, share in QUANTILES.items()}
+
+
+def branches(samples: Iterable[Sample]) -> dict[int, tuple[tuple[str, Any], ...]]:
+    """By the id of each: its values of the settings that have settings of their own below them."""
+    samples = list(samples)
+    names = {name for sample in samples for name in sample.values}
+    forks = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
+    return {
+        id(sample): tuple((name, value) for name, value in sample.values.items() if name in forks)
+        for sample in samples
+    }
 
 
 def typical_speed(

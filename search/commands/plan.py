@@ -19,23 +19,31 @@ def add(commands: flags.Commands) -> None:
     flags.add_timeout(plan, "time of the run that is planned")
     flag = flags.adder(plan)
     flag("--trials", "N", "trials in the whole study (default: as the study says)", type=int)
+    flag(
+        "--workers",
+        "N",
+        "processes that train at the same time, as `run` has them (default: one for each device)",
+        type=int,
+    )
     flags.add_json(plan)
-    flags.add_conduct(plan)
+    flags.add_conduct(plan, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
     flags.add_places(plan)
 
 
 def main(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from search import plan, price, storage
+    from search import crew, plan, price, storage
 
     spec = readings.spec(options.study, options, "timeout", "trials", "seed")
-    how = readings.how(options)
+    devices = readings.devices(options.device, vars(options).get("workers"))
+    crew.share_cores(devices)
+    how = readings.how(options, devices[0])
     storage.make_writable(how.out)
     target = vars(options).get("json")
     # What is printed for programs must not have a table before it.
     console = Console(highlight=False, quiet=how.quiet, stderr=target == "-")
-    found = plan.make(spec, how, console)
+    found = plan.make(spec, how, console, devices[1:])
     if target != "-":
         price.show(found, console)
     if target is not None:

@@ -1,9 +1,9 @@
 """What `plan` foretells, against what the search then does.
 
-    python -m tests.benchmarks.plan --data DIR --studies dncnn,kbnet,classical --timeout 10m
+    python -m tests.benchmarks.plan --data DIR --studies dncnn,kbnet,classical --timeout 10m --workers 1
 
-Each study is planned, then run for that time on a quiet machine; one table for each. `in range` says whether
-reality lies in the range that nine of ten played searches lie in.
+Each study is planned, then run for that time by so many workers on a quiet machine; one table for each.
+`in range` says whether reality lies in the range that nine of ten played searches lie in.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from search import plan, run, storage, study
+from search import crew, plan, storage, study
 from search.ladder import TOP
 from search.price import Range90
 from search.study import StudySpec, parse_duration
@@ -28,23 +28,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of pairs")
     parser.add_argument("--studies", default="dncnn,kbnet,classical", help="separated by commas")
     parser.add_argument("--timeout", type=parse_duration, default=600.0, help="time of each search")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
+    parser.add_argument("--workers", type=int, default=1, help="processes of each search")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N, dealt out to the workers")
     parser.add_argument("--out", type=Path, help="keep the searches here, for export-best")
     options = parser.parse_args()
     for name in options.studies.split(","):
         spec = study.load(name).with_data(options.data, None, None).with_changes(timeout=options.timeout)
         with tempfile.TemporaryDirectory() as folder:
-            compare(spec, torch.device(options.device), options.out or Path(folder))
+            devices = (torch.device(options.device),) * options.workers
+            compare(spec, devices, options.out or Path(folder))
 
 
-def compare(spec: StudySpec, device: torch.device, out: Path) -> None:
+def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> None:
     """Plan, run, print."""
-    how = Options(storage=storage.default_url(out), out=out, device=device, quiet=True)
+    out.mkdir(parents=True, exist_ok=True)
+    how = Options(storage=storage.default_url(out), out=out, device=devices[0], quiet=True)
+    threads = torch.get_num_threads()
+    crew.share_cores(devices)
     started = time.monotonic()
-    foretold = plan.make(spec, how, Console(quiet=True))
+    foretold = plan.make(spec, how, Console(quiet=True), devices[1:])
     planning = time.monotonic() - started
+    torch.set_num_threads(threads)
     started = time.monotonic()
-    outcome = run.run(spec, how)
+    outcome = crew.run(spec, how, devices)
+    torch.set_num_threads(threads)
     seconds = time.monotonic() - started
     trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
     best = [trial for trial in trials if trial.number == outcome.best_number]
@@ -60,9 +67,12 @@ def compare(spec: StudySpec, device: torch.device, out: Path) -> None:
             )
             for percent, found in bought.reached.items()
         ),
-        ("steps of the winner", bought.finale_steps, best[0].user_attrs["steps"] if best else 0),
+        ("steps of the winner", bought.winner_steps, best[0].user_attrs["steps"] if best else 0),
     ]
-    print(f"\n{spec.name}, planned in {planning:.0f} s, {foretold.recipes_measured} recipes measured\n")
+    workers = f"{len(devices)} worker" + "s" * (len(devices) > 1)
+    print(
+        f"\n{spec.name}, {workers}, planned in {planning:.0f} s, {foretold.recipes_measured} recipes measured\n"
+    )
     print("| | foretold | 9 of 10 | reality | in range | off by |\n| --- | --- | --- | --- | --- | --- |")
     for heading, found, reality in rows:
         print(f"| {heading} | {_row(found, reality)} |", flush=True)

@@ -3,16 +3,19 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from data import Split
-from search import forecast, plan, run, samples, storage, study, worker
+from search import company, forecast, plan, price, run, samples, storage, study, worker
 from search.__main__ import main, parse
 from search.courses import Costs
 from search.forecast import Course
@@ -28,7 +31,14 @@ OPEN_LENGTH = (("steps = 8\n", ""), ("rungs = 0", "rungs = 2, factor = 4"))
 
 def course(per_step: float = 1.0, steps: int = 16, **changes: Any) -> Course:
     """A training of 16 steps of a second, scored for nothing."""
-    free = {"per_score": 0.0, "at_end": 0.0, "per_climb": 0.0, "at_birth": 0.0, "shares": (1.0,)}
+    free = {
+        "per_score": 0.0,
+        "at_end": 0.0,
+        "per_climb": 0.0,
+        "at_birth": 0.0,
+        "per_repeat": 0.0,
+        "shares": (1.0,),
+    }
     return Course(**{"steps": steps, "per_step": per_step, **free, **changes})
 
 
@@ -71,7 +81,7 @@ def test_last_stretch_fills_the_time_that_is_left(spec: study.StudySpec) -> None
     assert all(950 < fate.seconds <= 1000 for fate in fates)
     rigid = [course(steps=160, stretchable=False)]
     fates = forecast.plays(clocked, [], rigid, opening=0.0, count=30)
-    assert {fate.finale_steps for fate in fates} == {160}  # its schedule was made for that length
+    assert {fate.winner_steps for fate in fates} == {160}  # its schedule was made for that length
 
 
 def test_search_of_twice_the_time_with_trainings_twice_as_long_tries_as_many(spec: study.StudySpec) -> None:
@@ -111,6 +121,70 @@ def test_played_search_goes_as_the_real_one(study_file: StudyFile, out: Path, tr
     assert real in [dict(fate.reached) for fate in fates]
 
 
+def test_workers_without_rungs_make_a_trial_each_at_a_time(spec: study.StudySpec) -> None:
+    unhurried = spec.with_changes(trials=1000, timeout=165.0)
+    fate = forecast.play(unhurried, [], [course()], opening=5.0, seed=0, workers=3)
+    assert (fate.begun, fate.reached, fate.seconds) == (30, {100: 30}, 165.0)
+    few = spec.with_changes(trials=7, timeout=1e6)
+    fate = forecast.play(few, [course(100.0)], [course()], opening=0.0, seed=0, workers=2)
+    # The known recipe takes one worker 1600 seconds; the other makes the six that are left meanwhile.
+    assert (fate.begun, fate.reached, fate.seconds) == (7, {100: 7}, 1600.0)
+
+
+def test_worker_without_work_waits_for_scores_that_may_promote_someone(spec: study.StudySpec) -> None:
+    pair = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
+    fate = forecast.play(pair, [course(1.0), course(3.0)], [], opening=0.0, seed=0, workers=2)
+    # Half of a training each, after 8 and 24 seconds; the better one goes on then, and is all there is to finish.
+    assert fate.reached == {50: 2, 100: 1}
+    assert fate.seconds in (pytest.approx(24 + 8, abs=1.0), 24 + 24)
+
+
+def test_each_worker_finishes_a_leader_where_the_clock_decides(spec: study.StudySpec) -> None:
+    clocked = spec.with_changes(trials=1000, timeout=1000.0, ladder={"rungs": 2, "factor": 4})
+    for workers in (1, 2, 4):
+        fates = forecast.plays(clocked, [], [course(steps=160)], 0.0, 20, workers=workers)
+        assert all(fate.reached[100] >= workers for fate in fates)
+        assert all(950 < fate.seconds <= 1000 for fate in fates)
+    begun = [
+        forecast.play(clocked, [], [course(steps=160)], 0.0, seed=0, workers=workers).begun
+        for workers in (1, 2, 4)
+    ]
+    assert begun[0] < begun[1] < begun[2]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_repeats_are_shared_out_and_waited_for(spec: study.StudySpec, workers: int) -> None:
+    confirmed = spec.with_changes(
+        trials=4, timeout=1e6, ladder={"rungs": 1, "factor": 4}, confirm_seeds=2, finalists=2
+    )
+    beside = course(per_repeat=100.0)
+    fate = forecast.play(confirmed, [], [beside], opening=0.0, seed=0, workers=workers)
+    # Four first rungs of 4 steps, and the best goes on to its end; the next two are trained again up to that
+    # rung, twice, and judged for 100 seconds.
+    assert fate.reached == {25: 4, 100: 1}
+    assert fate.seconds == pytest.approx(4 * 4 / workers + 12 + 4 * (4 + 100) / workers, abs=1.0)
+
+
+def test_those_who_make_more_steps_of_the_same_compute_are_promoted_more_often(spec: study.StudySpec) -> None:
+    many = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
+    one, other = course(steps=1000), course(steps=10)
+    fates = [forecast.play(many, [one, other], [], opening=0.0, seed=seed) for seed in range(200)]
+    assert 0.7 < sum(fate.winner_steps == 1000 for fate in fates) / len(fates) < 0.95
+
+
+def test_sampler_of_neighbours_stays_in_the_best_branch_two_times_of_three(spec: study.StudySpec) -> None:
+    near = spec.with_changes(trials=64, timeout=1e12, sampler="neighbours")
+    filters = [course(steps=0, at_end=1000.0**n, branch=n) for n in range(4)]
+    most = []
+    for seed in range(10):
+        fate = forecast.play(near, filters, filters, opening=0.0, seed=seed)
+        visits = [int(fate.seconds) // 1000**n % 1000 for n in range(4)]
+        assert sum(visits) == 64
+        assert min(visits) >= 4
+        most.append(max(visits))
+    assert fmean(most) == pytest.approx(1 + 40, abs=6)  # less where two are about as good
+
+
 def test_scale_is_straight_between_logarithms_and_in_proportion_beyond() -> None:
     scale = Scale([(1.0, 10.0), (100.0, 1000.0), (10.0, 50.0)])
     assert scale.at(10.0) == pytest.approx(50.0)
@@ -118,6 +192,37 @@ def test_scale_is_straight_between_logarithms_and_in_proportion_beyond() -> None
     assert scale.at(200.0) == pytest.approx(2000.0)
     assert scale.at(0.1) == pytest.approx(10.0)
     assert Scale([(0.0, 1.0), (0.0, 9.0), (0.0, 2.0)]).at(0.0) == 2.0  # filters: nothing tells them apart
+
+
+def test_branches_are_the_choices_that_have_settings_of_their_own() -> None:
+    filters = study.load("classical")
+    recipes = Recipes(filters, channels=1)
+    found = samples.branches(recipes.known + recipes.drawn)
+    for sample in recipes.known + recipes.drawn:
+        kind = sample.config.model.filter.kind  # type: ignore[union-attr]
+        assert found[id(sample)] == (("model.filter", kind),)
+
+
+def test_company_trains_beside_us_and_says_how_long_it_took_to_come(study_file: StudyFile, out: Path) -> None:
+    config = Recipes(spec_of(study_file()), channels=1).drawn[0].config
+    before = {child.pid for child in psutil.Process().children()}
+    with company.company(config, out, [CPU]) as seconds:
+        (other,) = {child.pid for child in psutil.Process().children()} - before
+        assert seconds > 0.1
+        busy = psutil.Process(other).cpu_percent(interval=0.3)
+        assert busy > 5
+    assert not psutil.pid_exists(other)
+
+
+@pytest.mark.usefixtures("measured")
+def test_plan_is_for_as_many_workers_as_asked(
+    study_file: StudyFile, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone, two = (planned(study_file(*OPEN_LENGTH), out, n, timeout=600.0, trials=1000) for n in (0, 1))
+    assert (alone.workers, two.workers) == (1, 2)
+    assert two.bought.begun.median > 1.5 * alone.bought.begun.median
+    price.show(two, Console(width=100))
+    assert "2 workers, each measured while the other worked" in capsys.readouterr().out
 
 
 def test_recipes_are_the_known_ones_and_the_same_random_ones(study_file: StudyFile) -> None:
@@ -169,6 +274,12 @@ def test_slow_steps_are_timed_fewer_times(monkeypatch: pytest.MonkeyPatch) -> No
     assert steps_of(3.0) == (2, pytest.approx(3.0))
 
 
+@pytest.fixture(autouse=True)
+def no_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other processes take seconds to start: a test of their own has them."""
+    monkeypatch.setattr(plan, "company", lambda *_: nullcontext(0.0))
+
+
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every recipe trains a step in half a second, and restores in no time."""
@@ -179,11 +290,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "measure", measure)
     monkeypatch.setattr("search.courses._compare_seconds", lambda pairs: 0.0)
     monkeypatch.setattr("search.courses._seconds_to_build", lambda config: 0.0)
+    monkeypatch.setattr(plan, "_seconds_to_write", lambda spec, out: 0.0)
 
 
-def planned(path: Path, out: Path, **changes: Any) -> plan.Plan:
+def planned(path: Path, out: Path, others: int = 0, **changes: Any) -> plan.Plan:
+    out.mkdir(exist_ok=True)
     how = worker.Options(storage="", out=out, device=CPU, quiet=True)
-    return plan.make(spec_of(path, **changes), how, Console(quiet=True))
+    return plan.make(spec_of(path, **changes), how, Console(quiet=True), [CPU] * others)
 
 
 @pytest.mark.usefixtures("measured")
