@@ -9,7 +9,7 @@ from typing import Any
 from models.growth import outgrows
 from search import storage, winners
 from search.errors import UserError
-from search.storage import FrozenTrial, Study, Trial, TrialState
+from search.storage import LABEL, FrozenTrial, Study, Trial, TrialState
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.initial import InitialConfig
@@ -37,14 +37,15 @@ class Inheritance:
     def begun(self, trial: Trial, config: TrialConfig) -> TrialConfig:
         """`config`, to begin from the weights of the best smaller trial there was before the first step of `trial`.
 
-        Best is the highest score at a rung so far. What was chosen is noted with the trial and kept beside it: a
-        trial that is taken up again begins from the very same weights. Where they are gone it begins from random
-        ones, and that is noted.
+        Best is the highest score at a rung so far. Recipes known beforehand are tried as they were: from random
+        weights, so that others are judged against what they are worth. What was chosen is noted with the trial
+        and kept beside it: a trial that is taken up again begins from the very same weights. Where they are gone
+        it begins from random ones, and that is noted.
         """
         copy = self.folder(trial.number).resolve() / COPY
         known = trial.user_attrs.get(INHERITED)
         if known is None and self.wanted and "config" not in trial.user_attrs:
-            known = self._take_over(trial, config, copy)
+            known = {} if LABEL in trial.user_attrs else self._take_over(trial, config, copy)
             storage.record(trial, {INHERITED: known})
             if known:
                 self.say(f"trial {trial.number}: begins from the weights of trial {known['trials'][0]}")

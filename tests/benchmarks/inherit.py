@@ -22,7 +22,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,11 @@ def recipes(bench: Bench, count: int) -> None:
     for place, rung in enumerate(RUNGS):
         gains = [new[place] - old[place] for old, new in zip(without, inherited, strict=True)]
         print(f"inherited - scratch, {rung}: {interval(gains)}; {mixed(without, inherited, place)}")
+    sides = {"from scratch": [without], "inherited": [inherited], "half and half": halves(without, inherited)}
+    for name, fields in sides.items():
+        ends = statistics.fmean(picked(field) for field in fields)
+        best = statistics.fmean(max(run[-1] for run in field) for field in fields)
+        print(f"a ladder over them, {name}: ends at {ends:.2f} dB, the best of them at {best:.2f}")
 
 
 def live(data: Path, seconds: float, seeds: int, folder: Path) -> None:
@@ -225,20 +230,29 @@ def mixed(without: Sequence[Scores], inherited: Sequence[Scores], place: int) ->
         scipy.stats.spearmanr([s[place] for s in side], [s[-1] for s in side]).statistic
         for side in (without, inherited)
     ]
-    # Half of the recipes inherit, the other half does not, and all halves are as likely.
-    halves = [
-        [(new if number >> i & 1 else old)[i] for i in range(len(old))]
-        for number in range(2 ** len(without))
-        for old, new in [(without, inherited)]
-        if number.bit_count() == len(without) // 2
-    ]
     blend = statistics.fmean(
-        scipy.stats.spearmanr([s[place] for s in side], [s[-1] for s in side]).statistic for side in halves
+        scipy.stats.spearmanr([s[place] for s in side], [s[-1] for s in side]).statistic
+        for side in halves(without, inherited)
     )
     return (
         f"{text}, in the order of the end in {same:.0%}; Spearman with the end {ranks[0]:.2f} from scratch, "
         f"{ranks[1]:.2f} inherited, {blend:.2f} mixed half and half"
     )
+
+
+def halves(without: Sequence[Scores], inherited: Sequence[Scores]) -> list[list[Scores]]:
+    """All the ways in which half of the recipes inherit and the other half does not."""
+    count = len(without)
+    return [
+        [(inherited if number in chosen else without)[number] for number in range(count)]
+        for chosen in combinations(range(count), count // 2)
+    ]
+
+
+def picked(runs: Sequence[Scores]) -> float:
+    """The end of the one that a ladder goes on with: a third stays after 1/9, one after 1/3."""
+    there = sorted(runs, key=lambda run: -run[RUNGS.index("1/9")])[: math.ceil(len(runs) / 3)]
+    return max(there, key=lambda run: run[RUNGS.index("1/3")])[-1]
 
 
 def scores(run: TrialResult) -> Scores:

@@ -27,9 +27,8 @@ StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
 CPU = torch.device("cpu")
 SET = "[[first]]\nname = {name!r}\n'model.width' = {width}\n'optimizer.lr' = {lr}\n"
-GROWING = "\n".join(
-    SET.format(name=name, width=width, lr=lr)
-    for name, width, lr in [("poor", 4, 1e-3), ("good", 4, 1e-2), ("wide", 6, 5e-3), ("widest", 8, 5e-3)]
+SMALL = "\n".join(
+    SET.format(name=name, width=width, lr=lr) for name, width, lr in [("poor", 4, 1e-3), ("good", 4, 1e-2)]
 )
 ON = ('name = "tiny"', 'name = "tiny"\ninherit_weights = true')
 WIDTHS = ("[4, 6]", "[4, 6, 8]")
@@ -42,10 +41,14 @@ def search(path: Path, out: Path, **changes: Any) -> None:
 
 @pytest.fixture(scope="module")
 def two_trials(pairs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder in which two small ones have ended. Read only."""
+    """A runs folder in which two small ones have ended, known recipes, and two larger ones wait. Read only."""
     folder = tmp_path_factory.mktemp("two")
-    search(written(folder, pairs_folder), folder / "runs", trials=2)
-    return folder / "runs"
+    out = folder / "runs"
+    search(written(folder, pairs_folder), out, trials=2)
+    made = storage.load_study("tiny", storage.default_url(out))
+    for width in (6, 8):
+        made.enqueue_trial({"model.width": width, "optimizer.lr": 5e-3})
+    return out
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def path(two_trials: Path, out: Path, tmp_path: Path, pairs_folder: Path) -> Pat
 def written(folder: Path, pairs: Path) -> Path:
     text = TINY_STUDY.replace(*ON).replace(*WIDTHS)
     path = folder / "tiny.toml"
-    path.write_text(f'{text}\n[recipe.data]\nkind = "pairs"\ndir = "{pairs}"\n{GROWING}\n', encoding="utf-8")
+    path.write_text(f'{text}\n[recipe.data]\nkind = "pairs"\ndir = "{pairs}"\n{SMALL}\n', encoding="utf-8")
     return path
 
 
@@ -163,11 +166,17 @@ def test_repeats_of_one_that_inherited_are_from_scratch(
     assert found.psnr_db
 
 
+def test_known_recipe_is_tried_as_it_was(study_file: StudyFile, out: Path, trials: Trials) -> None:
+    wide = SET.format(name="wide", width=6, lr=5e-3)
+    search(study_file(ON, more=f"{SMALL}\n{wide}"), out, trials=3)
+    assert [trial.user_attrs[INHERITED] for trial in trials()] == [{}, {}, {}]
+
+
 def test_ladder_with_inheritance_ends_with_a_winner_that_can_be_exported(
-    study_file: StudyFile, out: Path, trials: Trials, capsys: pytest.CaptureFixture[str]
+    path: Path, out: Path, trials: Trials, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ladder = ("ladder = { rungs = 0 }", "ladder = { rungs = 1, factor = 2 }")
-    path = study_file(ON, WIDTHS, ladder, more=GROWING)
+    text = path.read_text(encoding="utf-8").replace("rungs = 0", "rungs = 1, factor = 2")
+    path.write_text(text, encoding="utf-8")
     assert main(["run", "--study", str(path), "--out", str(out), "--trials", "4"]) == 0
     said = capsys.readouterr().out
     winner = storage.best_trial(storage.load_study("tiny", storage.default_url(out)))
