@@ -16,8 +16,7 @@
 namespace {
 
 constexpr int WIDE = REGISTERS / 8;           // vectors of pixels per tile: with 4 rows, half of the registers accumulate
-constexpr int HALF_WIDE = WIDE / 2;           // where two sums of each number are held at once
-constexpr int SPREAD = WIDE == 4 ? 6 : 4;      // rows there
+constexpr int HALF_WIDE = WIDE / 2;           // at the end of the pixels
 constexpr int PANEL = WIDE * LANES;           // pixels that are handled together
 constexpr int TERMS = REGISTERS / 4 + REGISTERS / 8;  // rows of a tile with 2 vectors of bases
 
@@ -42,6 +41,7 @@ inline vec held(vec value) {
 // sum[m][v] += over k of a[k][m] * b[k][v]
 template <bool HALF, int M, int V>
 inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count) {
+#pragma GCC unroll 4
     for (long k = 0; k < count; ++k, a += step_a, b += step_b) {
         vec right[V];
 #pragma GCC unroll 8
@@ -88,7 +88,7 @@ struct Shape {
     template <bool HALF>
     long mix() const { return words<HALF>(bases) * terms; }  // floats that the packed weights of one group take
     template <bool HALF>
-    long back() const { return words<HALF>(terms) * bases; }
+    long back() const { return round_up(words<HALF>(terms), LANES) * padded_bases; }
 };
 
 thread_local Scratch scratch;
@@ -98,14 +98,15 @@ struct Rows {
     static constexpr int value = M;
 };
 
-// Calls f(first, Rows<count>) for chunks of at most 4 (or 6, 8) of `total`.
+// Calls f(first, Rows<count>) for chunks of at most 4 (or 3, 8) of `total`.
 template <int MOST = 4, typename F>
 inline void in_chunks(long total, F f) {
     long first = 0;
     for (; first + MOST <= total; first += MOST) f(first, Rows<MOST>());
     if constexpr (MOST > 4)
         if (first + 4 <= total) f(first, Rows<4>()), first += 4;
-    if (total - first == 3) f(first, Rows<3>());
+    if constexpr (MOST > 3)
+        if (total - first == 3) f(first, Rows<3>());
     if (total - first == 2) f(first, Rows<2>());
     if (total - first == 1) f(first, Rows<1>());
 }
@@ -115,45 +116,30 @@ inline void in_chunks(long total, F f) {
 // ([output][base][input, tap], then [base][output] of the biases), and `back`, where the terms are ([term][base]).
 template <bool HALF, typename T>
 void pack_weights(float* mix, float* back, const Shape& s, long g, const T* weight, const T* bias) {
-    const long words = s.words<HALF>(s.bases), size = s.depth * s.inner;
-    std::vector<float> rows(2 * (s.terms + 1));
-    std::vector<bfloat16> half(2 * (s.terms + 1));
-    float* low = rows.data();
-    float* high = low + s.terms + 1;
-    auto read = [&](float* row, long n) {
-        if (n >= s.bases) return std::memset(row, 0, 4 * (s.terms + 1)), void();
-        convert(row, weight + n * s.channels * s.inner + g * size, size);
-        convert(row + size, bias + n * s.channels + g * s.depth, s.depth);
-        row[s.terms] = 0;
+    using S = std::conditional_t<HALF, bfloat16, float>;
+    const long words = s.words<HALF>(s.bases), size = s.depth * s.inner, step = s.words<HALF>(round_up(s.terms, 2 * LANES));
+    std::vector<float> block(s.padded_bases * step);
+    auto row = [&](long n) { return reinterpret_cast<S*>(block.data() + n * step); };
+    for (long n = 0; n < s.bases; ++n) {
+        convert(row(n), weight + n * s.channels * s.inner + g * size, size);
+        convert(row(n) + size, bias + n * s.channels + g * s.depth, s.depth);
+    }
+    auto put = [&](float* to, long k, long first, long count) {
+        if constexpr (HALF) {
+            const uint16_t *low = &row(2 * k)[first].bits, *high = &row(2 * k + 1)[first].bits;
+            uint32_t* word = reinterpret_cast<uint32_t*>(to);
+#pragma GCC ivdep
+            for (long j = 0; j < count; ++j) word[j] = low[j] | uint32_t(high[j]) << 16;
+        } else std::memcpy(to, row(k) + first, 4 * count);
     };
     for (long k = 0; k < words; ++k) {
-        read(low, HALF ? 2 * k : k);
-        if constexpr (HALF) {
-            read(high, 2 * k + 1);
-            convert(half.data(), low, 2 * (s.terms + 1));
-            const uint16_t* bits = &half[0].bits;
-            auto pair = [&](float* to, long from, long count) {
-                uint32_t* __restrict word = reinterpret_cast<uint32_t*>(to);
-                const uint16_t *even = bits + from, *odd = even + s.terms + 1;
-                for (long j = 0; j < count; ++j) word[j] = even[j] | uint32_t(odd[j]) << 16;
-            };
-            for (long o = 0; o < s.depth; ++o) pair(mix + (o * words + k) * s.inner, o * s.inner, s.inner);
-            pair(mix + words * size + k * s.depth, size, s.depth);
-            if (back)
-                for (long n = 2 * k; n < 2 * k + 2 && n < s.bases; ++n) {
-                    const uint16_t* pair = bits + (n % 2) * (s.terms + 1);
-                    char* to = reinterpret_cast<char*>(back + n);
-                    for (long left = s.words<HALF>(s.terms), step = 4 * s.bases; left > 0; --left, pair += 2, to += step)
-                        std::memcpy(to, pair, 4);
-                }
-        } else {
-            for (long o = 0; o < s.depth; ++o)
-                std::memcpy(mix + (o * words + k) * s.inner, low + o * s.inner, 4 * s.inner);
-            std::memcpy(mix + words * size + k * s.depth, low + size, 4 * s.depth);
-            if (back)
-                for (long r = 0; r < s.terms; ++r) back[r * s.bases + k] = low[r];
-        }
+        for (long o = 0; o < s.depth; ++o) put(mix + (o * words + k) * s.inner, k, o * s.inner, s.inner);
+        put(mix + words * size + k * s.depth, k, size, s.depth);
     }
+    if (back)
+        for (long r = 0; r < s.words<HALF>(s.terms); r += LANES)
+            for (long n = 0; n < s.padded_bases; n += LANES)
+                turn(back + r * s.padded_bases + n, s.padded_bases, block.data() + n * step + r, step);
 }
 
 template <bool HALF>
@@ -177,7 +163,8 @@ struct Band {
     const long rows16;             // of a panel of attention
     // Panels of [base][pixel] (words: pairs of bases), and the same as [pixel][base] (pairs of pixels).
     float *attention, *attention_rows, *d_attention;
-    float *x, *image;                // [input][pixel]: x with its surroundings; the result, or its gradient
+    float *x, *alone;                // [input][pixel]: x with its surroundings, and the gradient
+    float* image;                    // [output][pixel]: the result, or its gradient
     float *products, *product_rows;  // of d_out and x, one row per term: of a panel, and (bfloat16) of the band
     float *stage;
     const float *mix = nullptr, *back = nullptr;  // see pack_weights
@@ -200,6 +187,7 @@ struct Band {
             {attention_rows, train * rows16 * s.pixels},
             {d_attention, train * s.padded_bases * s.pixels},
             {x, s.depth * s.plane},
+            {alone, train * s.depth * s.plane},
             {image, s.depth * s.pixels},
             {products, train * (term_words + 1) * PANEL},
             {product_rows, HALF ? train * round_up(s.terms, 2) * s.pixels / 2 : 0},
@@ -332,21 +320,21 @@ struct Band {
         }
     }
 
+    // The rows of this band from planes of them, `step` apart.
     template <typename T>
-    void unpack_image(T* all, long channel) {
+    void unpack_planes(T* all, bool last, long channel, const float* planes, long plane, long step) {
         const long area = s.height * s.width;
         T* rows = reinterpret_cast<T*>(stage);
-        for (long row = 0; row < count; ++row) {
-            const float* from = image + row * s.line;
-            if (!s.last_x) {
+        for (long row = 0; row < count; ++row, planes += step) {
+            if (!last) {
                 T* to = all + (index * s.channels + channel) * area + (first + row) * s.width;
-                for (long o = 0; o < s.depth; ++o) convert(to + o * area, from + o * s.pixels, s.width);
+                for (long o = 0; o < s.depth; ++o) convert(to + o * area, planes + o * plane, s.width);
                 continue;
             }
             T* to = all + (index * area + (first + row) * s.width) * s.channels + channel;
             for (long o = 0; o < s.depth; o += LANES) {
                 const long some = s.depth - o < LANES ? s.depth - o : LANES;
-                for (long k = 0; k < some; ++k) convert(rows + k * s.width, from + (o + k) * s.pixels, s.width);
+                for (long k = 0; k < some; ++k) convert(rows + k * s.width, planes + (o + k) * plane, s.width);
                 for (long column = 0; column < s.width; ++column)
                     for (long k = 0; k < some; ++k) to[column * s.channels + o + k] = rows[k * s.width + column];
             }
@@ -404,18 +392,26 @@ struct Band {
                 for (int v = 0; v < V; ++v) store(to + v * LANES, total[v]);
             }
         });
-        with_type(s.half_out, [&](auto* type) { unpack_image(static_cast<decltype(type)>(out), g * s.depth); });
+        with_type(s.half_out, [&](auto* type) { 
+            unpack_planes(static_cast<decltype(type)>(out), s.last_x, g * s.depth, image, s.pixels, s.line);
+        });
     }
 
-    // Needs start() and group(). Adds to d_terms (of this chunk) and d_attention; `spread` becomes the gradient of x,
-    // in planes like x.
-    void backward(long g, const void* d_out, float* spread, float* d_terms) {
+    // Needs start() and group(). Adds to d_terms (of this chunk) and d_attention. The gradient of x is written to d_x
+    // if this band is the image, else it becomes `shared`, in planes like x.
+    void backward(long g, const void* d_out, void* d_x, float* shared, float* d_terms) {
+        float* spread = s.bands > 1 ? shared : alone;
         with_type(s.half_out, [&](auto* type) {
             using T = std::remove_pointer_t<decltype(type)>;
             pack_planes(image, s.pixels, 0, s.line, static_cast<const T*>(d_out), s.last_out, g * s.depth, first, count);
         });
         std::memset(spread, 0, 4 * s.depth * s.plane);
-        in_strips<HALF_WIDE>([&](long p, auto wide) { spread_strip<wide.value>(p, spread); });
+        in_strips<WIDE>([&](long p, auto wide) { spread_strip<wide.value>(p, spread); });
+        if (s.bands == 1)
+            with_type(s.half_x, [&](auto* type) {
+                unpack_planes(static_cast<decltype(type)>(d_x), s.last_x, g * s.depth, spread + s.pad * (s.stride + 1), s.plane,
+                              s.stride);
+            });
         // In float32 (if registers allow) half the vectors, twice the rows: the products stay in the first-level cache.
         constexpr int NARROW = !HALF && WIDE == 4 ? 2 : WIDE;
         in_strips<NARROW>([&](long p, auto wide) {
@@ -427,7 +423,7 @@ struct Band {
                 float* to = column + n * PANEL;
                 for (int m = 0; m < chunk.value; ++m)
                     for (int v = 0; v < V; ++v) sum[m][v] = load(to + m * PANEL + v * LANES);
-                multiply<HALF>(sum, back + n, s.bases, products, V * LANES, term_words);
+                multiply<HALF>(sum, back + n, s.padded_bases, products, V * LANES, term_words);
                 for (int m = 0; m < chunk.value; ++m)
                     for (int v = 0; v < V; ++v) store(to + m * PANEL + v * LANES, sum[m][v]);
             });
@@ -444,7 +440,7 @@ struct Band {
         const float* a = attention_at(p);
         float* near[V];
         for (int v = 0; v < V; ++v) near[v] = spread + s.at(p + v * LANES);
-        in_chunks<SPREAD>(s.inner, [&](long j, auto chunk) {
+        in_chunks<3>(s.inner, [&](long j, auto chunk) {
             vec total[chunk.value][V] = {};
             for (long o = 0; o < s.depth; ++o) {
                 vec sum[chunk.value][V] = {};
@@ -452,7 +448,7 @@ struct Band {
 #pragma GCC unroll 4
                 for (int v = 0; v < V; ++v) {
                     const vec d = load(image + o * s.pixels + p + v * LANES);
-#pragma GCC unroll 6
+#pragma GCC unroll 4
                     for (int m = 0; m < chunk.value; ++m) total[m][v] += sum[m][v] * d;
                 }
             }
@@ -601,13 +597,17 @@ void collect(const Shape& s, const float* d_terms, T* d_weight, T* d_bias) {
     const long size = s.terms * s.padded_bases, weights = s.depth * s.inner;
 #pragma omp parallel for num_threads(s.threads)
     for (long g = 0; g < s.groups; ++g) {
-        std::vector<float> sum(d_terms + g * size, d_terms + (g + 1) * size), row(s.terms);
-        for (long chunk = 1; chunk < s.chunks; ++chunk)
+        const long step = round_up(s.terms, LANES);
+        std::vector<float> sum(step * s.padded_bases), rows(s.padded_bases * step);
+        for (long chunk = 0; chunk < s.chunks; ++chunk)
             for (long k = 0; k < size; ++k) sum[k] += d_terms[(chunk * s.groups + g) * size + k];
+        for (long r = 0; r < s.terms; r += LANES)
+            for (long n = 0; n < s.padded_bases; n += LANES)
+                turn(&rows[n * step + r], step, &sum[r * s.padded_bases + n], s.padded_bases);
         for (long n = 0; n < s.bases; ++n) {
-            for (long r = 0; r < s.terms; ++r) row[r] = sum[r * s.padded_bases + n];
-            convert(d_weight + (n * s.groups + g) * weights, row.data(), weights);
-            convert(d_bias + n * s.channels + g * s.depth, row.data() + weights, s.depth);
+            const float* row = &rows[n * step];
+            convert(d_weight + (n * s.groups + g) * weights, row, weights);
+            convert(d_bias + n * s.channels + g * s.depth, row + weights, s.depth);
         }
     }
 }
@@ -668,7 +668,7 @@ struct Working {
     Working(const Shape& s, bool half, bool training) {
         packed = s.groups * (half ? s.mix<true>() + training * s.back<true>() : s.mix<false>() + training * s.back<false>());
         terms = training * s.chunks * s.groups * s.terms * s.padded_bases;
-        spreads = training * s.batch * s.bands * s.channels * s.plane;
+        spreads = s.bands > 1 ? training * s.batch * s.bands * s.channels * s.plane : 0;
     }
 };
 
@@ -686,7 +686,7 @@ void backward(const Shape& s, const void* x, const void* attention, const void* 
             band.start(task, attention, true);
             for (long g = 0; g < s.groups; ++g) {
                 band.group(g, x, packed, true);
-                band.backward(g, d_out, spreads + (task * s.channels + g * s.depth) * s.plane, d_terms + chunk * terms);
+                band.backward(g, d_out, d_x, spreads + (task * s.channels + g * s.depth) * s.plane, d_terms + chunk * terms);
             }
             band.finish(d_attention);
         }
@@ -694,7 +694,8 @@ void backward(const Shape& s, const void* x, const void* attention, const void* 
     with_type(s.half_weight, [&](auto* type) {
         collect(s, d_terms, static_cast<decltype(type)>(d_weight), static_cast<decltype(type)>(d_bias));
     });
-    with_type(s.half_x, [&](auto* type) { join(s, spreads, static_cast<decltype(type)>(d_x)); });
+    
+    if (s.bands > 1) with_type(s.half_x, [&](auto* type) { join(s, spreads, static_cast<decltype(type)>(d_x)); });
 }
 
 }  // namespace

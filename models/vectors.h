@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #if defined(__AVX512F__) || defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
@@ -61,7 +62,8 @@ struct bfloat16 {
 
 template <typename From, typename To>
 inline void convert(To* __restrict to, const From* __restrict from, long count) {
-    for (long k = 0; k < count; ++k) to[k] = To(float(from[k]));
+    if constexpr (std::is_same_v<From, To>) std::memcpy(to, from, sizeof(To) * count);
+    else for (long k = 0; k < count; ++k) to[k] = To(float(from[k]));
 }
 
 // Calls f with a null pointer of the type that a tensor's numbers have.
