@@ -21,13 +21,15 @@ READY = "ready"
 
 
 @contextmanager
-def company(config: TrialConfig, out: Path, devices: Sequence[torch.device]) -> Iterator[float]:
+def company(
+    config: TrialConfig, out: Path, device: torch.device, devices: Sequence[torch.device]
+) -> Iterator[float]:
     """While it lasts, a process on each of `devices` trains with `config`; the seconds until all had begun.
 
-    Each has as many threads as this process. Without devices one is started all the same, for its time.
+    Each has as many threads as this process. Without any, one is started on `device` all the same, for its time.
     """
     started = time.monotonic()
-    others = [_start(config, out, device) for device in devices or [torch.device("cpu")]]
+    others = [_start(config, out, place) for place in devices or [device]]
     try:
         for other in others:
             assert other.stdout is not None
@@ -71,9 +73,11 @@ def main() -> None:
     torch.set_num_threads(wanted["threads"])
     sample = Sample(TrialConfig.model_validate(wanted["config"]))
     split = sample.config.data.open(seed=0, cache=Path(wanted["out"]))
+    device = torch.device(wanted["device"])
+    torch.zeros(1, device=device)  # wakes a GPU
     print(READY, flush=True)
     while True:
-        measure(sample, split, torch.device(wanted["device"]))
+        measure(sample, split, device)
 
 
 def _end_with_parent() -> None:

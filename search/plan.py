@@ -58,7 +58,7 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
         writing = _seconds_to_write(spec, options.out)
         opening = time.monotonic() - started
         progress.update(task, description="starting workers")
-        with company(survey.typical.config, options.out, others) as joining:
+        with company(survey.typical.config, options.out, options.device, others) as joining:
             if others:
                 survey.forget()  # alone, the pace was another
             survey.measure(until=time.monotonic() + MEASURE_SECONDS)
@@ -152,6 +152,7 @@ class _Survey:
             workers=workers,
             budget_seconds=spec.timeout,
             search_seconds=spec.timeout * spec.search_share,
+            repeats_seconds=spec.timeout * max(1 - spec.finale - spec.search_share, 0.0),
             recipes_measured=len(measured),
             room_mb=self.room / 2**20,
             sizes={name: self._size(sample, costs) for name, sample in shown.items()},

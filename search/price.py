@@ -71,6 +71,8 @@ class Plan:
     workers: int
     budget_seconds: float
     search_seconds: float
+    repeats_seconds: float
+    """In which the finalists are trained again."""
     recipes_measured: int
     room_mb: float
     sizes: Mapping[str, Size]
@@ -92,18 +94,9 @@ def show(plan: Plan, console: Console) -> None:
     def say(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
-    say(f"{plan.study}: {plan.data}; {plan.device}")
-    others = plan.workers - 1
-    if others:
-        say(
-            f"{plan.workers} workers, each measured while {'the other' if others == 1 else 'the others'} worked"
-        )
-    else:
-        say("1 worker")
-    last = plan.budget_seconds - plan.search_seconds
-    say(
-        f"{clock(plan.budget_seconds)} in all: {clock(plan.search_seconds)} to search, {clock(last)} for the best"
-    )
+    say(f"{plan.study}: {plan.data}")
+    say(_workers(plan))
+    say(_time(plan))
     console.print()
     console.print(_sizes(plan))
     console.print()
@@ -120,6 +113,24 @@ def show(plan: Plan, console: Console) -> None:
         )
     for line in plan.advice:
         say(line, "bold yellow")
+
+
+def _workers(plan: Plan) -> str:
+    if plan.workers == 1:
+        return f"1 worker, {plan.device}"
+    others = "the other one" if plan.workers == 2 else f"{plan.workers - 1} others"
+    return f"{plan.workers} workers; one was measured while {others} worked, {plan.device}"
+
+
+def _time(plan: Plan) -> str:
+    last = plan.budget_seconds - plan.search_seconds - plan.repeats_seconds
+    parts = {
+        "to search": plan.search_seconds,
+        "to train the finalists again": plan.repeats_seconds,
+        "for the best": last,
+    }
+    told = (f"{clock(seconds)} {what}" for what, seconds in parts.items() if seconds >= 0.5)
+    return f"{clock(plan.budget_seconds)} in all: {', '.join(told)}"
 
 
 def _sizes(plan: Plan) -> Table:
@@ -139,10 +150,9 @@ def _sizes(plan: Plan) -> Table:
 
 
 def _way(size: Size, percent: int) -> str:
-    steps = f"{size.steps[percent]} steps, " if size.steps[percent] else ""
-    return steps + (
-        clock(size.seconds[percent]) if size.seconds[percent] >= 10 else _seconds(size.seconds[percent])
-    )
+    steps, seconds = size.steps[percent], size.seconds[percent]
+    time = clock(seconds) if seconds >= 10 else _seconds(seconds)
+    return f"{steps} step{'s' * (steps > 1)}, {time}" if steps else time
 
 
 def _bought(plan: Plan) -> Table:
@@ -162,7 +172,7 @@ def _bought(plan: Plan) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     return table
 
 

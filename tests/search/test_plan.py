@@ -206,7 +206,7 @@ def test_branches_are_the_choices_that_have_settings_of_their_own() -> None:
 def test_company_trains_beside_us_and_says_how_long_it_took_to_come(study_file: StudyFile, out: Path) -> None:
     config = Recipes(spec_of(study_file()), channels=1).drawn[0].config
     before = {child.pid for child in psutil.Process().children()}
-    with company.company(config, out, [CPU]) as seconds:
+    with company.company(config, out, CPU, [CPU]) as seconds:
         (other,) = {child.pid for child in psutil.Process().children()} - before
         assert seconds > 0.1
         busy = psutil.Process(other).cpu_percent(interval=0.3)
@@ -222,7 +222,7 @@ def test_plan_is_for_as_many_workers_as_asked(
     assert (alone.workers, two.workers) == (1, 2)
     assert two.bought.begun.median > 1.5 * alone.bought.begun.median
     price.show(two, Console(width=100))
-    assert "2 workers, each measured while the other worked" in capsys.readouterr().out
+    assert "2 workers; one was measured while the other one worked, cpu" in capsys.readouterr().out
 
 
 def test_recipes_are_the_known_ones_and_the_same_random_ones(study_file: StudyFile) -> None:
