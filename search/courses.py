@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Hashable, Sequence
 from copy import copy
+from dataclasses import dataclass
 from statistics import median
 from typing import Self
 
 from data import PairSet, Split
 from models.cost import count_macs
 from search.confirm import held_out
-from search.forecast import REPEAT_SCORES, Course
 from search.limits import PROBE_SECONDS, PROBE_SIDE, TIMED_RUNS
 from search.pictures import STRIP_CROPS
 from search.samples import Measured, Sample, Scale
@@ -20,6 +20,42 @@ from search.trial.evaluate import score_image, spread
 
 WRITES_PER_CLIMB = 8  # changes in the database: claimed, described, scored, handed back or ended
 WRITES_AT_BIRTH = 6  # and one for each open setting
+REPEAT_SCORES = 4  # of the images of a rung, in a training from a new seed
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the training of one recipe costs, in seconds."""
+
+    steps: int
+    per_step: float
+    per_score: float
+    """The images of a rung, restored and compared."""
+    at_end: float
+    """The images of the final score."""
+    per_climb: float
+    """Building, and looking at a few images."""
+    at_birth: float
+    per_repeat: float
+    """A training from a new seed, its steps not counted: what judges it too."""
+    shares: tuple[float, ...]
+    """Of its steps, where it is scored; the last is 1."""
+    stretchable: bool = True
+    branch: Hashable = None
+    """What recipes have in common that lie near each other in the space."""
+
+    def steps_at(self, share: float) -> int:
+        """Steps done at that share: at least one."""
+        return min(max(1, round(self.steps * share)), self.steps) if share else 0
+
+    def climb(self, low: float, high: float, steps: int | None = None) -> float:
+        """From one share of the training to another; with another number of steps between, if given."""
+        if steps is None:
+            steps = self.steps_at(high) - self.steps_at(low)
+        scores = len({self.steps_at(s) for s in self.shares if low < s <= high}) if self.steps else 0
+        birth = 0.0 if low else self.at_birth
+        end = self.at_end if high == 1 else 0.0
+        return steps * self.per_step + scores * self.per_score + self.per_climb + birth + end
 
 
 class Costs:

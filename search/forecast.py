@@ -2,59 +2,20 @@
 
 import heapq
 import math
-import random
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median, pstdev
+from statistics import median
 
+from search.chance import Chance
 from search.climb import FINALE_SAFETY, MOMENT_S, MOST_OVER, SHORTEST_COOLDOWN
+from search.courses import Course
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
 from search.study import StudySpec
 
 PLAYS = 300
 SECONDS = 3.0  # for all of them; no fewer than FEWEST
 FEWEST = 20
-LUCK = 0.5  # of a rung, where the quality of a recipe is 1
-# How scores go with the number of steps that recipes make of the same compute: 0.4 to 0.7 at all rungs of the
-# recorded curves (tests/benchmarks/rung_ranks.py). Many steps of a small model take long: who is ahead is slow.
-STEPS_COUNT = 0.55
-REPEAT_SCORES = 4  # of the images of a rung, in a training from a new seed
-
-
-@dataclass(frozen=True)
-class Course:
-    """What the training of one recipe costs, in seconds."""
-
-    steps: int
-    per_step: float
-    per_score: float
-    """The images of a rung, restored and compared."""
-    at_end: float
-    """The images of the final score."""
-    per_climb: float
-    """Building, and looking at a few images."""
-    at_birth: float
-    per_repeat: float
-    """A training from a new seed, its steps not counted: what judges it too."""
-    shares: tuple[float, ...]
-    """Of its steps, where it is scored; the last is 1."""
-    stretchable: bool = True
-    branch: Hashable = None
-    """What recipes have in common that lie near each other in the space."""
-
-    def steps_at(self, share: float) -> int:
-        """Steps done at that share: at least one."""
-        return min(max(1, round(self.steps * share)), self.steps) if share else 0
-
-    def climb(self, low: float, high: float, steps: int | None = None) -> float:
-        """From one share of the training to another; with another number of steps between, if given."""
-        if steps is None:
-            steps = self.steps_at(high) - self.steps_at(low)
-        scores = len({self.steps_at(s) for s in self.shares if low < s <= high}) if self.steps else 0
-        birth = 0.0 if low else self.at_birth
-        end = self.at_end if high == 1 else 0.0
-        return steps * self.per_step + scores * self.per_score + self.per_climb + birth + end
 
 
 @dataclass(frozen=True)
@@ -78,7 +39,7 @@ def play(
     workers: int = 1,
 ) -> Fate:
     """One search by the rules of `run`: the way up, the repeats, the last stretch, by each of its workers."""
-    game = _Game(spec, known, drawn, workers, random.Random(seed))
+    game = _Game(spec, Chance(spec, known, drawn, seed), len(known), workers)
     game.go(opening)
     reached = {p: sum(p in climber.scores for climber in game.climbers) for p in spec.ladder.percents()}
     finished = ranked(game.climbers, TOP)
@@ -109,19 +70,9 @@ Waits = Iterator[float]
 class _Game:
     """The state of a search that is played. Its methods have the names and the rules of those of `climb.Sitting`."""
 
-    def __init__(
-        self,
-        spec: StudySpec,
-        known: Sequence[Course],
-        drawn: Sequence[Course],
-        workers: int,
-        chance: random.Random,
-    ) -> None:
-        self.spec, self.known, self.drawn, self.chance = spec, known, drawn, chance
-        self.workers = workers
+    def __init__(self, spec: StudySpec, chance: Chance, known: int, workers: int) -> None:
+        self.spec, self.chance, self.known, self.workers = spec, chance, known, workers
         self.ladder: LadderConfig = spec.ladder
-        self.talent = _talents([*known, *drawn])
-        self.branch_quality: dict[Hashable, float] = {}
         self.clock = 0.0
         self.climbers: list[Climber] = []
         self.courses: list[Course] = []
@@ -151,7 +102,9 @@ class _Game:
             if (turn := self._turn(rates)) is not None:
                 yield from self._climb(*turn, rates)
             elif self.climbing and self.clock <= self.spec.timeout * self.spec.search_share:
-                yield self._until_others_are_there()
+                yield (
+                    max(min(self.climbing.values()) - self.clock, 0.0) + MOMENT_S / 2
+                )  # until others are there
             else:
                 break
             for climber in hopeless(self.climbers, self.ladder, self.spec.keep):
@@ -176,35 +129,13 @@ class _Game:
 
     def _new(self) -> int:
         number = len(self.climbers)
-        course = self.known[number] if number < len(self.known) else self._drawn(number)
+        course = self.chance.course(number, [self.courses[c.number] for c in ranked(self.climbers, TOP)])
         self.climbers.append(Climber(number, {}, waits=False))
         self.courses.append(course)
-        self.quality.append(self._quality(course))
+        self.quality.append(self.chance.quality(course))
         self.spent.append(0.0)
         self.lengths.append(course.steps)
         return number
-
-    def _drawn(self, number: int) -> Course:
-        """A random recipe; of a study whose sampler tries neighbours, one of the branch that it would choose."""
-        if self.spec.sampler != "neighbours":
-            return self.chance.choice(self.drawn)
-        done = ranked(self.climbers, TOP)
-        branches = list(dict.fromkeys(self.courses[climber.number].branch for climber in done))
-        if len(branches) < 2:
-            return self.chance.choice(self.drawn)
-        others = branches[1:]
-        branch = branches[0] if number % 3 else others[number // 3 % len(others)]
-        return self.chance.choice(
-            [course for course in (*self.drawn, *self.known) if course.branch == branch]
-        )
-
-    def _quality(self, course: Course) -> float:
-        """Of equal spread in all studies: by what it can be expected from its number of steps, and by chance."""
-        if self.spec.sampler == "neighbours":  # branches are as unlike as recipes elsewhere
-            place = self.branch_quality.setdefault(course.branch, self.chance.gauss(0, 1))
-            return place + self.chance.gauss(0, LUCK)
-        talent = self.talent(course)
-        return STEPS_COUNT * talent + math.sqrt(1 - STEPS_COUNT**2) * self.chance.gauss(0, 1)
 
     def _fits(self, expected: float) -> bool:
         return self.clock + expected <= self.spec.timeout * self.spec.search_share
@@ -235,13 +166,8 @@ class _Game:
         self.spent[number] += seconds
 
     def _score(self, number: int, rung: int) -> None:
-        score = self.quality[number] + self.chance.gauss(0, LUCK)
-        scores = {**self.climbers[number].scores, rung: score}
+        scores = {**self.climbers[number].scores, rung: self.chance.score(self.quality[number])}
         self.climbers[number] = Climber(number, scores, waits=rung < TOP)
-
-    def _until_others_are_there(self) -> float:
-        """Who waits looks again and again."""
-        return max(min(self.climbing.values(), default=0.0) - self.clock, 0.0) + MOMENT_S / 2
 
     def _hurried(self) -> bool:
         return len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, self.ladder))
@@ -277,7 +203,7 @@ class _Game:
         if best is None:
             return []
         chosen = ranked(waiting, best.rung)[: self.spec.finalists]
-        first = leader(self.climbers[: len(self.known)], self.ladder)
+        first = leader(self.climbers[: self.known], self.ladder)
         if first is not None and first not in chosen and TOP not in first.scores:
             chosen.append(first)
         return [climber.number for climber in chosen]
@@ -341,14 +267,3 @@ class _Game:
         done = course.steps_at(self.ladder.share(self.climbers[number].rung))
         left = self.spec.timeout - self.clock
         return (self._fewest_steps(number) - done) * course.per_step - MOST_OVER * left
-
-
-def _talents(courses: Sequence[Course]) -> Callable[[Course], float]:
-    """How many steps a recipe makes, on a logarithmic scale on which these have mean 0 and spread 1."""
-    logs = [math.log(course.steps) for course in courses if course.steps]
-    middle, spread = (fmean(logs), pstdev(logs)) if logs else (0.0, 0.0)
-
-    def talent(course: Course) -> float:
-        return (math.log(course.steps) - middle) / spread if course.steps and spread else 0.0
-
-    return talent

@@ -17,8 +17,7 @@ from rich.console import Console
 from data import Split
 from search import company, forecast, plan, price, run, samples, storage, study, worker
 from search.__main__ import main, parse
-from search.courses import Costs
-from search.forecast import Course
+from search.courses import Costs, Course
 from search.samples import Measured, Recipes, Sample, Scale, sizes, typical_speed
 from search.speed import Pace, Timer
 from search.trial.config import TrialConfig
