@@ -647,9 +647,21 @@ void join(const Shape& s, const float* spreads, T* d_x) {
     }
 }
 
+// What a call is given: its shape, then whether products are of bfloat16 (sums are float32 anyway), then addresses.
+struct Call {
+    const Shape s;
+    const bool half;
+    void* const* const tensors;
+    explicit Call(const int64_t* numbers)
+        : s(numbers), half(HAS_BF16 && numbers[18]), tensors(reinterpret_cast<void* const*>(numbers + 19)) {}
+};
+
 template <bool HALF>
-void forward(const Shape& s, const void* x, const void* attention, const void* weight, const void* bias, void* out,
-             float* packed) {
+void forward(const Shape& s, void* const* tensors) {
+    const void *x = tensors[0], *attention = tensors[1], *weight = tensors[2], *bias = tensors[3];
+    void* out = tensors[4];
+    Scratch working;
+    float* packed = working.at_least(s.groups * s.mix<HALF>());
     pack_all<HALF>(packed, s, weight, bias, false);
     share(s, [&](long, long begin, long end) {
         Band<HALF> band(s, false);
@@ -663,22 +675,16 @@ void forward(const Shape& s, const void* x, const void* attention, const void* w
     });
 }
 
-struct Working {
-    long packed, terms, spreads;  // floats
-    Working(const Shape& s, bool half, bool training) {
-        packed = s.groups * (half ? s.mix<true>() + training * s.back<true>() : s.mix<false>() + training * s.back<false>());
-        terms = training * s.chunks * s.groups * s.terms * s.padded_bases;
-        spreads = s.bands > 1 ? training * s.batch * s.bands * s.channels * s.plane : 0;
-    }
-};
-
 template <bool HALF>
-void backward(const Shape& s, const void* x, const void* attention, const void* weight, const void* bias,
-              const void* d_out, void* d_x, void* d_attention, void* d_weight, void* d_bias, float* working) {
-    const Working sizes(s, HALF, true);
-    float *packed = working, *d_terms = packed + sizes.packed, *spreads = d_terms + sizes.terms;
+void backward(const Shape& s, void* const* tensors) {
+    const void *x = tensors[0], *attention = tensors[1], *weight = tensors[2], *bias = tensors[3], *d_out = tensors[4];
+    void *d_x = tensors[5], *d_attention = tensors[6], *d_weight = tensors[7], *d_bias = tensors[8];
+    const long packing = s.groups * (s.mix<HALF>() + s.back<HALF>()), terms = s.groups * s.terms * s.padded_bases;
+    const long spreading = s.bands > 1 ? s.batch * s.bands * s.channels * s.plane : 0;
+    Scratch working;
+    float* packed = working.at_least(packing + s.chunks * terms + spreading);
+    float *d_terms = packed + packing, *spreads = d_terms + s.chunks * terms;
     pack_all<HALF>(packed, s, weight, bias, true);
-    const long terms = s.groups * s.terms * s.padded_bases;
     share(s, [&](long chunk, long begin, long end) {
         std::memset(d_terms + chunk * terms, 0, 4 * terms);
         Band<HALF> band(s, true);
@@ -694,7 +700,6 @@ void backward(const Shape& s, const void* x, const void* attention, const void* 
     with_type(s.half_weight, [&](auto* type) {
         collect(s, d_terms, static_cast<decltype(type)>(d_weight), static_cast<decltype(type)>(d_bias));
     });
-    
     if (s.bands > 1) with_type(s.half_x, [&](auto* type) { join(s, spreads, static_cast<decltype(type)>(d_x)); });
 }
 
@@ -702,25 +707,15 @@ void backward(const Shape& s, const void* x, const void* attention, const void* 
 
 extern "C" {
 
-// Floats of working memory for the calls below.
-int64_t kernel_basis_working(const int64_t* shape, int half, int training) {
-    const Working sizes(Shape(shape), half && HAS_BF16, training);
-    return sizes.packed + sizes.terms + sizes.spreads;
+// Tensors are float32 or bfloat16 as the shape says, images dense or with channels last: x, attention, weight, bias, out.
+void kernel_basis_forward(const int64_t* numbers) {
+    const Call call(numbers);
+    (call.half ? forward<HAS_BF16> : forward<false>)(call.s, call.tensors);
 }
 
-// Arrays are float32 or bfloat16 as `shape` says, images dense or with channels last. `half`: products of
-// bfloat16, sums of float32.
-void kernel_basis_forward(const int64_t* shape, int half, const void* x, const void* attention,
-                          const void* weight, const void* bias, void* out, float* working) {
-    const Shape s(shape);
-    (half && HAS_BF16 ? forward<HAS_BF16> : forward<false>)(s, x, attention, weight, bias, out, working);
-}
-
-void kernel_basis_backward(const int64_t* shape, int half, const void* x, const void* attention,
-                           const void* weight, const void* bias, const void* d_out, void* d_x, void* d_attention,
-                           void* d_weight, void* d_bias, float* working) {
-    const Shape s(shape);
-    (half && HAS_BF16 ? backward<HAS_BF16> : backward<false>)(s, x, attention, weight, bias, d_out, d_x, d_attention,
-                                                              d_weight, d_bias, working);
+// x, attention, weight, bias, d_out, then the gradients of the first four.
+void kernel_basis_backward(const int64_t* numbers) {
+    const Call call(numbers);
+    (call.half ? backward<HAS_BF16> : backward<false>)(call.s, call.tensors);
 }
 }

@@ -1,6 +1,6 @@
 """Compiles the C++ beside this file once per machine and loads it; without a compiler there is none.
 
-The library is plain C, called by address: no torch headers, so it builds in seconds. It is kept in the
+The library is plain C, called with numbers and addresses: no torch headers, so it builds in seconds. It is kept in the
 user's cache folder under a name made of everything that could make it wrong elsewhere: the source, the
 compiler, the flags, the processor and torch (whose OpenMP threads it shares).
 `RESTUNE_NATIVE=0` switches it off; nothing needs it.
@@ -18,7 +18,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-w")
 
@@ -82,12 +81,3 @@ def _processor() -> str:
             sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))})
         )
     return platform.platform() + platform.processor()
-
-
-class Address(ctypes.c_void_p):
-    """A tensor's memory as an argument; keeps the tensor alive until the call is over."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        assert tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
-        super().__init__(tensor.data_ptr())
-        self.tensor = tensor
