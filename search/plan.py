@@ -58,7 +58,8 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
         writing = _seconds_to_write(spec, options.out)
         opening = time.monotonic() - started
         progress.update(task, description="starting workers")
-        with company(survey.typical.config, options.out, options.device, others) as joining:
+        typical = sizes(survey.all)["median"].config
+        with company(typical, options.out, options.device, others) as joining:
             if others:
                 survey.forget()  # alone, the pace was another
             survey.measure(until=time.monotonic() + MEASURE_SECONDS)
@@ -82,10 +83,6 @@ class _Survey:
     @property
     def all(self) -> list[Sample]:
         return self.recipes.known + self.recipes.drawn
-
-    @property
-    def typical(self) -> Sample:
-        return sizes(self.all)["median"]
 
     def forget(self) -> None:
         """All that was measured."""
@@ -228,10 +225,11 @@ class _Survey:
                 f"{bought.too_small:.0%} of such searches compare fewer than {self.spec.ladder.factor} trials"
             )
             if bought.lowest_steps < FEWEST_STEPS:
-                what = f"a median model makes {bought.lowest_steps} steps before it is judged first"
+                steps = f"{bought.lowest_steps} step" + "s" * (bought.lowest_steps > 1)
+                what = f"a median model makes {steps} before it is judged first"
             larger = self._larger_budget(costs, samples, opening)
             said.append(f"the budget is too small: {what}; {larger}")
-        if bought.seconds.high > OVERDRAWN * self.spec.timeout:
+        elif bought.seconds.high > OVERDRAWN * self.spec.timeout:
             said.append(
                 f"the best may take longer than the time that is left, {clock(bought.seconds.high)} in all: "
                 "a training whose schedule depends on its length cannot be cut short"

@@ -10,8 +10,9 @@ def add(commands: flags.Commands) -> None:
         "plan",
         help="what a search will cost and what its time buys, before it starts",
         description="Measure small, median and large recipes of a study on this device, for half a minute, and tell "
-        "how many trials its time buys, how far they get, and whether it is enough.",
-        epilog="example:\n  python -m search plan kbnet --data my_pairs --budget 2h",
+        "how many trials its time buys, how far they get, and whether it is enough. Several workers are measured "
+        "while all of them work.",
+        epilog="example:\n  python -m search plan kbnet --data my_pairs --budget 2h --workers 2",
         formatter_class=flags.Help,
     )
     plan.add_argument("study", metavar="STUDY", help="a shipped study, or a .toml file")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -328,7 +329,7 @@ def test_budget_that_is_too_small_is_called_so_with_one_that_would_do(
     found = planned(study_file(*OPEN_LENGTH), out, timeout=20.0, trials=1000)
     assert not found.bought.enough
     (line,) = (line for line in found.advice if "too small" in line)
-    assert "steps before it is judged first" in line
+    assert re.search(r"makes \d steps? before it is judged first", line)
     budget = line.split("--budget ")[1].split()[0]
     seconds = study.parse_duration(budget)
     assert isinstance(seconds, float)
