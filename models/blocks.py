@@ -94,7 +94,11 @@ class GlobalMean(nn.Module):
     """The mean of each channel over the image, (N, C, 1, 1), summed in float32 at least."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3), keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            # The gradient is in the order of the mean: channels last like the others that it is added to.
+            return x.permute(0, 2, 3, 1).mean((1, 2), keepdim=True, dtype=dtype).permute(0, 3, 1, 2)
+        return x.mean((2, 3), keepdim=True, dtype=dtype)
 
 
 NormKind = Literal["none", "batch", "instance", "layer", "group"]
