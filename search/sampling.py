@@ -8,6 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from search.gaussian import GaussianSampler
 from search.neighbours import NeighbourSampler
 from search.study import StudySpec
 
@@ -25,6 +26,8 @@ def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
         return ShownSampler(optuna.samplers.RandomSampler(seed=seed))
     if spec.sampler == "neighbours":
         return ShownSampler(NeighbourSampler(seed))
+    if spec.sampler == "gp":
+        return ShownSampler(GaussianSampler(spec.recipe, spec.ladder, seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return ShownSampler(

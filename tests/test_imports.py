@@ -20,6 +20,8 @@ OPTUNA_DOORS = {
     "search/upkeep.py",
     "search/kinship.py",
     "search/neighbours.py",
+    "search/gaussian.py",
+    "search/places.py",
     "search/worker.py",
     "search/watch.py",
 }

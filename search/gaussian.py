@@ -1,0 +1,144 @@
+"""A sampler that learns from few trials, those at low rungs too: expected improvement under a Gaussian process."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
+
+from search.ladder import TOP, LadderConfig
+from search.places import Places, Rows
+from search.surrogate import Floats, Observed, Surrogate
+
+STARTUP = 6  # trials with scores, before a surrogate is asked
+MOST_SCORES = 250  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
+DRAWN = 150  # recipes at random that are weighed up
+LEADERS = 5  # trials near which others are
+NEAR = 8  # of each
+ROUNDS = 6  # of variations of the most promising ones
+PROMISING = 10
+
+
+class GaussianSampler(optuna.samplers.BaseSampler):
+    """Proposes the recipe that is expected to improve most on the best one at the end of a training.
+
+    Expected improvement (Jones et al., 1998) over the best trial as the surrogate sees it, weighted with the
+    probability that all limits are kept (Gardner et al., ICML 2014), and made large by variation: random
+    recipes and neighbours of the best trials, then neighbours of the most promising of these, round after round.
+    Trials that others are at work on count as if they had scored what is foretold for them, so that several
+    workers do not all propose the same. A trial that diverged before its first rung counts as bad as the worst.
+    At random as long as fewer than six trials have a score.
+    """
+
+    def __init__(self, recipe: Mapping[str, Any], ladder: LadderConfig, seed: int) -> None:
+        self._places = Places(recipe)
+        self._levels = {percent: level for level, percent in enumerate(ladder.percents())}
+        self._random = np.random.default_rng(seed)
+        self._otherwise = optuna.samplers.RandomSampler(seed=seed)
+        self._plan: Mapping[str, Any] = {}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        self._plan = self._proposal(others) if self._places.settings else {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        planned = self._plan.get(param_name)
+        if planned is not None and param_distribution._contains(param_distribution.to_internal_repr(planned)):
+            return planned
+        return self._otherwise.sample_independent(study, trial, param_name, param_distribution)
+
+    def _proposal(self, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
+        scored, scores = self._scored(trials)
+        if len(scored) < STARTUP:
+            return {}
+        rows = self._rows(scored)
+        surrogate = Surrogate(rows, self._places.is_choice, _observed(scores), self._levels[TOP])
+        means, _ = surrogate.foretell(rows, np.arange(len(rows)))
+        if at_work := [t for t in trials if t.state == TrialState.RUNNING and t.params]:
+            surrogate = surrogate.believing(self._rows(at_work))
+        allowed = self._limits([t for t in trials if t.constraints])
+        tried = {_key(row) for row in self._rows([t for t in trials if t.params])}
+
+        def gains(rows: Rows) -> Floats:
+            mean, deviation = surrogate.foretell(rows)
+            ahead = (mean - means.max()) / deviation
+            gain = deviation * (ahead * norm.cdf(ahead) + norm.pdf(ahead))
+            for limit in allowed:
+                excess, doubt = limit.foretell(rows)
+                gain = gain * norm.cdf(-excess / doubt)
+            return np.where([_key(row) in tried for row in rows], -1.0, gain)
+
+        leaders = rows[np.argsort(-means, kind="stable")[:LEADERS]]
+        return self._places.params(self._best(gains, leaders))
+
+    def _best(self, gains: Callable[[Rows], Floats], leaders: Rows) -> Rows:
+        near = self._places.varied(np.repeat(leaders, NEAR, axis=0), self._random)
+        rows = np.concatenate([self._places.drawn(DRAWN, self._random), near])
+        worth = gains(rows)
+        for _ in range(ROUNDS):
+            kept = np.argsort(-worth, kind="stable")[:PROMISING]
+            others = self._places.varied(np.repeat(rows[kept], NEAR, axis=0), self._random)
+            rows = np.concatenate([rows[kept], others])
+            worth = np.concatenate([worth[kept], gains(others)])
+        return np.asarray(rows[worth.argmax()])
+
+    def _rows(self, trials: Sequence[FrozenTrial]) -> Rows:
+        return np.stack([self._places.row(trial.params) for trial in trials])
+
+    def _scored(self, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[dict[int, float]]]:
+        """Trials with their scores by rung: those on the highest rungs, and the latest below."""
+        scores = {trial.number: self._scores(trial) for trial in trials}
+        worst = min((score for one in scores.values() for score in one.values()), default=0.0)
+        for trial in trials:
+            kept = all(excess <= 0 for excess in trial.constraints.values())
+            if trial.state == TrialState.PRUNED and not scores[trial.number] and kept:
+                scores[trial.number] = {0: worst}
+        known = [trial for trial in trials if scores[trial.number]]
+        known.sort(key=lambda trial: (max(scores[trial.number]), trial.number), reverse=True)
+        room = np.cumsum([len(scores[trial.number]) for trial in known])
+        telling = [trial for trial, count in zip(known, room, strict=True) if count <= MOST_SCORES]
+        return telling, [scores[trial.number] for trial in telling]
+
+    def _scores(self, trial: FrozenTrial) -> dict[int, float]:
+        reported = trial.intermediate_values.items()
+        scores = {self._levels[percent]: score for percent, score in reported if percent in self._levels}
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            scores[self._levels[TOP]] = trial.value
+        return {level: score for level, score in scores.items() if np.isfinite(score)}
+
+    def _limits(self, trials: Sequence[FrozenTrial]) -> list[Surrogate]:
+        """How far recipes are over each limit that any of the latest trials was over."""
+        trials = trials[-MOST_SCORES:]
+        names = sorted({name for trial in trials for name, over in trial.constraints.items() if over > 0})
+        found = []
+        for name in names:
+            told = [trial for trial in trials if name in trial.constraints]
+            excesses = [{0: trial.constraints[name]} for trial in told]
+            found.append(Surrogate(self._rows(told), self._places.is_choice, _observed(excesses), top=0))
+        return found
+
+
+def _key(row: Rows) -> bytes:
+    """The same for rows that differ by rounding alone."""
+    return (np.round(row, 6) + 0.0).tobytes()
+
+
+def _observed(scores: Sequence[Mapping[int, float]]) -> Observed:
+    entries = [(n, level, score) for n, one in enumerate(scores) for level, score in one.items()]
+    recipe, rung, score = (np.array(column) for column in zip(*entries, strict=True))
+    return Observed(recipe.astype(np.int64), rung.astype(np.float64), score.astype(np.float64))

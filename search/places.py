@@ -1,0 +1,145 @@
+"""The open settings of a study as rows of numbers, which a model of the space can compute with."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from search.space import Choices, Range, as_open
+
+Rows = NDArray[np.float64]
+"""(recipes, settings): for a range the place in it, from 0 to 1; for choices the number of the choice."""
+ABSENT_CHOICE, ABSENT_NUMBER = -1.0, 0.5
+"""What stands where a recipe does not have a setting, because another choice was made above it."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An open leaf, and the choice above it on which it depends: the column of that, and which one."""
+
+    name: str
+    distribution: BaseDistribution
+    depends: tuple[int, int] | None
+
+    @property
+    def is_choice(self) -> bool:
+        return isinstance(self.distribution, CategoricalDistribution)
+
+    @property
+    def count(self) -> int:
+        """The number of values; 0 for a continuum."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return len(d.choices)
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        return 0 if d.log or d.step is None else round((d.high - d.low) / d.step) + 1
+
+    def place(self, value: Any) -> float:
+        """The number that stands for a value; one outside the space is as near as can be, or absent."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return float(d.choices.index(value)) if value in d.choices else ABSENT_CHOICE
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        low, high = (math.log(d.low), math.log(d.high)) if d.log else (d.low, d.high)
+        x = math.log(value) if d.log else value
+        return min(max((x - low) / (high - low), 0.0), 1.0)
+
+    def value(self, place: float) -> Any:
+        """The value that a number stands for."""
+        d = self.distribution
+        if isinstance(d, CategoricalDistribution):
+            return d.choices[int(place)]
+        assert isinstance(d, FloatDistribution | IntDistribution)
+        x = d.low * (d.high / d.low) ** place if d.log else d.low + (d.high - d.low) * place
+        if not d.log and d.step is not None:
+            x = d.low + round((x - d.low) / d.step) * d.step
+        x = min(max(x, d.low), d.high)
+        return round(x) if isinstance(d, IntDistribution) else x
+
+
+class Places:
+    """The space of a recipe."""
+
+    def __init__(self, recipe: Mapping[str, Any]) -> None:
+        self.settings = list(_settings(recipe))
+        self.is_choice = np.array([setting.is_choice for setting in self.settings], dtype=bool)
+
+    def row(self, params: Mapping[str, Any]) -> Rows:
+        """The numbers of one recipe, (settings,)."""
+        absent = np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER)
+        for column, setting in enumerate(self.settings):
+            if setting.name in params:
+                absent[column] = setting.place(params[setting.name])
+        return absent
+
+    def params(self, row: Rows) -> dict[str, Any]:
+        """The recipe of a row."""
+        there = self._present(row[None])[0]
+        pairs = zip(self.settings, row, there, strict=True)
+        return {setting.name: setting.value(float(place)) for setting, place, present in pairs if present}
+
+    def drawn(self, count: int, random: np.random.Generator) -> Rows:
+        """Recipes drawn at random."""
+        return self._settled(self._fresh(count, random))
+
+    def varied(self, rows: Rows, random: np.random.Generator) -> Rows:
+        """The same recipes, one setting of each drawn anew, with those that depend on it."""
+        there = self._present(rows)
+        turn = np.where(there, random.random(rows.shape), -1.0).argmax(axis=1)
+        kept = there & (np.arange(rows.shape[1]) != turn[:, None])
+        return self._settled(np.where(kept, rows, self._fresh(len(rows), random)))
+
+    def _fresh(self, count: int, random: np.random.Generator) -> Rows:
+        rows = random.random((count, len(self.settings)))
+        for column, setting in enumerate(self.settings):
+            if setting.count:
+                rows[:, column] = np.floor(rows[:, column] * setting.count)
+                if not setting.is_choice:
+                    rows[:, column] /= max(setting.count - 1, 1)
+        return rows
+
+    def _settled(self, rows: Rows) -> Rows:
+        return np.where(self._present(rows), rows, np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER))
+
+    def _present(self, rows: Rows) -> NDArray[np.bool_]:
+        there = np.ones(rows.shape, dtype=bool)
+        for column, setting in enumerate(self.settings):
+            if setting.depends is not None:
+                above, choice = setting.depends
+                there[:, column] = there[:, above] & (rows[:, above] == choice)
+        return there
+
+
+def _settings(recipe: Mapping[str, Any]) -> Iterator[Setting]:
+    """Every open leaf, those that others depend on before them."""
+    left: list[tuple[str, Any, tuple[int, int] | None]] = [("", recipe, None)]
+    column = 0
+    while left:
+        name, node, depends = left.pop(0)
+        leaf = as_open(node, name)
+        if leaf is None:
+            if isinstance(node, Mapping):
+                left += [(f"{name}.{key}" if name else key, child, depends) for key, child in node.items()]
+            continue
+        yield Setting(name, _distribution(leaf), depends)
+        if isinstance(leaf, Choices) and isinstance(leaf.choices, Mapping):
+            branches = enumerate(leaf.choices.items())
+            left += [(f"{name}.{key}", child, (column, number)) for number, (key, child) in branches]
+        column += 1
+
+
+def _distribution(leaf: Range | Choices) -> BaseDistribution:
+    if isinstance(leaf, Choices):
+        return CategoricalDistribution(leaf.names)
+    if leaf.whole:
+        return IntDistribution(int(leaf.low), int(leaf.high), step=int(leaf.step or 1), log=leaf.log)
+    return FloatDistribution(float(leaf.low), float(leaf.high), step=leaf.step, log=leaf.log)
