@@ -150,9 +150,15 @@ class _Game:
             yield from self._work(number, goal, max(limit - self.spent[number], 0.0))
             return
         yield from self._work(number, goal, took)
-        if course.steps:
-            rates.append(took / (high - low))
-        self._score(number, goal)
+        if done := course.steps_at(high) - course.steps_at(low):
+            rates.append(took * course.steps / done)
+        # Of a training of few steps several rungs are at the same one.
+        reached = [
+            p
+            for p in self.ladder.percents()
+            if course.steps_at(self.ladder.share(p)) <= course.steps_at(high)
+        ]
+        self._score(number, goal, *(p for p in reached if climber.rung < p < TOP))
 
     def _work(self, number: int, goal: int, seconds: float) -> Waits:
         self.climbers[number] = replace(self.climbers[number], waits=False)
@@ -165,9 +171,10 @@ class _Game:
         self.finishing.discard(number)
         self.spent[number] += seconds
 
-    def _score(self, number: int, rung: int) -> None:
-        scores = {**self.climbers[number].scores, rung: self.chance.score(self.quality[number])}
-        self.climbers[number] = Climber(number, scores, waits=rung < TOP)
+    def _score(self, number: int, *rungs: int) -> None:
+        score = self.chance.score(self.quality[number])
+        scores = {**self.climbers[number].scores, **dict.fromkeys(rungs, score)}
+        self.climbers[number] = Climber(number, scores, waits=TOP not in scores)
 
     def _hurried(self) -> bool:
         return len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, self.ladder))
@@ -251,8 +258,9 @@ class _Game:
         self.lengths[number] = steps
         yield from self._work(number, TOP, beside + max(steps - done, 0) * course.per_step)
         # It is scored at the rungs that it passes, too.
+        passed = self.climbers[number].rung
         for rung in self.ladder.percents():
-            if rung > self.climbers[number].rung:
+            if rung > passed:
                 self._score(number, rung)
 
     def _fewest_steps(self, number: int) -> int:

@@ -131,6 +131,17 @@ def test_workers_without_rungs_make_a_trial_each_at_a_time(spec: study.StudySpec
     assert (fate.begun, fate.reached, fate.seconds) == (7, {100: 7}, 1600.0)
 
 
+def test_rungs_at_the_same_step_are_reached_together(spec: study.StudySpec) -> None:
+    ladder = {"rungs": 3, "factor": 3}
+    short = spec.with_changes(trials=4, timeout=1e6, ladder=ladder)
+    fate = forecast.play(short, [], [course(steps=10)], opening=0.0, seed=0)
+    assert fate.reached[4] == fate.reached[11] == 4  # both at the first step
+    # After 10 seconds a tenth of a training is done: by that, a 27th of the next one ends within 15 seconds.
+    hurried = spec.with_changes(trials=9, timeout=30.0, finale=0.5, ladder=ladder)
+    fate = forecast.play(hurried, [], [course(per_step=10.0, steps=10)], opening=0.0, seed=0)
+    assert fate.begun == 1 + 1
+
+
 def test_worker_without_work_waits_for_scores_that_may_promote_someone(spec: study.StudySpec) -> None:
     pair = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
     fate = forecast.play(pair, [course(1.0), course(3.0)], [], opening=0.0, seed=0, workers=2)
