@@ -32,10 +32,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--study", default="kbnet", help="whose search space")
+    parser.add_argument("--sampler", help="instead of the study's own")
     parser.add_argument("--trials", type=int, default=2000, help="trials in the study before")
     parser.add_argument("--suggestions", type=int, default=10, help="trials that are timed")
     options = parser.parse_args()
     spec = study.load(options.study)
+    spec = spec.with_changes(sampler=options.sampler or spec.sampler)
     with tempfile.TemporaryDirectory() as folder:
         url = storage.default_url(Path(folder))
         storage.open_study(spec, url, continue_with_changes=False).add_trials(invented(spec, options.trials))
