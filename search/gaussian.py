@@ -14,12 +14,14 @@ from search.places import Places, Rows
 from search.surrogate import Floats, Observed, Surrogate
 
 STARTUP = 6  # trials with scores, before a surrogate is asked
-MOST_SCORES = 250  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
+MOST_SCORES = 200  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
 DRAWN = 150  # recipes at random that are weighed up
 LEADERS = 5  # trials near which others are
 NEAR = 8  # of each
-ROUNDS = 6  # of variations of the most promising ones
+ROUNDS = 10  # of variations of the most promising ones
 PROMISING = 10
+
+Worth = Callable[[Rows], Floats]
 
 
 class GaussianSampler(optuna.samplers.BaseSampler):
@@ -30,7 +32,7 @@ class GaussianSampler(optuna.samplers.BaseSampler):
     recipes and neighbours of the best trials, then neighbours of the most promising of these, round after round.
     Trials that others are at work on count as if they had scored what is foretold for them, so that several
     workers do not all propose the same. A trial that diverged before its first rung counts as bad as the worst.
-    At random as long as fewer than six trials have a score.
+    As long as fewer than six trials have a score, at random within the limits.
     """
 
     def __init__(self, recipe: Mapping[str, Any], ladder: LadderConfig, seed: int) -> None:
@@ -63,39 +65,55 @@ class GaussianSampler(optuna.samplers.BaseSampler):
         return self._otherwise.sample_independent(study, trial, param_name, param_distribution)
 
     def _proposal(self, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
-        scored, scores = self._scored(trials)
-        if len(scored) < STARTUP:
+        limits = self._limits([trial for trial in trials if trial.constraints])
+        known, scores = self._scored(trials)
+        improvement: Worth = _indifferent
+        leaders = np.empty((0, len(self._places.settings)))
+        if len(known) >= STARTUP:
+            improvement, leaders = self._improvement(known, scores, trials)
+        elif not limits:
             return {}
-        rows = self._rows(scored)
-        surrogate = Surrogate(rows, self._places.is_choice, _observed(scores), self._levels[TOP])
-        means, _ = surrogate.foretell(rows, np.arange(len(rows)))
-        if at_work := [t for t in trials if t.state == TrialState.RUNNING and t.params]:
-            surrogate = surrogate.believing(self._rows(at_work))
-        allowed = self._limits([t for t in trials if t.constraints])
-        tried = {_key(row) for row in self._rows([t for t in trials if t.params])}
+        tried = {_key(row) for row in self._rows([trial for trial in trials if trial.params])}
 
-        def gains(rows: Rows) -> Floats:
-            mean, deviation = surrogate.foretell(rows)
-            ahead = (mean - means.max()) / deviation
-            gain = deviation * (ahead * norm.cdf(ahead) + norm.pdf(ahead))
-            for limit in allowed:
+        def worth(rows: Rows) -> Floats:
+            gain = improvement(rows)
+            for limit in limits:
                 excess, doubt = limit.foretell(rows)
                 gain = gain * norm.cdf(-excess / doubt)
             return np.where([_key(row) in tried for row in rows], -1.0, gain)
 
-        leaders = rows[np.argsort(-means, kind="stable")[:LEADERS]]
-        return self._places.params(self._best(gains, leaders))
+        return self._places.params(self._best(worth, leaders))
 
-    def _best(self, gains: Callable[[Rows], Floats], leaders: Rows) -> Rows:
+    def _improvement(
+        self,
+        known: Sequence[FrozenTrial],
+        scores: Sequence[Mapping[int, float]],
+        trials: Sequence[FrozenTrial],
+    ) -> tuple[Worth, Rows]:
+        """What is expected of recipes beyond the best trial, in dB, and the rows of the best trials."""
+        rows = self._rows(known)
+        surrogate = Surrogate(rows, self._places.is_choice, _observed(scores), self._levels[TOP])
+        finals, _ = surrogate.foretell(rows, np.arange(len(rows)))
+        if at_work := [trial for trial in trials if trial.state == TrialState.RUNNING and trial.params]:
+            surrogate = surrogate.believing(self._rows(at_work))
+
+        def improvement(rows: Rows) -> Floats:
+            mean, deviation = surrogate.foretell(rows)
+            ahead = (mean - finals.max()) / deviation
+            return np.asarray(deviation * (ahead * norm.cdf(ahead) + norm.pdf(ahead)))
+
+        return improvement, rows[np.argsort(-finals, kind="stable")[:LEADERS]]
+
+    def _best(self, worth: Worth, leaders: Rows) -> Rows:
         near = self._places.varied(np.repeat(leaders, NEAR, axis=0), self._random)
         rows = np.concatenate([self._places.drawn(DRAWN, self._random), near])
-        worth = gains(rows)
+        value = worth(rows)
         for _ in range(ROUNDS):
-            kept = np.argsort(-worth, kind="stable")[:PROMISING]
+            kept = np.argsort(-value, kind="stable")[:PROMISING]
             others = self._places.varied(np.repeat(rows[kept], NEAR, axis=0), self._random)
             rows = np.concatenate([rows[kept], others])
-            worth = np.concatenate([worth[kept], gains(others)])
-        return np.asarray(rows[worth.argmax()])
+            value = np.concatenate([value[kept], worth(others)])
+        return np.asarray(rows[value.argmax()])
 
     def _rows(self, trials: Sequence[FrozenTrial]) -> Rows:
         return np.stack([self._places.row(trial.params) for trial in trials])
@@ -131,6 +149,10 @@ class GaussianSampler(optuna.samplers.BaseSampler):
             excesses = [{0: trial.constraints[name]} for trial in told]
             found.append(Surrogate(self._rows(told), self._places.is_choice, _observed(excesses), top=0))
         return found
+
+
+def _indifferent(rows: Rows) -> Floats:
+    return np.ones(len(rows))
 
 
 def _key(row: Rows) -> bytes:

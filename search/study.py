@@ -78,9 +78,9 @@ class StudySpec(BaseModel):
     keep: int = Field(10, ge=1, description="weights of so many of the best trials stay on disk")
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler and of every trial")
     sampler: Literal["gp", "tpe", "random", "neighbours"] = Field(
-        "tpe",
-        description="how recipes are drawn; gp: by a Gaussian process over settings and rungs, which then also says "
-        "who goes on; neighbours: step by step uphill, for small grids",
+        "gp",
+        description="how recipes are drawn; gp: a Gaussian process over settings and rungs; neighbours: step by step "
+        "uphill, for small grids",
     )
     inherit_weights: bool = Field(
         False,

@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 Floats = NDArray[np.float64]
 
-REACH = 0.7  # over which scores stay alike, in lengths of a number's range
+REACH = 1.0  # over which scores stay alike, in lengths of a number's range
 NOISE = 1e-2  # variance that nothing explains; the variance of all scores is 1
 MEAN_VARIANCE = 4.0  # of what all recipes have in common
 RUNG_VARIANCE = 1.0  # of what all have in common at one rung
-STEPS = 30  # of the optimiser
+STEPS = 20  # of the optimiser
+FARTHEST = 4.0  # that a parameter may be from what is expected, in standard deviations of it
 
 # What the parameters of a surrogate are expected to be, and the standard deviation of that: logarithms of
 # variances, logits of correlations from one rung to the next, a slope. Of the effect of each setting and of
@@ -146,5 +147,8 @@ class Surrogate:
             assert parameters.grad is not None
             return value.item(), parameters.grad.numpy()
 
-        found = minimize(loss, expected.numpy(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+        bounds = Bounds(*((expected + side * FARTHEST * doubt).numpy() for side in (-1, 1)))
+        found = minimize(
+            loss, expected.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS}
+        )
         return torch.from_numpy(found.x)

@@ -74,10 +74,10 @@ class CurveModel:
             self.distributions |= known.distributions
         encoded = np.stack([self._encode(curve.settings) for curve in self.recorded])
         self.absent = np.nanmean(encoded, axis=0)
-        filled = np.where(np.isnan(encoded), self.absent, encoded)
-        self.spread = np.where(np.ptp(filled, axis=0) > 0, filled.std(axis=0), 1.0)
-        columns = (filled - self.absent) / self.spread
-        targets = np.stack([_targets(curve) for curve in self.recorded])
+        self.filled = np.where(np.isnan(encoded), self.absent, encoded)
+        self.spread = np.where(np.ptp(self.filled, axis=0) > 0, self.filled.std(axis=0), 1.0)
+        columns = (self.filled - self.absent) / self.spread
+        targets = self.targets = np.stack([_targets(curve) for curve in self.recorded])
         self.mean = targets.mean(axis=0)
         solve = np.linalg.solve(columns.T @ columns + RIDGE * np.eye(columns.shape[1]), columns.T)
         self.effects = solve @ (targets - self.mean)
@@ -88,13 +88,13 @@ class CurveModel:
     def curve(self, settings: Mapping[str, Any], rng: np.random.Generator) -> Curve:
         """A curve that a configuration might have had."""
         encoded = self._encode(settings)
-        columns = (np.where(np.isnan(encoded), self.absent, encoded) - self.absent) / self.spread
         alike = [
             n
             for n, curve in enumerate(self.recorded)
             if curve.settings.get("sparsity") == settings.get("sparsity")
         ]
-        values = self.mean + columns @ self.effects + self.residuals[rng.choice(alike)]
+        filled = np.where(np.isnan(encoded), self.absent, encoded)
+        values = self.expected(filled) + self.residuals[rng.choice(alike)]
         return Curve(
             settings=dict(settings),
             scores=values[:FULL],
@@ -102,6 +102,10 @@ class CurveModel:
             training=float(np.exp(values[FULL + 1])),
             evaluation=float(np.expm1(values[FULL + 2])),
         )
+
+    def expected(self, encoded: Floats) -> Floats:
+        """All scores and costs that the settings foretell."""
+        return np.asarray(self.mean + (encoded - self.absent) / self.spread @ self.effects)
 
     def error(self) -> str:
         """How well a final score is foretold for a configuration that is left out."""
