@@ -246,7 +246,7 @@ class Sitting:
         if not config.stretchable:
             return config.total_steps
         done: int = self._trial(number).user_attrs["steps_done"]
-        return math.ceil(done / (1 - SHORTEST_COOLDOWN))
+        return max(math.ceil(done / (1 - SHORTEST_COOLDOWN)), config.fewest_steps)
 
     def _config(self, number: int) -> TrialConfig:
         return TrialConfig.model_validate_json(self._trial(number).user_attrs["config"])

@@ -17,7 +17,7 @@ from search.trial.initial import InitialConfig
 from search.trial.losses import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
 from search.trial.precision import PrecisionName
-from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
+from search.trial.schedules import MOST_WARMUP, ConstantCooldownConfig, ScheduleConfig
 from search.trial.sparsity import DenseConfig, SparsityConfig
 
 BACKWARD_COST = 3  # a backward pass costs about two forward passes (gradients of inputs and of weights)
@@ -138,10 +138,16 @@ class TrialConfig(BaseModel):
         # A cooldown that was made to begin at a step begins there, however the shares were rounded.
         return math.floor(self.total_steps * share + 1e-6)
 
+    @property
+    def fewest_steps(self) -> int:
+        """The shortest that a stretchable run can be made: its warm-up, as long as ever, is less than half of it."""
+        assert isinstance(self.schedule, ConstantCooldownConfig)
+        return math.floor(self.schedule.warmup * self.total_steps / MOST_WARMUP) + 1
+
     def stretched(self, steps: int, constant_steps: int | None = None) -> Self:
         """The same run with another length; with another start of its cooldown too, if given.
 
-        It has the steps of this one until either cools down. Only for `stretchable` runs.
+        It has the steps of this one until either cools down. Only for `stretchable` runs, and `fewest_steps` at least.
         """
         assert self.stretchable
         assert isinstance(self.schedule, ConstantCooldownConfig)

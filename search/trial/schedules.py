@@ -6,13 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MOST_WARMUP = 0.5
+
 
 class _Curve(BaseModel):
     """A warm-up, then a curve. `factor(step, steps)` is the share of the peak learning rate at `step`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     warmup: float = Field(
-        0.0, ge=0, le=0.5, description="share of the steps in which the rate rises from zero"
+        0.0, ge=0, le=MOST_WARMUP, description="share of the steps in which the rate rises from zero"
     )
 
     def factor(self, step: int, steps: int) -> float:

@@ -107,3 +107,16 @@ def test_stretched_run_cools_down_from_the_step_it_was_told(
             assert factors[0] == 1.0
             assert factors[1] > 0.99
             assert factors[2] < 1.0
+
+
+@pytest.mark.parametrize("steps", [50, 1000, 1234, 9000])
+def test_run_is_not_made_shorter_than_its_warm_up_allows(
+    steps: int, config: Callable[..., TrialConfig]
+) -> None:
+    planned = config(steps=steps, schedule={"kind": "constant_cooldown", "cooldown": 0.3, "warmup": 0.02})
+    shortest = planned.stretched(planned.fewest_steps)
+    assert shortest.past == planned.past
+    assert shortest.constant_steps >= 0.02 * steps
+    assert planned.fewest_steps == 1 + int(0.04 * steps)
+    with pytest.raises(ValidationError):
+        planned.stretched(planned.fewest_steps - 2)
