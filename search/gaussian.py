@@ -4,13 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
 from search.ladder import TOP, LadderConfig
 from search.places import Places, Rows
+from search.planned import PlannedSampler
 from search.surrogate import Floats, Observed, Surrogate
 
 STARTUP = 6  # trials with scores, before a surrogate is asked
@@ -24,7 +23,7 @@ PROMISING = 10
 Worth = Callable[[Rows], Floats]
 
 
-class GaussianSampler(optuna.samplers.BaseSampler):
+class GaussianSampler(PlannedSampler):
     """Proposes the recipe that is expected to improve most on the best one at the end of a training.
 
     Expected improvement (Jones et al., 1998) over the best trial as the surrogate sees it, weighted with the
@@ -36,33 +35,13 @@ class GaussianSampler(optuna.samplers.BaseSampler):
     """
 
     def __init__(self, recipe: Mapping[str, Any], ladder: LadderConfig, seed: int) -> None:
+        super().__init__(seed)
         self._places = Places(recipe)
         self._levels = {percent: level for level, percent in enumerate(ladder.percents())}
-        self._random = np.random.default_rng(seed)
-        self._otherwise = optuna.samplers.RandomSampler(seed=seed)
-        self._plan: Mapping[str, Any] = {}
+        self._dice = np.random.default_rng(seed)
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        self._plan = self._proposal(others) if self._places.settings else {}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        planned = self._plan.get(param_name)
-        if planned is not None and param_distribution._contains(param_distribution.to_internal_repr(planned)):
-            return planned
-        return self._otherwise.sample_independent(study, trial, param_name, param_distribution)
+    def plan(self, trials: Sequence[FrozenTrial], number: int) -> Mapping[str, Any]:
+        return self._proposal(trials) if self._places.settings else {}
 
     def _proposal(self, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
         limits = self._limits([trial for trial in trials if trial.constraints])
@@ -105,12 +84,12 @@ class GaussianSampler(optuna.samplers.BaseSampler):
         return improvement, rows[np.argsort(-finals, kind="stable")[:LEADERS]]
 
     def _best(self, worth: Worth, leaders: Rows) -> Rows:
-        near = self._places.varied(np.repeat(leaders, NEAR, axis=0), self._random)
-        rows = np.concatenate([self._places.drawn(DRAWN, self._random), near])
+        near = self._places.varied(np.repeat(leaders, NEAR, axis=0), self._dice)
+        rows = np.concatenate([self._places.drawn(DRAWN, self._dice), near])
         value = worth(rows)
         for _ in range(ROUNDS):
             kept = np.argsort(-value, kind="stable")[:PROMISING]
-            others = self._places.varied(np.repeat(rows[kept], NEAR, axis=0), self._random)
+            others = self._places.varied(np.repeat(rows[kept], NEAR, axis=0), self._dice)
             rows = np.concatenate([rows[kept], others])
             value = np.concatenate([value[kept], worth(others)])
         return np.asarray(rows[value.argmax()])

@@ -4,10 +4,9 @@ On a grid of a few hundred recipes with one hill per branch, climbing needs fewe
 whole space, and no recipe is tried twice (tests/benchmarks/classical.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -16,10 +15,12 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
+from search.planned import PlannedSampler
+
 Params = Mapping[str, Any]
 
 
-class NeighbourSampler(optuna.samplers.BaseSampler):
+class NeighbourSampler(PlannedSampler):
     """Best-first search on a grid.
 
     Takes the best trial that has a neighbour nobody tried: one setting moved by one step, or to the
@@ -29,42 +30,20 @@ class NeighbourSampler(optuna.samplers.BaseSampler):
     settings of a branch that is new, it draws at random.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._random = optuna.samplers.RandomSampler(seed=seed)
-        self._plan: Params = {}
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE and t.params]
-        done.sort(key=lambda t: -(t.value or 0.0))
-        tried = {_key(t.params) for t in study.get_trials(deepcopy=False)}
+    def plan(self, trials: Sequence[FrozenTrial], number: int) -> Params:
+        done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.params]
+        done.sort(key=lambda trial: -(trial.value or 0.0))
+        tried = {_key(trial.params) for trial in trials}
         forks = _forks(done)
-        self._plan = next(
+        return next(
             (
-                p
-                for t in _order(done, forks, trial.number)
-                for p in _neighbours(t, forks)
-                if _key(p) not in tried
+                params
+                for trial in _order(done, forks, number)
+                for params in _neighbours(trial, forks)
+                if _key(params) not in tried
             ),
             {},
         )
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        value = self._plan.get(param_name)
-        if value is not None and param_distribution._contains(param_distribution.to_internal_repr(value)):
-            return value
-        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 
 def _forks(trials: list[FrozenTrial]) -> set[str]:

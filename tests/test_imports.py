@@ -20,6 +20,7 @@ OPTUNA_DOORS = {
     "search/upkeep.py",
     "search/kinship.py",
     "search/neighbours.py",
+    "search/planned.py",
     "search/gaussian.py",
     "search/places.py",
     "search/worker.py",
