@@ -4,6 +4,7 @@
 
 Both searches run at the same time, each on a core of its own with one thread, from the same seed, without
 weights or scores of each other. "Published" is the operator, norm and block of tests/benchmarks/kernel_basis.py.
+Steps a minute are over the time asked for, which a search whose finale comes late exceeds.
 The score is that of the search, on the validation images that it looks at.
 """
 
