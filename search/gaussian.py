@@ -13,7 +13,7 @@ from search.planned import PlannedSampler
 from search.surrogate import Floats, Observed, Surrogate
 
 STARTUP = 6  # trials with scores, before a surrogate is asked
-MOST_SCORES = 160  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
+MOST_SCORES = 120  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
 DRAWN = 150  # recipes at random that are weighed up
 LEADERS = 5  # trials near which others are
 NEAR = 8  # of each

@@ -55,8 +55,13 @@ class Surrogate:
         score = np.maximum(observed.score, low - 1.5 * (high - low))
         self.center, self.scale = float(score.mean()), float(score.std()) or 1.0
         self.score = (score - self.center) / self.scale
-        self.parameters = self._most_likely()
-        self._condition()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # matrices this small take longer with more
+        try:
+            self.parameters = self._most_likely()
+            self._condition()
+        finally:
+            torch.set_num_threads(threads)
 
     def foretell(self, rows: Floats, recipes: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
         """Mean and standard deviation at the top for the settings in `rows`, (rows,) each.
