@@ -41,9 +41,8 @@ class GaussianSampler(PlannedSampler):
         self._dice = np.random.default_rng(seed)
 
     def plan(self, trials: Sequence[FrozenTrial], number: int) -> Mapping[str, Any]:
-        return self._proposal(trials) if self._places.settings else {}
-
-    def _proposal(self, trials: Sequence[FrozenTrial]) -> Mapping[str, Any]:
+        if not self._places.settings:
+            return {}
         limits = self._limits([trial for trial in trials if trial.constraints])
         known, scores = self._scored(trials)
         improvement: Worth = _indifferent

@@ -14,7 +14,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search.space import Choices, Range, as_open
+from search.kinship import distribution
+from search.space import Choices, open_leaves
 
 Rows = NDArray[np.float64]
 """(recipes, settings): for a range the place in it, from 0 to 1; for choices the number of the choice."""
@@ -121,25 +122,10 @@ class Places:
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[Setting]:
     """Every open leaf, those that others depend on before them."""
-    left: list[tuple[str, Any, tuple[int, int] | None]] = [("", recipe, None)]
-    column = 0
-    while left:
-        name, node, depends = left.pop(0)
-        leaf = as_open(node, name)
-        if leaf is None:
-            if isinstance(node, Mapping):
-                left += [(f"{name}.{key}" if name else key, child, depends) for key, child in node.items()]
-            continue
-        yield Setting(name, _distribution(leaf), depends)
+    leaves = sorted(open_leaves(recipe), key=lambda leaf: leaf[0].count("."))
+    branches: dict[str, tuple[int, int]] = {}
+    for column, (name, leaf) in enumerate(leaves):
+        above = [branch for branch in branches if name.startswith(f"{branch}.")]
+        yield Setting(name, distribution(leaf), branches[max(above, key=len)] if above else None)
         if isinstance(leaf, Choices) and isinstance(leaf.choices, Mapping):
-            branches = enumerate(leaf.choices.items())
-            left += [(f"{name}.{key}", child, (column, number)) for number, (key, child) in branches]
-        column += 1
-
-
-def _distribution(leaf: Range | Choices) -> BaseDistribution:
-    if isinstance(leaf, Choices):
-        return CategoricalDistribution(leaf.names)
-    if leaf.whole:
-        return IntDistribution(int(leaf.low), int(leaf.high), step=int(leaf.step or 1), log=leaf.log)
-    return FloatDistribution(float(leaf.low), float(leaf.high), step=leaf.step, log=leaf.log)
+            branches |= {f"{name}.{key}": (column, number) for number, key in enumerate(leaf.choices)}

@@ -1,4 +1,4 @@
-"""Samplers that decide on all settings of a trial at once."""
+"""What our samplers have in common: settings asked for one by one, and a plan for all of a trial at once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,21 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 
-class PlannedSampler(optuna.samplers.BaseSampler):
+class OneByOne(optuna.samplers.BaseSampler):
+    """Settings are asked for one by one, as a recipe with branches needs it; Optuna's joint draws are not used."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return {}
+
+
+class PlannedSampler(OneByOne):
     """Asks `plan` before a trial begins; what the plan does not have, or not in range, is drawn at random."""
 
     def __init__(self, seed: int) -> None:
@@ -22,16 +36,6 @@ class PlannedSampler(optuna.samplers.BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         self._plan = self.plan(others, trial.number)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

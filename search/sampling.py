@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.gaussian import GaussianSampler
 from search.neighbours import NeighbourSampler
+from search.planned import OneByOne
 from search.study import StudySpec
 
 EARLIER = "earlier_trials"  # study attribute: trials of other studies that samplers are shown, too
@@ -35,7 +36,7 @@ def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
         )
 
 
-class ShownSampler(optuna.samplers.BaseSampler):
+class ShownSampler(OneByOne):
     """Shows another sampler every trial once, at the highest rung that it has reached.
 
     Samplers learn from finished trials alone. One that waits at a rung is shown as pruned there, which
@@ -45,16 +46,6 @@ class ShownSampler(optuna.samplers.BaseSampler):
     def __init__(self, inner: optuna.samplers.BaseSampler) -> None:
         self._inner = inner
         self._draw: optuna.Trial | None = None
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
