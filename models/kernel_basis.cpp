@@ -19,6 +19,7 @@ constexpr int WIDE = REGISTERS / 8;           // vectors of pixels per tile: wit
 constexpr int HALF_WIDE = WIDE / 2;           // at the end of the pixels
 constexpr int PANEL = WIDE * LANES;           // pixels that are handled together
 constexpr int TERMS = REGISTERS / 4 + REGISTERS / 8;  // rows of a tile with 2 vectors of bases
+constexpr int PAIR_TERMS = REGISTERS / 2 - 2;  // the same for pairs of bfloat16, where nothing else needs a register
 
 // Words are floats, or pairs of bfloat16 along the summed dimension: the same loops serve both.
 template <bool HALF>
@@ -216,6 +217,12 @@ struct Band {
         return row < count && column < s.width ? (first + row) * s.width + column : -1;
     }
 
+    // How many pixels from p on, at most `most`, lie next to each other in the image.
+    long neighbours(long p, long most) const {
+        const long left = s.width - p % s.line;
+        return left < most ? left : most;
+    }
+
     template <typename T>
     void pack_attention(const T* all, bool training) {
         using S = std::conditional_t<HALF, bfloat16, float>;
@@ -223,16 +230,14 @@ struct Band {
         const T* from = all + index * s.bases * area;
         for (long p = 0; p < panels * PANEL; p += LANES) {
             S* rows = reinterpret_cast<S*>(!HALF && training ? attention_rows + p * step : stage);
-            for (int lane = 0; lane < LANES; ++lane) {
+            std::memset(rows, 0, sizeof(S) * LANES * step);
+            for (long lane = 0, some = 1; lane < LANES; lane += some, some = 1) {
                 const long pixel = pixel_of(p + lane);
-                S* row = rows + lane * step;
-                if (pixel < 0) {
-                    std::memset(row, 0, sizeof(S) * step);
-                    continue;
-                }
-                if (s.last_attention) convert(row, from + pixel * s.bases, s.bases);
-                else for (long n = 0; n < s.bases; ++n) row[n] = S(float(from[n * area + pixel]));
-                std::memset(row + s.bases, 0, sizeof(S) * (step - s.bases));
+                if (pixel < 0) continue;
+                some = neighbours(p + lane, LANES - lane);
+                if (s.last_attention)
+                    for (long k = 0; k < some; ++k) convert(rows + (lane + k) * step, from + (pixel + k) * s.bases, s.bases);
+                else turn_all(rows + lane * step, step, from + pixel, area, s.bases, some);
             }
             float* to = attention + p / PANEL * rows16 * PANEL + p % PANEL;
             for (long n = 0; n < rows16; n += LANES)
@@ -254,16 +259,13 @@ struct Band {
     void unpack_attention(T* all) {
         const long area = s.height * s.width, step = s.padded_bases;
         T* to = all + index * s.bases * area;
-        for (long p = 0; p < panels * PANEL; p += LANES) {
+        for (long p = 0, some = 1; p < panels * PANEL; p += some, some = 1) {
+            const long pixel = pixel_of(p);
+            if (pixel < 0) continue;
+            some = neighbours(p, LANES - p % LANES);
             const float* from = d_attention + p / PANEL * step * PANEL + p % PANEL;
-            for (long n = 0; n < step; n += LANES) turn(stage + n, step, from + n * PANEL, PANEL);
-            for (int lane = 0; lane < LANES; ++lane) {
-                const long pixel = pixel_of(p + lane);
-                if (pixel < 0) continue;
-                const float* row = stage + lane * step;
-                if (s.last_attention) convert(to + pixel * s.bases, row, s.bases);
-                else for (long n = 0; n < s.bases; ++n) to[n * area + pixel] = T(row[n]);
-            }
+            if (s.last_attention) turn_all(to + pixel * s.bases, s.bases, from, PANEL, s.bases, some);
+            else for (long n = 0; n < s.bases; ++n) convert(to + n * area + pixel, from + n * PANEL, some);
         }
     }
 
@@ -491,18 +493,21 @@ struct Band {
             auto output = [&](long r) { return r < size ? r / s.inner : r - size; };
             auto input = [&](long r) { return r < size ? r % s.inner : s.inner; };
             if (s.inner % 2 == 0)
-                for (long o = 0; o < s.depth; ++o) {
-                    vec d[V];
+                for (long j = 0; j < s.inner; j += 2) {
+                    vec x1[V], x2[V];
 #pragma GCC unroll 4
-                    for (int v = 0; v < V; ++v) d[v] = load(image + o * s.pixels + p + v * LANES);
-                    for (long j = 0; j < s.inner; j += 2, row += 2 * s.pixels, to += V * LANES) {
-                        const long away = offset[j], away2 = offset[j + 1];
+                    for (int v = 0; v < V; ++v) x1[v] = load(near[v] + offset[j]), x2[v] = load(near[v] + offset[j + 1]);
+                    for (long o = 0; o < s.depth; ++o) {
+                        bfloat16* of_x1 = row + (o * s.inner + j) * s.pixels;
+                        float* pairs = products + (o * s.inner + j) / 2 * V * LANES;
 #pragma GCC unroll 4
-                        for (int v = 0; v < V; ++v)
-                            put(d[v] * load(near[v] + away), d[v] * load(near[v] + away2), to + v * LANES,
-                                row + v * LANES, row + s.pixels + v * LANES);
+                        for (int v = 0; v < V; ++v) {
+                            const vec d = load(image + o * s.pixels + p + v * LANES);
+                            put(d * x1[v], d * x2[v], pairs + v * LANES, of_x1 + v * LANES, of_x1 + s.pixels + v * LANES);
+                        }
                     }
                 }
+            if (s.inner % 2 == 0) row += size * s.pixels, to += size / 2 * V * LANES;
             for (long r = s.inner % 2 ? 0 : size; r < s.terms; r += 2)
                 two(output(r), input(r), r + 1 < s.terms ? output(r + 1) : s.depth, input(r + 1));
         }
@@ -512,7 +517,8 @@ struct Band {
     // d_terms[term][base]: attention times products, summed over the pixels.
     void correlate_pairs(float* d_terms, long n) {
         long r = 0;
-        for (; r + TERMS <= s.terms; r += TERMS) pairs_tile<TERMS>(d_terms, n, r);
+        for (; r + PAIR_TERMS <= s.terms; r += PAIR_TERMS) pairs_tile<PAIR_TERMS>(d_terms, n, r);
+        for (; r + 8 <= s.terms; r += 8) pairs_tile<8>(d_terms, n, r);
         for (; r + 4 <= s.terms; r += 4) pairs_tile<4>(d_terms, n, r);
         for (; r < s.terms; ++r) pairs_tile<1>(d_terms, n, r);
     }
@@ -521,7 +527,9 @@ struct Band {
     void pairs_tile(float* d_terms, long n, long r) {
         vec sum[COUNT][2];
         float* to = d_terms + r * s.padded_bases;
+#pragma GCC unroll 14
         for (int k = 0; k < COUNT; ++k)
+#pragma GCC unroll 2
             for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
         // Few addresses: there are fewer registers for them than rows.
         const long pairs = (count * s.line + 1) / 2, row = s.pixels / 2, step = s.padded_bases, row3 = 3 * row;
@@ -529,7 +537,7 @@ struct Band {
         for (int k = 0; k < COUNT; k += 4) products[k / 4] = product_rows + (r + k) * row;
         for (long p = 0; p < pairs; ++p, a += step) {
             const vec left = held(load(a)), left2 = held(load(a + LANES));
-#pragma GCC unroll 12
+#pragma GCC unroll 14
             for (int k = 0; k < COUNT; ++k) {
                 const float* word = products[k / 4] + p;
                 const vec right = held(broadcast(k % 4 == 3 ? word + row3 : word + k % 4 * row));
@@ -537,7 +545,9 @@ struct Band {
                 sum[k][1] = madd<HALF>(sum[k][1], left2, right);
             }
         }
+#pragma GCC unroll 14
         for (int k = 0; k < COUNT; ++k)
+#pragma GCC unroll 2
             for (int half = 0; half < 2; ++half) store(to + k * s.padded_bases + half * LANES, sum[k][half]);
     }
 

@@ -106,6 +106,19 @@ inline void turn(float* to, long step_to, const float* from, long step_from) {
 #endif
 }
 
+// to[c][r] = from[r][c] for `rows` by `columns` numbers of any of the types, a block at a time.
+template <typename From, typename To>
+inline void turn_all(To* to, long step_to, const From* from, long step_from, long rows, long columns) {
+    alignas(64) float in[LANES * LANES] = {}, out[LANES * LANES];
+    for (long r = 0; r < rows; r += LANES)
+        for (long c = 0; c < columns; c += LANES) {
+            const long height = rows - r < LANES ? rows - r : LANES, width = columns - c < LANES ? columns - c : LANES;
+            for (long k = 0; k < height; ++k) convert(in + k * LANES, from + (r + k) * step_from + c, width);
+            turn(out, LANES, in, LANES);
+            for (long k = 0; k < width; ++k) convert(to + (c + k) * step_to + r, out + k * LANES, height);
+        }
+}
+
 // Memory of one thread, kept between calls.
 struct Scratch {
     float* data = nullptr;
