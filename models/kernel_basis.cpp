@@ -39,9 +39,9 @@ inline vec held(vec value) {
     return value;
 }
 
-// sum[m][v] += over k of a[k][m] * b[k][v]
+// sum[m][v] += over k of a[k][m] * b[k][v], where the numbers of one k lie `step` apart in a.
 template <bool HALF, int M, int V>
-inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count) {
+inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count, long step = 1) {
 #pragma GCC unroll 4
     for (long k = 0; k < count; ++k, a += step_a, b += step_b) {
         vec right[V];
@@ -49,7 +49,7 @@ inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float*
         for (int v = 0; v < V; ++v) right[v] = held(load(b + v * LANES));
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
-            const vec left = held(broadcast(a + m));
+            const vec left = held(broadcast(a + m * step));
 #pragma GCC unroll 8
             for (int v = 0; v < V; ++v) sum[m][v] = madd<HALF>(sum[m][v], left, right[v]);
         }
@@ -89,7 +89,7 @@ struct Shape {
     template <bool HALF>
     long mix() const { return words<HALF>(bases) * terms; }  // floats that the packed weights of one group take
     template <bool HALF>
-    long back() const { return round_up(words<HALF>(terms), LANES) * padded_bases; }
+    long each() const { return (words<HALF>(inner) + 1) * depth * bases; }  // the same, base by base
 };
 
 thread_local Scratch scratch;
@@ -114,11 +114,12 @@ inline void in_chunks(long total, F f) {
 
 
 // The bases of one group in the order they are read: `mix`, where the bases are summed over
-// ([output][base][input, tap], then [base][output] of the biases), and `back`, where the terms are ([term][base]).
+// ([output][base][input, tap], then [base][output] of the biases), and `each`, where inputs and taps are
+// ([base][output][input, tap], then [base][output] of the biases, as float32).
 template <bool HALF, typename T>
-void pack_weights(float* mix, float* back, const Shape& s, long g, const T* weight, const T* bias) {
+void pack_weights(float* mix, float* each, const Shape& s, long g, const T* weight, const T* bias) {
     using S = std::conditional_t<HALF, bfloat16, float>;
-    const long words = s.words<HALF>(s.bases), size = s.depth * s.inner, step = s.words<HALF>(round_up(s.terms, 2 * LANES));
+    const long words = s.words<HALF>(s.bases), size = s.depth * s.inner, step = s.words<HALF>(round_up(s.terms, 2));
     std::vector<float> block(s.padded_bases * step);
     auto row = [&](long n) { return reinterpret_cast<S*>(block.data() + n * step); };
     for (long n = 0; n < s.bases; ++n) {
@@ -137,15 +138,21 @@ void pack_weights(float* mix, float* back, const Shape& s, long g, const T* weig
         for (long o = 0; o < s.depth; ++o) put(mix + (o * words + k) * s.inner, k, o * s.inner, s.inner);
         put(mix + words * size + k * s.depth, k, size, s.depth);
     }
-    if (back)
-        for (long r = 0; r < s.words<HALF>(s.terms); r += LANES)
-            for (long n = 0; n < s.padded_bases; n += LANES)
-                turn(back + r * s.padded_bases + n, s.padded_bases, block.data() + n * step + r, step);
+    if (!each) return;
+    float* biases = each + s.bases * s.depth * s.words<HALF>(s.inner);
+    for (long n = 0; n < s.bases; ++n, biases += s.depth) {
+        for (long o = 0; o < s.depth; ++o, each += s.words<HALF>(s.inner)) {
+            S* to = reinterpret_cast<S*>(each);
+            std::memcpy(to, row(n) + o * s.inner, sizeof(S) * s.inner);
+            if (HALF && s.inner % 2) to[s.inner] = S(0.f);
+        }
+        convert(biases, bias + n * s.channels + g * s.depth, s.depth);
+    }
 }
 
 template <bool HALF>
 void pack_all(float* packed, const Shape& s, const void* weight, const void* bias, bool training) {
-    const long mix = s.mix<HALF>(), size = mix + (training ? s.back<HALF>() : 0);
+    const long mix = s.mix<HALF>(), size = mix + (training ? s.each<HALF>() : 0);
     with_type(s.half_weight, [&](auto* type) {
         using T = decltype(type);
 #pragma omp parallel for num_threads(s.threads)
@@ -160,21 +167,22 @@ void pack_all(float* packed, const Shape& s, const void* weight, const void* bia
 template <bool HALF>
 struct Band {
     const Shape& s;
-    const long words, term_words;  // of the bases, of the terms
+    const long words, inputs;      // of the bases, of the inputs and taps
     const long rows16;             // of a panel of attention
     // Panels of [base][pixel] (words: pairs of bases), and the same as [pixel][base] (pairs of pixels).
     float *attention, *attention_rows, *d_attention;
     float *x, *alone;                // [input][pixel]: x with its surroundings, and the gradient
     float* image;                    // [output][pixel]: the result, or its gradient
-    float *products, *product_rows;  // of d_out and x, one row per term: of a panel, and (bfloat16) of the band
+    float *patch;                    // what the pixels of a panel see, [input, tap][pixel] (words: pairs of those)
+    float *products;                 // of d_out and x, in bfloat16, one row per term
     float *stage;
-    const float *mix = nullptr, *back = nullptr;  // see pack_weights
+    const float *mix = nullptr, *each = nullptr;  // see pack_weights
     long index = 0, first = 0, count = 0;         // the image, and its rows
     long panels = 0;
     std::vector<long> offset;  // where each input and tap lies in x, from its pixel
 
     Band(const Shape& shape, bool training)
-        : s(shape), words(s.words<HALF>(s.bases)), term_words(s.words<HALF>(s.terms)),
+        : s(shape), words(s.words<HALF>(s.bases)), inputs(s.words<HALF>(s.inner)),
           rows16(HALF ? s.padded_bases / 2 : s.padded_bases) {
         for (long i = 0; i < s.depth; ++i)
             for (long tap = 0; tap < s.taps; ++tap)
@@ -190,8 +198,8 @@ struct Band {
             {x, s.depth * s.plane},
             {alone, train * s.depth * s.plane},
             {image, s.depth * s.pixels},
-            {products, train * (term_words + 1) * PANEL},
-            {product_rows, HALF ? train * round_up(s.terms, 2) * s.pixels / 2 : 0},
+            {patch, train * inputs * PANEL},
+            {products, HALF ? train * s.terms * s.pixels / 2 : 0},
             {stage, LANES * (s.padded_bases > s.width ? s.padded_bases : s.width)},
         };
         long total = 0;
@@ -284,14 +292,12 @@ struct Band {
         _mm512_storeu_si512(to + LANES, _mm512_permutex2var_epi16(low, _mm512_load_si512(order + 32), high));
     }
 
-    // Two vectors as bfloat16: as pairs in words (a in the low halves), and as a row each.
-    static void put(vec a, vec b, float* pairs, bfloat16* row_a, bfloat16* row_b) {
+    // Two vectors as pairs of bfloat16, a in the low halves.
+    static vec pair(vec a, vec b) {
         alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
                                                            8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
         const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-        _mm512_storeu_si512(pairs, _mm512_permutexvar_epi16(_mm512_load_si512(order), both));
-        _mm256_storeu_si256((__m256i*)row_a, _mm512_castsi512_si256(both));
-        _mm256_storeu_si256((__m256i*)row_b, _mm512_extracti64x4_epi64(both, 1));
+        return (vec)_mm512_permutexvar_epi16(_mm512_load_si512(order), both);
     }
 #endif
 
@@ -349,8 +355,8 @@ struct Band {
             pack_planes(x, s.plane, s.pad, s.stride, static_cast<const T*>(all_x), s.last_x, g * s.depth, first - s.pad,
                         count + 2 * s.pad);
         });
-        mix = packed + g * (s.mix<HALF>() + (training ? s.back<HALF>() : 0));
-        back = mix + s.mix<HALF>();
+        mix = packed + g * (s.mix<HALF>() + (training ? s.each<HALF>() : 0));
+        each = mix + s.mix<HALF>();
     }
 
     // Calls f(first pixel, Rows<vectors>) for all pixels, at most VECTORS vectors together.
@@ -414,22 +420,10 @@ struct Band {
                 unpack_planes(static_cast<decltype(type)>(d_x), s.last_x, g * s.depth, spread + s.pad * (s.stride + 1), s.plane,
                               s.stride);
             });
-        // In float32 (if registers allow) half the vectors, twice the rows: the products stay in the first-level cache.
-        constexpr int NARROW = !HALF && WIDE == 4 ? 2 : WIDE;
-        in_strips<NARROW>([&](long p, auto wide) {
-            constexpr int V = wide.value;
-            multiply_patch<V>(p);
-            float* column = d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL;
-            in_chunks<NARROW < WIDE ? 8 : 4>(s.bases, [&](long n, auto chunk) {
-                vec sum[chunk.value][V];
-                float* to = column + n * PANEL;
-                for (int m = 0; m < chunk.value; ++m)
-                    for (int v = 0; v < V; ++v) sum[m][v] = load(to + m * PANEL + v * LANES);
-                multiply<HALF>(sum, back + n, s.padded_bases, products, V * LANES, term_words);
-                for (int m = 0; m < chunk.value; ++m)
-                    for (int v = 0; v < V; ++v) store(to + m * PANEL + v * LANES, sum[m][v]);
-            });
-        });
+        in_strips<WIDE>([&](long p, auto wide) { attention_strip<wide.value>(p); });
+#if HAS_BF16
+        if constexpr (HALF) in_strips<HALF_WIDE>([&](long p, auto) { multiply_pixels(p); });
+#endif
         float* to = d_terms + g * s.terms * s.padded_bases;
         for (long n = 0; n < s.padded_bases; n += 2 * LANES) {
             if constexpr (HALF) correlate_pairs(to + n, n);
@@ -462,57 +456,74 @@ struct Band {
         });
     }
 
-    // For V vectors of pixels from p on, d_out times what it was made of, and d_out itself for the biases.
+    // What every base alone would make of the pixels, times d_out.
     template <int V>
-    void multiply_patch(long p) {
+    void attention_strip(long p) {
+        gather<V>(p);
+        const float *kernel = each, *bias = each + s.bases * s.depth * inputs;
+        float* to = d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL;
+        for (long n = 0; n < s.bases; ++n, to += PANEL, kernel += s.depth * inputs, bias += s.depth) {
+            vec total[V];
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) total[v] = load(to + v * LANES);
+            in_chunks(s.depth, [&](long o, auto chunk) {
+                vec sum[chunk.value][V];
+#pragma GCC unroll 4
+                for (int m = 0; m < chunk.value; ++m)
+#pragma GCC unroll 4
+                    for (int v = 0; v < V; ++v) sum[m][v] = broadcast(bias + o + m);
+                multiply<HALF>(sum, kernel + o * inputs, 1, patch, V * LANES, inputs, inputs);
+#pragma GCC unroll 4
+                for (int m = 0; m < chunk.value; ++m) {
+                    const float* d = image + (o + m) * s.pixels + p;
+#pragma GCC unroll 4
+                    for (int v = 0; v < V; ++v) total[v] += sum[m][v] * load(d + v * LANES);
+                }
+            });
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) store(to + v * LANES, total[v]);
+        }
+    }
+
+    template <int V>
+    void gather(long p) {
         const float* near[V];
         for (int v = 0; v < V; ++v) near[v] = x + s.at(p + v * LANES);
-        auto term = [&](long o, long j, int v) {
-            const vec d = load(image + o * s.pixels + p + v * LANES);
-            return j < s.inner ? d * load(near[v] + offset[j]) : d;
-        };
-        float* to = products;
-        if constexpr (!HALF) {
-            for (long o = 0; o < s.depth; ++o)
-                for (long j = 0; j < s.inner; ++j)
-                    for (int v = 0; v < V; ++v, to += LANES) store(to, term(o, j, v));
-            for (long o = 0; o < s.depth; ++o)
-                for (int v = 0; v < V; ++v, to += LANES) store(to, term(o, s.inner, v));
-        }
+        float* to = patch;
+        for (long j = 0; j < s.inner; j += HALF ? 2 : 1)
+            for (int v = 0; v < V; ++v, to += LANES) {
+                const vec value = load(near[v] + offset[j]);
+                if constexpr (!HALF) store(to, value);
 #if HAS_BF16
-        if constexpr (HALF) {
-            bfloat16* row = reinterpret_cast<bfloat16*>(product_rows) + p;
-            auto two = [&](long o, long j, long o2, long j2) {
-#pragma GCC unroll 4
-                for (int v = 0; v < V; ++v, to += LANES)
-                    put(term(o, j, v), o2 < s.depth ? term(o2, j2, v) : vec{}, to, row + v * LANES,
-                        row + s.pixels + v * LANES);
-                row += 2 * s.pixels;
-            };
-            const long size = s.depth * s.inner;
-            auto output = [&](long r) { return r < size ? r / s.inner : r - size; };
-            auto input = [&](long r) { return r < size ? r % s.inner : s.inner; };
-            if (s.inner % 2 == 0)
-                for (long j = 0; j < s.inner; j += 2) {
-                    vec x1[V], x2[V];
-#pragma GCC unroll 4
-                    for (int v = 0; v < V; ++v) x1[v] = load(near[v] + offset[j]), x2[v] = load(near[v] + offset[j + 1]);
-                    for (long o = 0; o < s.depth; ++o) {
-                        bfloat16* of_x1 = row + (o * s.inner + j) * s.pixels;
-                        float* pairs = products + (o * s.inner + j) / 2 * V * LANES;
-#pragma GCC unroll 4
-                        for (int v = 0; v < V; ++v) {
-                            const vec d = load(image + o * s.pixels + p + v * LANES);
-                            put(d * x1[v], d * x2[v], pairs + v * LANES, of_x1 + v * LANES, of_x1 + s.pixels + v * LANES);
-                        }
-                    }
-                }
-            if (s.inner % 2 == 0) row += size * s.pixels, to += size / 2 * V * LANES;
-            for (long r = s.inner % 2 ? 0 : size; r < s.terms; r += 2)
-                two(output(r), input(r), r + 1 < s.terms ? output(r + 1) : s.depth, input(r + 1));
-        }
+                else store(to, pair(value, j + 1 < s.inner ? load(near[v] + offset[j + 1]) : vec{}));
 #endif
+            }
     }
+
+#if HAS_BF16
+    // For two vectors of pixels, d_out times what the result was made of, and d_out itself for the biases.
+    void multiply_pixels(long p) {
+        const float *low = x + s.at(p), *high = x + s.at(p + LANES);
+        bfloat16* to = reinterpret_cast<bfloat16*>(products) + p;
+        auto put = [&](long r, vec a, vec b) {
+            _mm512_storeu_si512(to + r * s.pixels, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+        };
+        in_chunks(s.depth, [&](long o, auto chunk) {
+            vec d[chunk.value][2];
+#pragma GCC unroll 4
+            for (int m = 0; m < chunk.value; ++m) {
+                const float* from = image + (o + m) * s.pixels + p;
+                d[m][0] = load(from), d[m][1] = load(from + LANES);
+                put(s.depth * s.inner + o + m, d[m][0], d[m][1]);
+            }
+            for (long j = 0; j < s.inner; ++j) {
+                const vec a = load(low + offset[j]), b = load(high + offset[j]);
+#pragma GCC unroll 4
+                for (int m = 0; m < chunk.value; ++m) put((o + m) * s.inner + j, d[m][0] * a, d[m][1] * b);
+            }
+        });
+    }
+#endif
 
     // d_terms[term][base]: attention times products, summed over the pixels.
     void correlate_pairs(float* d_terms, long n) {
@@ -533,13 +544,13 @@ struct Band {
             for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
         // Few addresses: there are fewer registers for them than rows.
         const long pairs = (count * s.line + 1) / 2, row = s.pixels / 2, step = s.padded_bases, row3 = 3 * row;
-        const float *a = attention_rows + n, *products[(COUNT + 3) / 4];
-        for (int k = 0; k < COUNT; k += 4) products[k / 4] = product_rows + (r + k) * row;
+        const float *a = attention_rows + n, *rows[(COUNT + 3) / 4];
+        for (int k = 0; k < COUNT; k += 4) rows[k / 4] = products + (r + k) * row;
         for (long p = 0; p < pairs; ++p, a += step) {
             const vec left = held(load(a)), left2 = held(load(a + LANES));
 #pragma GCC unroll 14
             for (int k = 0; k < COUNT; ++k) {
-                const float* word = products[k / 4] + p;
+                const float* word = rows[k / 4] + p;
                 const vec right = held(broadcast(k % 4 == 3 ? word + row3 : word + k % 4 * row));
                 sum[k][0] = madd<HALF>(sum[k][0], left, right);
                 sum[k][1] = madd<HALF>(sum[k][1], left2, right);
@@ -689,7 +700,7 @@ template <bool HALF>
 void backward(const Shape& s, void* const* tensors) {
     const void *x = tensors[0], *attention = tensors[1], *weight = tensors[2], *bias = tensors[3], *d_out = tensors[4];
     void *d_x = tensors[5], *d_attention = tensors[6], *d_weight = tensors[7], *d_bias = tensors[8];
-    const long packing = s.groups * (s.mix<HALF>() + s.back<HALF>()), terms = s.groups * s.terms * s.padded_bases;
+    const long packing = s.groups * (s.mix<HALF>() + s.each<HALF>()), terms = s.groups * s.terms * s.padded_bases;
     const long spreading = s.bands > 1 ? s.batch * s.bands * s.channels * s.plane : 0;
     Scratch working;
     float* packed = working.at_least(packing + s.chunks * terms + spreading);
