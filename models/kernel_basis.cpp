@@ -178,6 +178,7 @@ struct Band {
     float *stage;
     const float *mix = nullptr, *each = nullptr;  // see pack_weights
     long index = 0, first = 0, count = 0;         // the image, and its rows
+    bool fresh = true;                            // whether d_terms, still to be written, has no numbers yet
     long panels = 0;
     std::vector<long> offset;  // where each input and tap lies in x, from its pixel
 
@@ -405,7 +406,7 @@ struct Band {
         });
     }
 
-    // Needs start() and group(). Adds to d_terms (of this chunk) and d_attention. The gradient of x is written to d_x
+    // Needs start() and group(). Adds to d_terms (of this chunk; writes it if that is fresh) and d_attention. The gradient of x is written to d_x
     // if this band is the image, else it becomes `shared`, in planes like x.
     void backward(long g, const void* d_out, void* d_x, float* shared, float* d_terms) {
         float* spread = s.bands > 1 ? shared : alone;
@@ -541,7 +542,7 @@ struct Band {
 #pragma GCC unroll 14
         for (int k = 0; k < COUNT; ++k)
 #pragma GCC unroll 2
-            for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
+            for (int half = 0; half < 2; ++half) sum[k][half] = fresh ? vec{} : load(to + k * s.padded_bases + half * LANES);
         // Few addresses: there are fewer registers for them than rows.
         const long pairs = (count * s.line + 1) / 2, row = s.pixels / 2, step = s.padded_bases, row3 = 3 * row;
         const float *a = attention_rows + n, *rows[(COUNT + 3) / 4];
@@ -580,7 +581,7 @@ struct Band {
         vec sum[ROWS][2];
         float* to = d_terms + (COUNT ? o * s.inner + j : s.depth * s.inner + o) * s.padded_bases;
         for (int k = 0; k < ROWS; ++k)
-            for (int half = 0; half < 2; ++half) sum[k][half] = load(to + k * s.padded_bases + half * LANES);
+            for (int half = 0; half < 2; ++half) sum[k][half] = fresh ? vec{} : load(to + k * s.padded_bases + half * LANES);
         const float* term[COUNT + 1];
         for (long row = 0; row < count; ++row) {
             const float *d_out = image + o * s.pixels + row * s.line, *a = attention_rows + row * s.line * s.padded_bases + n;
@@ -620,7 +621,8 @@ void collect(const Shape& s, const float* d_terms, T* d_weight, T* d_bias) {
     for (long g = 0; g < s.groups; ++g) {
         const long step = round_up(s.terms, LANES);
         std::vector<float> sum(step * s.padded_bases), rows(s.padded_bases * step);
-        for (long chunk = 0; chunk < s.chunks; ++chunk)
+        std::memcpy(sum.data(), d_terms + g * size, 4 * size);
+        for (long chunk = 1; chunk < s.chunks; ++chunk)
             for (long k = 0; k < size; ++k) sum[k] += d_terms[(chunk * s.groups + g) * size + k];
         for (long r = 0; r < s.terms; r += LANES)
             for (long n = 0; n < s.padded_bases; n += LANES)
@@ -707,10 +709,11 @@ void backward(const Shape& s, void* const* tensors) {
     float *d_terms = packed + packing, *spreads = d_terms + s.chunks * terms;
     pack_all<HALF>(packed, s, weight, bias, true);
     share(s, [&](long chunk, long begin, long end) {
-        std::memset(d_terms + chunk * terms, 0, 4 * terms);
+        if (begin == end) std::memset(d_terms + chunk * terms, 0, 4 * terms);
         Band<HALF> band(s, true);
         for (long task = begin; task < end; ++task) {
             band.start(task, attention, true);
+            band.fresh = task == begin;
             for (long g = 0; g < s.groups; ++g) {
                 band.group(g, x, packed, true);
                 band.backward(g, d_out, d_x, spreads + (task * s.channels + g * s.depth) * s.plane, d_terms + chunk * terms);

@@ -39,14 +39,17 @@ def kernel_basis_attention(
         return kernel_basis_convolution(x, attention, weight, bias, kernel_size, groups)
     dtype = compute_dtype(x)
     result_dtype = torch.float32 if autocast_is_on(x) else dtype
-    with full_precision(x):
-        if torch.compiler.is_compiling():
-            # As one operation, which the compiler leaves as it is. A call of it costs more than one of the
-            # function behind it (tests/benchmarks/kernel_basis_op.py), so it is for the compiler alone.
+    if torch.compiler.is_compiling():
+        # As one operation, which the compiler leaves as it is. A call of it costs more than one of the
+        # function behind it (tests/benchmarks/kernel_basis_op.py), so it is for the compiler alone.
+        with full_precision(x):
             return torch.ops.restune.kernel_basis(  # type: ignore[no-any-return]
                 x, attention, weight, bias, kernel_size, groups, dtype, result_dtype
             )
-        function, settings = _fastest(x, kernel_size, groups, dtype, result_dtype)
+    function, settings = _fastest(x, kernel_size, groups, dtype, result_dtype)
+    if function is NativeKernelBasis:  # has no operations that autocast would change
+        return function.apply(x, attention, weight, bias, *settings)  # type: ignore[no-any-return, no-untyped-call]
+    with full_precision(x):
         inputs = _as_wanted(function, dtype, x, attention, weight, bias)
         return function.apply(*inputs, *settings).to(result_dtype)  # type: ignore[no-any-return, no-untyped-call]
 

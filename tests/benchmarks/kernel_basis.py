@@ -1,12 +1,13 @@
 """How fast kernel basis attention is, and a training step with it, beside the published formulation.
 
     python -m tests.benchmarks.kernel_basis             operator, inference, training steps
-    python -m tests.benchmarks.kernel_basis --only operator --repeats 9
+    python -m tests.benchmarks.kernel_basis --only operator --processes 9
 
 Both sides run in turns within one process; medians. Memory is the highest resident size above that before
 the call (Linux). "Published" follows the definition step by step: the kernels of all pixels, the patches of
 all pixels, their product; backward makes them again. In a training step it stands in the published block, with
-the published norm and memory order.
+the published norm and memory order. How long the published formulation takes depends on the process as well: it
+takes hundreds of MB anew, and now it gets them as they are, now page by page. --processes measures in several.
 
 What was tried and did not win (one thread, medians): layer norm in compiled code, a pixel at a time, 1.0 to 2.2 times
 as long as torch's; gates in compiled code, 1.0 to 3.5 times as fast by themselves, and a training step of width 8 and
@@ -22,6 +23,8 @@ the bases, no gain; several small images per pass over the bases, a block of cha
 import argparse
 import ctypes
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -50,6 +53,7 @@ STEPS = (
     (16, ORIGIN, 4, 128),
 )
 
+NAME = 44  # characters of a line that say what it is about
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -180,7 +184,7 @@ def operator_inputs(batch: int, channels: int, height: int, width: int, dtype: t
 
 def line(name: str, times: tuple[float, float], memory: tuple[float, float] | None = None) -> None:
     published, ours = times
-    text = f"{name:44s} {published:9.1f} {ours:8.1f} {published / ours:7.1f}x"
+    text = f"{name:{NAME}s} {published:9.1f} {ours:8.1f} {published / ours:7.1f}x"
     if memory:
         text += f" {memory[0]:9.0f} {memory[1]:7.0f} {memory[0] / max(memory[1], 0.1):6.1f}x"
     print(text, flush=True)
@@ -188,7 +192,7 @@ def line(name: str, times: tuple[float, float], memory: tuple[float, float] | No
 
 def heading(name: str) -> None:
     print(
-        f"\n{name:44s} {'published':>9s} {'ours ms':>8s} {'ratio':>8s} {'MB':>9s} {'ours':>7s} {'ratio':>7s}"
+        f"\n{name:{NAME}s} {'published':>9s} {'ours ms':>8s} {'ratio':>8s} {'MB':>9s} {'ours':>7s} {'ratio':>7s}"
     )
 
 
@@ -259,6 +263,26 @@ def steps(repeats: int, clock: str) -> None:
             )
 
 
+def in_processes(count: int, options: list[str]) -> None:
+    """The operator's lines of `count` processes put together: medians, and the ratios' range."""
+    command = [sys.executable, "-m", "tests.benchmarks.kernel_basis", "--only", "operator", *options]
+    times: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(count):
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        for text in output.splitlines():
+            if text.startswith("("):
+                published, ours = text[NAME:].split()[:2]
+                times.setdefault(text[:NAME].rstrip(), []).append((float(published), float(ours)))
+    print(
+        f"{'operator, forward and backward':{NAME}s} {'published':>9s} {'ours ms':>8s} {'ratio':>8s}   from, to"
+    )
+    for name, pairs in times.items():
+        published, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratios = [one / other for one, other in pairs]
+        middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        print(f"{name:{NAME}s} {published:9.1f} {ours:8.1f} {middle:7.1f}x   {low:.1f} to {high:.1f}x")
+
+
 PARTS = {"operator": operator, "inference": inference, "steps": steps}
 
 if __name__ == "__main__":
@@ -274,7 +298,13 @@ if __name__ == "__main__":
         default="wall",
         help="cpu: time of the processor, for a busy machine and 1 thread",
     )
+    parser.add_argument("--processes", type=int, help="measure the operator alone, in so many processes")
     arguments = parser.parse_args()
+    if arguments.processes:
+        options = ["--repeats", str(arguments.repeats), "--clock", arguments.clock]
+        options += ["--threads", str(arguments.threads)] if arguments.threads else []
+        in_processes(arguments.processes, options)
+        sys.exit()
     torch.manual_seed(0)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
