@@ -11,6 +11,7 @@
 
 #include <vector>
 
+#include "minimal_filter.h"
 #include "vectors.h"
 
 namespace {
@@ -21,27 +22,9 @@ constexpr int PANEL = WIDE * LANES;           // pixels that are handled togethe
 constexpr int TERMS = REGISTERS / 4 + REGISTERS / 8;  // rows of a tile with 2 vectors of bases
 constexpr int PAIR_TERMS = REGISTERS / 2 - 2;  // the same for pairs of bfloat16, where nothing else needs a register
 
-// Words are floats, or pairs of bfloat16 along the summed dimension: the same loops serve both.
-template <bool HALF>
-inline vec madd(vec sum, vec a, vec b) {
-#if HAS_BF16
-    if constexpr (HALF) return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-#endif
-    return sum + a * b;
-}
-
-// `value` in a register: compilers would rather read it from memory for every product, which takes more loads
-// than the processor has.
-inline vec held(vec value) {
-#ifdef __AVX512F__
-    asm("" : "+v"(value));
-#endif
-    return value;
-}
-
 // sum[m][v] += over k of a[k][m] * b[k][v], where the numbers of one k lie `step` apart in a.
 template <bool HALF, int M, int V>
-inline void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count, long step = 1) {
+INLINE void multiply(vec (&sum)[M][V], const float* a, long step_a, const float* b, long step_b, long count, long step = 1) {
 #pragma GCC unroll 4
     for (long k = 0; k < count; ++k, a += step_a, b += step_b) {
         vec right[V];
@@ -89,7 +72,11 @@ struct Shape {
     template <bool HALF>
     long mix() const { return words<HALF>(bases) * terms; }  // floats that the packed weights of one group take
     template <bool HALF>
-    long each() const { return (words<HALF>(inner) + 1) * depth * bases; }  // the same, base by base
+    long each() const {  // the same, base by base
+        return (in_row_pairs() ? filter_words<HALF>(4) : (words<HALF>(inner) + 1) * depth) * bases;
+    }
+    // Whether minimal_filter.h is for these: every band has pairs of rows of whole vectors.
+    bool in_row_pairs() const { return kernel == 3 && depth == 4 && line % LANES == 0 && (height | rows) % 2 == 0; }
 };
 
 thread_local Scratch scratch;
@@ -118,6 +105,12 @@ inline void in_chunks(long total, F f) {
 // ([base][output][input, tap], then [base][output] of the biases, as float32).
 template <bool HALF, typename T>
 void pack_weights(float* mix, float* each, const Shape& s, long g, const T* weight, const T* bias) {
+    if (each && s.in_row_pairs()) {
+        transform_filters<HALF, 4>(each, weight + g * s.depth * s.inner, s.channels * s.inner, bias + g * s.depth, s.channels,
+                                   s.bases);
+        each = nullptr;
+    }
+    if (!mix) return;
     using S = std::conditional_t<HALF, bfloat16, float>;
     const long words = s.words<HALF>(s.bases), size = s.depth * s.inner, step = s.words<HALF>(round_up(s.terms, 2));
     std::vector<float> block(s.padded_bases * step);
@@ -150,14 +143,25 @@ void pack_weights(float* mix, float* each, const Shape& s, long g, const T* weig
     }
 }
 
+// How the bases of all groups are packed: training takes them in both orders, inference in one.
+template <bool HALF>
+struct Packing {
+    bool mixes, each;
+    long mix, size;  // floats of one group: in the first order, and in all
+    Packing(const Shape& s, bool training)
+        : mixes(training || !s.in_row_pairs()), each(training || s.in_row_pairs()), mix(mixes ? s.mix<HALF>() : 0),
+          size(mix + (each ? s.each<HALF>() : 0)) {}
+};
+
 template <bool HALF>
 void pack_all(float* packed, const Shape& s, const void* weight, const void* bias, bool training) {
-    const long mix = s.mix<HALF>(), size = mix + (training ? s.each<HALF>() : 0);
+    const Packing<HALF> packing(s, training);
     with_type(s.half_weight, [&](auto* type) {
         using T = decltype(type);
 #pragma omp parallel for num_threads(s.threads)
         for (long g = 0; g < s.groups; ++g)
-            pack_weights<HALF>(packed + g * size, training ? packed + g * size + mix : nullptr, s, g,
+            pack_weights<HALF>(packing.mixes ? packed + g * packing.size : nullptr,
+                               packing.each ? packed + g * packing.size + packing.mix : nullptr, s, g,
                                static_cast<const std::remove_pointer_t<T>*>(weight),
                                static_cast<const std::remove_pointer_t<T>*>(bias));
     });
@@ -168,6 +172,7 @@ template <bool HALF>
 struct Band {
     const Shape& s;
     const long words, inputs;      // of the bases, of the inputs and taps
+    const Packing<HALF> packing;
     const long rows16;             // of a panel of attention
     // Panels of [base][pixel] (words: pairs of bases), and the same as [pixel][base] (pairs of pixels).
     float *attention, *attention_rows, *d_attention;
@@ -184,7 +189,7 @@ struct Band {
 
     Band(const Shape& shape, bool training)
         : s(shape), words(s.words<HALF>(s.bases)), inputs(s.words<HALF>(s.inner)),
-          rows16(HALF ? s.padded_bases / 2 : s.padded_bases) {
+          packing(s, training), rows16(HALF ? s.padded_bases / 2 : s.padded_bases) {
         for (long i = 0; i < s.depth; ++i)
             for (long tap = 0; tap < s.taps; ++tap)
                 offset.push_back(i * s.plane + tap / s.kernel * s.stride + tap % s.kernel);
@@ -199,7 +204,7 @@ struct Band {
             {x, s.depth * s.plane},
             {alone, train * s.depth * s.plane},
             {image, s.depth * s.pixels},
-            {patch, train * inputs * PANEL},
+            {patch, s.in_row_pairs() ? 5 * s.inner / 3 * 2 * LANES : train * inputs * PANEL},
             {products, HALF ? train * s.terms * s.pixels / 2 : 0},
             {stage, LANES * (s.padded_bases > s.width ? s.padded_bases : s.width)},
         };
@@ -272,7 +277,7 @@ struct Band {
             const long pixel = pixel_of(p);
             if (pixel < 0) continue;
             some = neighbours(p, LANES - p % LANES);
-            const float* from = d_attention + p / PANEL * step * PANEL + p % PANEL;
+            const float* from = d_attention_at(p);
             if (s.last_attention) turn_all(to + pixel * s.bases, s.bases, from, PANEL, s.bases, some);
             else for (long n = 0; n < s.bases; ++n) convert(to + n * area + pixel, from + n * PANEL, some);
         }
@@ -293,13 +298,6 @@ struct Band {
         _mm512_storeu_si512(to + LANES, _mm512_permutex2var_epi16(low, _mm512_load_si512(order + 32), high));
     }
 
-    // Two vectors as pairs of bfloat16, a in the low halves.
-    static vec pair(vec a, vec b) {
-        alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
-                                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-        const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-        return (vec)_mm512_permutexvar_epi16(_mm512_load_si512(order), both);
-    }
 #endif
 
     // Channels [channel, channel + depth) of rows [top, top + height) as planes of zeros with the rows in them, `pad`
@@ -356,8 +354,8 @@ struct Band {
             pack_planes(x, s.plane, s.pad, s.stride, static_cast<const T*>(all_x), s.last_x, g * s.depth, first - s.pad,
                         count + 2 * s.pad);
         });
-        mix = packed + g * (s.mix<HALF>() + (training ? s.each<HALF>() : 0));
-        each = mix + s.mix<HALF>();
+        mix = packed + g * packing.size;
+        each = mix + packing.mix;
     }
 
     // Calls f(first pixel, Rows<vectors>) for all pixels, at most VECTORS vectors together.
@@ -369,10 +367,95 @@ struct Band {
         if (p < end) f(p, Rows<HALF_WIDE>());
     }
 
+    // Calls f(first pixels of vectors of an upper row, Rows<vectors>) for all pairs of rows, two vectors at a time.
+    template <typename F>
+    void in_row_pairs(F f) const {
+        const long across = s.line / LANES, all = count / 2 * across;
+        auto pixel = [&](long k) { return k / across * 2 * s.line + k % across * LANES; };
+        long k = 0;
+        for (; k + 2 <= all; k += 2) {
+            const long p[2] = {pixel(k), pixel(k + 1)};
+            f(p, Rows<2>());
+        }
+        if (k < all) {
+            const long p[1] = {pixel(k)};
+            f(p, Rows<1>());
+        }
+    }
+
+    template <int V>
+    void transform(const long* p) {
+        for (int v = 0; v < V; ++v) transform_patch<HALF, 4, V>(patch + v * LANES, x + s.at(p[v]), s.plane, s.stride);
+    }
+
+    // Calls f(base, first output, upper row, lower row) with what every base alone makes of the pixels.
+    template <int V, typename F>
+    void in_bases(F f) const {
+        const float* filter = each;
+        for (long n = 0; n < s.bases; ++n, filter += filter_words<HALF>(4))
+            for (long o = 0; o < 4; o += SUMS) {
+                vec upper[SUMS][V], lower[SUMS][V];
+                apply_filters<HALF, 4, V>(upper, lower, patch, filter + 4 + o, filter + o);
+                f(n, o, upper, lower);
+            }
+    }
+
+    // Attention of one base, of all pairs of them or of all.
+    static vec scale(const float* attention, long n) {
+        if constexpr (!HALF) return load(attention + n * PANEL);
+        const vec words = load(attention + n / 2 * PANEL);
+        return n % 2 ? high_half(words) : low_half(words);
+    }
+
+    template <int V>
+    void filter_rows(const long* p) {
+        transform<V>(p);
+        const float *above[V], *below[V];
+        for (int v = 0; v < V; ++v) above[v] = attention_at(p[v]), below[v] = attention_at(p[v] + s.line);
+        // The totals stay in memory: registers hold the sums alone.
+        in_bases<V>([&](long n, long o, auto& upper, auto& lower) __attribute__((always_inline)) {
+            vec a[V][2];
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) a[v][0] = scale(above[v], n), a[v][1] = scale(below[v], n);
+#pragma GCC unroll 4
+            for (int m = 0; m < SUMS; ++m)
+#pragma GCC unroll 2
+                for (int v = 0; v < V; ++v) {
+                    float *to = image + (o + m) * s.pixels + p[v], *to2 = to + s.line;
+                    store(to, load(to) + upper[m][v] * a[v][0]), store(to2, load(to2) + lower[m][v] * a[v][1]);
+                }
+        });
+    }
+
+    template <int V>
+    void attention_rows_of(const long* p) {
+        transform<V>(p);
+        float *above[V], *below[V];
+        for (int v = 0; v < V; ++v) above[v] = d_attention_at(p[v]), below[v] = d_attention_at(p[v] + s.line);
+        in_bases<V>([&](long n, long o, auto& upper, auto& lower) __attribute__((always_inline)) {
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) {
+                float *to = above[v] + n * PANEL, *to2 = below[v] + n * PANEL;
+                vec sum = load(to), sum2 = load(to2);
+#pragma GCC unroll 4
+                for (int m = 0; m < SUMS; ++m) {
+                    const float* d = image + (o + m) * s.pixels + p[v];
+                    sum += upper[m][v] * load(d), sum2 += lower[m][v] * load(d + s.line);
+                }
+                store(to, sum), store(to2, sum2);
+            }
+        });
+    }
+
+    float* d_attention_at(long p) const { return d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL; }
+
     const float* attention_at(long p) const { return attention + p / PANEL * rows16 * PANEL + p % PANEL; }
 
     void forward(long g, void* out) {
-        in_strips<WIDE>([&](long p, auto wide) {
+        if (s.in_row_pairs()) {
+            std::memset(image, 0, 4 * s.depth * s.pixels);
+            in_row_pairs([&](const long* p, auto vectors) { filter_rows<vectors.value>(p); });
+        } else in_strips<WIDE>([&](long p, auto wide) {
             constexpr int V = wide.value;
             const float* a = attention_at(p);
             const float* near[V];
@@ -421,7 +504,8 @@ struct Band {
                 unpack_planes(static_cast<decltype(type)>(d_x), s.last_x, g * s.depth, spread + s.pad * (s.stride + 1), s.plane,
                               s.stride);
             });
-        in_strips<WIDE>([&](long p, auto wide) { attention_strip<wide.value>(p); });
+        if (s.in_row_pairs()) in_row_pairs([&](const long* p, auto vectors) { attention_rows_of<vectors.value>(p); });
+        else in_strips<WIDE>([&](long p, auto wide) { attention_strip<wide.value>(p); });
 #if HAS_BF16
         if constexpr (HALF) in_strips<HALF_WIDE>([&](long p, auto) { multiply_pixels(p); });
 #endif
@@ -462,7 +546,7 @@ struct Band {
     void attention_strip(long p) {
         gather<V>(p);
         const float *kernel = each, *bias = each + s.bases * s.depth * inputs;
-        float* to = d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL;
+        float* to = d_attention_at(p);
         for (long n = 0; n < s.bases; ++n, to += PANEL, kernel += s.depth * inputs, bias += s.depth) {
             vec total[V];
 #pragma GCC unroll 4
@@ -684,7 +768,7 @@ void forward(const Shape& s, void* const* tensors) {
     const void *x = tensors[0], *attention = tensors[1], *weight = tensors[2], *bias = tensors[3];
     void* out = tensors[4];
     Scratch working;
-    float* packed = working.at_least(s.groups * s.mix<HALF>());
+    float* packed = working.at_least(s.groups * Packing<HALF>(s, false).size);
     pack_all<HALF>(packed, s, weight, bias, false);
     share(s, [&](long, long begin, long end) {
         Band<HALF> band(s, false);
@@ -702,7 +786,7 @@ template <bool HALF>
 void backward(const Shape& s, void* const* tensors) {
     const void *x = tensors[0], *attention = tensors[1], *weight = tensors[2], *bias = tensors[3], *d_out = tensors[4];
     void *d_x = tensors[5], *d_attention = tensors[6], *d_weight = tensors[7], *d_bias = tensors[8];
-    const long packing = s.groups * (s.mix<HALF>() + s.each<HALF>()), terms = s.groups * s.terms * s.padded_bases;
+    const long packing = s.groups * Packing<HALF>(s, true).size, terms = s.groups * s.terms * s.padded_bases;
     const long spreading = s.bands > 1 ? s.batch * s.bands * s.channels * s.plane : 0;
     Scratch working;
     float* packed = working.at_least(packing + s.chunks * terms + spreading);

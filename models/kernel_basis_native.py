@@ -72,6 +72,8 @@ def _numbers(
     batch, channels, height, width = x.shape
     bands = -(-height * (width + kernel_size - 1) // BAND_PIXELS)
     rows = -(-height // bands)
+    if height % 2 == 0:
+        rows += rows % 2  # pairs of rows take fewer products, see minimal_filter.h
     bands = -(-height // rows)
     threads = torch.get_num_threads()
     # Every chunk has gradients of all weights: few chunks where these are many.

@@ -18,6 +18,9 @@
 #define HAS_BF16 0
 #endif
 
+// For functions that work on registers of their caller.
+#define INLINE inline __attribute__((always_inline))
+
 namespace {
 
 #ifdef __AVX512F__
@@ -41,6 +44,48 @@ inline vec broadcast(const float* from) {
     return value;
 #endif
 }
+
+// Words are floats, or pairs of bfloat16 along the summed dimension: the same loops serve both.
+template <bool HALF>
+inline vec madd(vec sum, vec a, vec b) {
+#if HAS_BF16
+    if constexpr (HALF) return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#endif
+    return sum + a * b;
+}
+
+// `value` in a register: compilers would rather read it from memory for every product, which takes more loads
+// than the processor has.
+inline vec held(vec value) {
+#ifdef __AVX512F__
+    asm("" : "+v"(value));
+#endif
+    return value;
+}
+
+#if HAS_BF16
+// Two vectors as pairs of bfloat16, a in the low halves.
+inline vec pair(vec a, vec b) {
+    alignas(64) static constexpr uint16_t order[32] = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+    return (vec)_mm512_permutexvar_epi16(_mm512_load_si512(order), both);
+}
+#endif
+
+// A vector of words: `a`, or a and b in pairs.
+template <bool HALF>
+inline vec as_words(vec a, vec b) {
+#if HAS_BF16
+    if constexpr (HALF) return pair(a, b);
+#endif
+    return a;
+}
+
+// One bfloat16 of every pair.
+typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
+inline vec low_half(vec words) { return (vec)((bits)words << 16); }
+inline vec high_half(vec words) { return (vec)((bits)words & 0xffff0000u); }
 
 // The bits are what memory holds; a type of its own, so that no arithmetic happens by mistake.
 struct bfloat16 {

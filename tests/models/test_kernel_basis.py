@@ -16,7 +16,7 @@ from models.kernel_basis import (
     native_kernel_basis_works,
 )
 from models.kernel_basis_native import NativeKernelBasis
-from tests.models.operator_inputs import inputs_of, relative_error, with_gradients
+from tests.models.operator_inputs import exactly, inputs_of, relative_error, with_gradients
 
 Operator = Callable[..., Tensor]
 
@@ -76,6 +76,29 @@ def test_images_of_many_bands_equal_the_definition(operator: Operator, kernel_si
     )
     for value, right in zip(with_gradients(operator, inputs, kernel_size, 2), expected, strict=True):
         assert relative_error(value, right) < 1e-5
+
+
+@pytest.mark.parametrize(("height", "width"), [(2, 16), (6, 16), (16, 16), (2, 48), (64, 64), (22, 160)])
+@pytest.mark.parametrize("bases", [1, 17, 32])
+@pytest.mark.parametrize("last", [False, True])
+def test_rows_in_pairs_equal_the_definition(height: int, width: int, bases: int, last: bool) -> None:
+    torch.manual_seed(height)
+    inputs = inputs_of(2, 3, 4, height, width, bases, 3, torch.float32)
+    if last:
+        inputs[:2] = [
+            t.detach().contiguous(memory_format=torch.channels_last).requires_grad_() for t in inputs[:2]
+        ]
+    expected = exactly(inputs, 3, 3)
+    for value, right in zip(with_gradients(compiled, inputs, 3, 3), expected, strict=True):
+        assert relative_error(value, right) < 1e-5
+    halves = [t.detach().bfloat16().requires_grad_() for t in inputs]
+    cast = with_gradients(kernel_basis_reference, halves, 3, 3)
+    expected = exactly(halves, 3, 3)
+    found = with_gradients(kernel_basis_attention, halves, 3, 3)
+    for value, rounded, right in zip(found, cast, expected, strict=True):
+        # Of few numbers the errors are a matter of chance, up to the half unit of one rounding.
+        allowed = relative_error(rounded, right) if value.numel() > 1000 else 2**-8
+        assert relative_error(value, right) <= 1.01 * allowed
 
 
 @pytest.mark.parametrize("operator", [blocked, kernel_basis_attention])
