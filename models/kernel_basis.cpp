@@ -403,8 +403,7 @@ struct Band {
     // Attention of one base, of all pairs of them or of all.
     static vec scale(const float* attention, long n) {
         if constexpr (!HALF) return load(attention + n * PANEL);
-        const vec words = load(attention + n / 2 * PANEL);
-        return n % 2 ? high_half(words) : low_half(words);
+        return one_of_pair(load(attention + n / 2 * PANEL), n % 2);
     }
 
     template <int V>

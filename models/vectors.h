@@ -82,10 +82,9 @@ inline vec as_words(vec a, vec b) {
     return a;
 }
 
-// One bfloat16 of every pair.
+// Of every pair of bfloat16 the first or second.
 typedef uint32_t bits __attribute__((vector_size(4 * LANES)));
-inline vec low_half(vec words) { return (vec)((bits)words << 16); }
-inline vec high_half(vec words) { return (vec)((bits)words & 0xffff0000u); }
+inline vec one_of_pair(vec words, int second) { return (vec)((bits)words << (second ? 0 : 16) & 0xffff0000u); }
 
 // The bits are what memory holds; a type of its own, so that no arithmetic happens by mistake.
 struct bfloat16 {
