@@ -15,9 +15,8 @@ as long as torch's; gates in compiled code, 1.0 to 3.5 times as fast by themselv
 into the gradient of x do not overlap, no gain there and 7 % slower forward at (4, 256, 16); working memory kept
 between calls instead of taken anew, no gain; products of d_out and x stored in whole vectors for the gradients of
 the bases, no gain; several small images per pass over the bases, a block of channels read at once, and prefetching,
-1 % together; sizes that the compiler knows, no gain. Filters on pairs of pixels (bfloat16): Winograd's F(2, 3) takes
-12 % less at (4, 256, 16), 0 to 4 % of a training step, and errs more than the definition in bfloat16 (3.3e-3 against
-2.9e-3); F(2, 2) on two of three taps errs less than it (2.7e-3) and takes 7 % less, for a second path of 200 lines.
+1 % together; sizes that the compiler knows, no gain; in bfloat16, two columns at once instead of two rows, with even
+and odd pixels apart, 4 % slower.
 """
 
 import argparse
