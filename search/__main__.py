@@ -1,6 +1,7 @@
 """The command line: the list of commands, and what a mistake gets. Torch is imported only inside a command."""
 
 import argparse
+import importlib.metadata
 import os
 import shlex
 import sys
@@ -107,10 +108,30 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog="start here:\n  python -m search run --study kbnet\n  python -m search export-best --study kbnet",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the version; --version -v: and what it runs on"
+    )
+    parser.add_argument("-v", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         command.add(commands)
     return parser.parse_args(typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed])))
+
+
+class _Version(argparse.Action):
+    """Prints the version and ends; with -v also what it stands on, the devices and how KBNet's operator runs."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object
+    ) -> NoReturn:
+        print(f"restune {importlib.metadata.version('restune')}")
+        if "-v" in shlex.split(namespace.typed):
+            from search.doctor import devices, operator, versions
+
+            for check in (versions, devices, operator):
+                for finding in check():
+                    print(f"{finding.topic}: {finding.text}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):

@@ -269,3 +269,13 @@ def test_help_explains_each_flag_with_its_default_and_an_example(
         # Folder names and switches explain themselves; what takes a value and may be left out has a default.
         if value and flag not in ("--study", "--studies"):
             assert "(default: " in words, flag
+
+
+def test_version_says_how_the_operator_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for flags in (["--version"], ["--version", "-v"], ["-v", "--version"]):
+        with pytest.raises(SystemExit) as ended:
+            main(flags)
+        assert ended.value.code == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert re.fullmatch(r"restune \d+\.\d+\.\d+", lines[0])
+        assert any(line.startswith("operator: cpu: ") for line in lines) == ("-v" in flags)
