@@ -13,13 +13,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search dashboard kbnet",
         formatter_class=flags.Help,
     )
-    dashboard.add_argument(
-        "study",
-        metavar="STUDY",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        help="the study to open (default: the list)",
-    )
+    flags.add_study(dashboard, "the study to open (default: the list)", required=False)
     dashboard.add_argument("--port", type=int, default=8080, metavar="N", help="0 takes any free one")
     dashboard.add_argument(
         "--host", default="127.0.0.1", help="address to serve on; any but this machine's own asks for a token"

@@ -16,8 +16,8 @@ def add(commands: flags.Commands) -> None:
         "  python -m search export-best --study kbnet --format onnx,pt2,coreml --half",
         formatter_class=flags.Help,
     )
+    flags.add_study(export, "a study that has a finished trial, or its .toml file")
     flag = flags.adder(export)
-    flag("--study", "NAME|FILE", "a study that has a finished trial", required=True)
     flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
     export.add_argument(
         "--format",

@@ -20,8 +20,15 @@ def adder(parser: argparse._ActionsContainer) -> Any:
     return add
 
 
-def add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("study", metavar="STUDY", help="a study in the database, or its .toml file")
+def add_study(
+    parser: argparse.ArgumentParser,
+    text: str = "a study in the database, or its .toml file",
+    required: bool = True,
+) -> None:
+    """Which study, by itself or after --study: nobody should have to know which command wants it how."""
+    either = parser.add_mutually_exclusive_group(required=required)
+    either.add_argument("study", metavar="STUDY", nargs="?", default=argparse.SUPPRESS, help=text)
+    either.add_argument("--study", metavar="STUDY", dest="study", default=argparse.SUPPRESS, help="the same")
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:

@@ -15,7 +15,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search plan kbnet --data my_pairs --budget 2h --workers 2",
         formatter_class=flags.Help,
     )
-    plan.add_argument("study", metavar="STUDY", help="a shipped study, or a .toml file")
+    flags.add_study(plan, "a shipped study, or a .toml file")
     flags.add_data(plan)
     flags.add_timeout(plan, "time of the run that is planned")
     flag = flags.adder(plan)

@@ -19,13 +19,8 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search run --study kbnet --data my_pairs --timeout 1h",
         formatter_class=flags.Help,
     )
+    flags.add_study(run, "a shipped study (see `python -m search studies`), or a .toml file")
     flag = flags.adder(run)
-    flag(
-        "--study",
-        "NAME|FILE",
-        "a shipped study (see `python -m search studies`), or a .toml file",
-        required=True,
-    )
     flag("--name", "NAME", "name of the study in the database (default: the one in its file)")
     flags.add_data(run)
     flag(

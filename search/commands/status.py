@@ -20,7 +20,7 @@ def add(commands: flags.Commands) -> None:
         epilog="examples:\n  python -m search status\n  python -m search status kbnet --watch",
         formatter_class=flags.Help,
     )
-    flags.adder(status)("study", "STUDY", "the study to show (default: all)", nargs="?")
+    flags.add_study(status, "the study to show (default: all)", required=False)
     manner = status.add_mutually_exclusive_group()
     flags.add_json(manner)
     manner.add_argument("--watch", action="store_true", help="show it anew every 2 s, until Ctrl-C")

@@ -18,8 +18,8 @@ def add(commands: flags.Commands) -> None:
         "  python -m search worker --study kbnet --out /shared/runs --storage postgresql://host/restune",
         formatter_class=flags.Help,
     )
+    flags.add_study(worker, "the study in the database")
     flag = flags.adder(worker)
-    flag("--study", "NAME", "the study in the database", required=True)
     flag(
         "--data",
         "DIR",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data.images import write_png
-from search.__main__ import main
+from search.__main__ import main, parse
 
 StudyFile = Callable[..., Path]
 Refused = Callable[..., str]
@@ -279,3 +279,20 @@ def test_version_says_how_the_operator_runs(capsys: pytest.CaptureFixture[str]) 
         lines = capsys.readouterr().out.splitlines()
         assert re.fullmatch(r"restune \d+\.\d+\.\d+", lines[0])
         assert any(line.startswith("operator: cpu: ") for line in lines) == ("-v" in flags)
+
+
+@pytest.mark.parametrize("command", ["run", "export-best", "worker", "plan", "trials", "status", "dashboard"])
+@pytest.mark.parametrize("given", [["kbnet"], ["--study", "kbnet"], ["--study=kbnet"]])
+def test_a_study_is_named_by_itself_or_by_its_flag(command: str, given: list[str]) -> None:
+    assert parse([command, *given]).study == "kbnet"
+
+
+def test_a_study_named_twice_or_not_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, found in (
+        (["run"], "one of the arguments STUDY --study is required"),
+        (["trials", "kbnet", "--study", "kbnet"], "argument --study: not allowed with argument STUDY"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert found in capsys.readouterr().err
