@@ -35,15 +35,8 @@ typedef float loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias
 inline vec load(const float* from) { return *reinterpret_cast<const loose*>(from); }
 inline void store(float* to, vec value) { *reinterpret_cast<loose*>(to) = value; }
 
-inline vec broadcast(const float* from) {
-#ifdef __AVX512F__
-    return (vec)_mm512_set1_ps(*from);
-#else
-    vec value;
-    for (int lane = 0; lane < LANES; ++lane) value[lane] = *from;
-    return value;
-#endif
-}
+// Less nothing, which leaves even a zero its sign: compilers make one instruction of it, of a loop over lanes they do not.
+inline vec broadcast(const float* from) { return *from - vec{}; }
 
 // Words are floats, or pairs of bfloat16 along the summed dimension: the same loops serve both.
 template <bool HALF>
@@ -59,6 +52,8 @@ inline vec madd(vec sum, vec a, vec b) {
 inline vec held(vec value) {
 #ifdef __AVX512F__
     asm("" : "+v"(value));
+#elif defined(__AVX__)
+    asm("" : "+x"(value));
 #endif
     return value;
 }

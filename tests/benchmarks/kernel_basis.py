@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.kernel_basis             operator, inference, training steps
     python -m tests.benchmarks.kernel_basis --only operator --processes 9
+    python -m tests.benchmarks.kernel_basis --march haswell   as processors without AVX-512 run it
 
 Both sides run in turns within one process; medians. Memory is the highest resident size above that before
 the call (Linux). "Published" follows the definition step by step: the kernels of all pixels, the patches of
@@ -35,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import KBNetSConfig
+from models import KBNetSConfig, native
 from models.blocks import LayerNorm2d
 from models.kbnet_s import KernelBasisBlock
 from models.kernel_basis import kernel_basis_attention, native_kernel_basis_works
@@ -297,13 +298,17 @@ if __name__ == "__main__":
         default="wall",
         help="cpu: time of the processor, for a busy machine and 1 thread",
     )
+    parser.add_argument("--march", help="compile for another processor that this one can stand in for")
     parser.add_argument("--processes", type=int, help="measure the operator alone, in so many processes")
     arguments = parser.parse_args()
     if arguments.processes:
         options = ["--repeats", str(arguments.repeats), "--clock", arguments.clock]
         options += ["--threads", str(arguments.threads)] if arguments.threads else []
+        options += ["--march", arguments.march] if arguments.march else []
         in_processes(arguments.processes, options)
         sys.exit()
+    if arguments.march:
+        native.FLAGS = tuple(flag.replace("=native", f"={arguments.march}") for flag in native.FLAGS)
     torch.manual_seed(0)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -101,6 +101,24 @@ def test_rows_in_pairs_equal_the_definition(height: int, width: int, bases: int,
         assert relative_error(value, right) <= 1.01 * allowed
 
 
+@pytest.mark.parametrize("size", [(2, 3, 4, 16, 16), (1, 2, 4, 6, 48), (2, 2, 2, 9, 33), (1, 2, 3, 7, 20)])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_older_processors_compute_the_same(
+    size: tuple[int, int, int, int, int], kernel_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native_kernel_basis_works() or " avx2 " not in native._processor():
+        pytest.skip("no processor with AVX2, or no C++ compiler")
+    older = tuple(flag.replace("=native", "=haswell") for flag in native.FLAGS)
+    monkeypatch.setattr(native, "FLAGS", older)
+    library = native.load.__wrapped__("kernel_basis")
+    monkeypatch.setattr("models.kernel_basis_native.library", lambda name: library)
+    torch.manual_seed(0)
+    inputs = inputs_of(*size, 19, kernel_size, torch.float32)
+    expected = exactly(inputs, kernel_size, size[1])
+    for value, right in zip(with_gradients(compiled, inputs, kernel_size, size[1]), expected, strict=True):
+        assert relative_error(value, right) < 1e-5
+
+
 @pytest.mark.parametrize("operator", [blocked, kernel_basis_attention])
 def test_gradients_in_float64_are_those_of_differences(operator: Operator) -> None:
     torch.manual_seed(0)
