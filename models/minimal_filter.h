@@ -4,8 +4,8 @@
 // In float32, F(2, 3) takes four products for six:
 //     m = (d1 + d2) (w0 + w1 + w2) / 2,  n = (d2 - d1) (w0 - w1 + w2) / 2,
 //     u = m + n + (d0 - d2) w0,  l = m - n + (d3 - d1) w2.
-// In bfloat16 its sums and differences are rounded too often: errors were above those of the definition in bfloat16
-// (3.3e-3 against 2.9e-3). So F(2, 2) for two of the three taps, five products for six, which errs less (2.7e-3):
+// In bfloat16 its sums and differences are rounded too often: it would err more than the definition in bfloat16. So F(2, 2)
+// for two of the three taps, five products for six, which errs less:
 //     m = d1 (w0 + w1),  u = m + (d0 - d1) w0 + d2 w2,  l = m + (d2 - d1) w1 + d3 w2.
 
 #pragma once
