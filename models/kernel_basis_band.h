@@ -66,7 +66,7 @@ struct Band {
             {x, s.depth * s.plane},
             {alone, train * s.depth * s.plane},
             {image, s.depth * s.pixels},
-            {patch, s.in_row_pairs() ? 5 * s.inner / 3 * 2 * LANES : train * inputs * PANEL},
+            {patch, s.rows_in_pairs() ? INPUTS<HALF> * COLUMNS<HALF> * 2 * LANES : train * inputs * PANEL},
             {products, HALF ? train * s.terms * s.pixels / 2 : 0},
             {stage, LANES * (s.padded_bases > s.width ? s.padded_bases : s.width)},
         };
@@ -220,6 +220,9 @@ struct Band {
         each = mix + packing.mix;
     }
 
+    const float* attention_at(long p) const { return attention + p / PANEL * rows16 * PANEL + p % PANEL; }
+    float* d_attention_at(long p) const { return d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL; }
+
     // Calls f(first pixel, Rows<vectors>) for all pixels, at most VECTORS vectors together.
     template <int VECTORS, typename F>
     void in_strips(F f) const {
@@ -245,29 +248,31 @@ struct Band {
         }
     }
 
+    // What the kernels at vectors of an upper row and below them see, as minimal_filter.h wants it.
     template <int V>
     void transform(const long* p) {
-        for (int v = 0; v < V; ++v) transform_patch<HALF, 4, V>(patch + v * LANES, x + s.at(p[v]), s.plane, s.stride);
+        for (int v = 0; v < V; ++v) transform_patch<HALF, V>(patch + v * LANES, x + s.at(p[v]), s.plane, s.stride);
     }
 
     // Calls f(base, first output, upper row, lower row) with what every base alone makes of the pixels.
     template <int V, typename F>
     void in_bases(F f) const {
         const float* filter = each;
-        for (long n = 0; n < s.bases; ++n, filter += filter_words<HALF>(4))
-            for (long o = 0; o < 4; o += SUMS) {
+        for (long n = 0; n < s.bases; ++n, filter += FILTER_WORDS<HALF>)
+            for (long o = 0; o < DEPTH; o += SUMS) {
                 vec upper[SUMS][V], lower[SUMS][V];
-                apply_filters<HALF, 4, V>(upper, lower, patch, filter + 4 + o, filter + o);
+                apply_filters<HALF, V>(upper, lower, patch, filter + DEPTH + o, filter + o);
                 f(n, o, upper, lower);
             }
     }
 
-    // Attention of one base, of all pairs of them or of all.
+    // Attention of base n at a vector of pixels, from where that of the first base lies.
     static vec scale(const float* attention, long n) {
         if constexpr (!HALF) return load(attention + n * PANEL);
         return one_of_pair(load(attention + n / 2 * PANEL), n % 2);
     }
 
+    // The result at these pixels and those below them.
     template <int V>
     void filter_rows(const long* p) {
         transform<V>(p);
@@ -288,6 +293,7 @@ struct Band {
         });
     }
 
+    // What every base alone makes of these pixels and those below them, times d_out.
     template <int V>
     void attention_of_rows(const long* p) {
         transform<V>(p);
@@ -308,12 +314,8 @@ struct Band {
         });
     }
 
-    float* d_attention_at(long p) const { return d_attention + p / PANEL * s.padded_bases * PANEL + p % PANEL; }
-
-    const float* attention_at(long p) const { return attention + p / PANEL * rows16 * PANEL + p % PANEL; }
-
     void forward(long g, void* out) {
-        if (s.in_row_pairs()) {
+        if (s.rows_in_pairs()) {
             std::memset(image, 0, 4 * s.depth * s.pixels);
             in_row_pairs([&](const long* p, auto vectors) { filter_rows<vectors.value>(p); });
         } else in_strips<WIDE>([&](long p, auto wide) {
@@ -345,13 +347,13 @@ struct Band {
                 for (int v = 0; v < V; ++v) store(to + v * LANES, total[v]);
             }
         });
-        with_type(s.half_out, [&](auto* type) { 
+        with_type(s.half_out, [&](auto* type) {
             unpack_planes(static_cast<decltype(type)>(out), s.last_x, g * s.depth, image, s.pixels, s.line);
         });
     }
 
-    // Needs start() and group(). Adds to d_terms (of this chunk; writes it if that is fresh) and d_attention. The gradient of x is written to d_x
-    // if this band is the image, else it becomes `shared`, in planes like x.
+    // Needs start() and group(). Adds to d_terms (of this chunk; writes it if that is fresh) and d_attention. The gradient
+    // of x is written to d_x if this band is the image, else it becomes `shared`, in planes like x.
     void backward(long g, const void* d_out, void* d_x, float* shared, float* d_terms) {
         float* spread = s.bands > 1 ? shared : alone;
         with_type(s.half_out, [&](auto* type) {
@@ -365,7 +367,7 @@ struct Band {
                 unpack_planes(static_cast<decltype(type)>(d_x), s.last_x, g * s.depth, spread + s.pad * (s.stride + 1), s.plane,
                               s.stride);
             });
-        if (s.in_row_pairs()) in_row_pairs([&](const long* p, auto vectors) { attention_of_rows<vectors.value>(p); });
+        if (s.rows_in_pairs()) in_row_pairs([&](const long* p, auto vectors) { attention_of_rows<vectors.value>(p); });
         else in_strips<WIDE>([&](long p, auto wide) { attention_strip<wide.value>(p); });
 #if HAS_BF16
         if constexpr (HALF) in_strips<HALF_WIDE>([&](long p, auto) { multiply_pixels(p); });
@@ -402,7 +404,7 @@ struct Band {
         });
     }
 
-    // What every base alone would make of the pixels, times d_out.
+    // The same for V vectors of pixels from p on, of any shape.
     template <int V>
     void attention_strip(long p) {
         gather<V>(p);
@@ -431,6 +433,7 @@ struct Band {
         }
     }
 
+    // What the pixels see, in words.
     template <int V>
     void gather(long p) {
         const float* near[V];

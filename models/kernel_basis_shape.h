@@ -50,10 +50,10 @@ struct Shape {
     long mix() const { return words<HALF>(bases) * terms; }  // floats that the packed weights of one group take
     template <bool HALF>
     long each() const {  // the same, base by base
-        return (in_row_pairs() ? filter_words<HALF>(4) : (words<HALF>(inner) + 1) * depth) * bases;
+        return (rows_in_pairs() ? FILTER_WORDS<HALF> : (words<HALF>(inner) + 1) * depth) * bases;
     }
     // Whether minimal_filter.h is for these: every band has pairs of rows of whole vectors.
-    bool in_row_pairs() const { return kernel == 3 && depth == 4 && line % LANES == 0 && (height | rows) % 2 == 0; }
+    bool rows_in_pairs() const { return kernel == 3 && depth == DEPTH && line % LANES == 0 && (height | rows) % 2 == 0; }
 };
 
 template <int M>
@@ -72,24 +72,16 @@ inline void in_chunks(long total, F f) {
     if (total - first == 1) f(first, Rows<1>());
 }
 
-// The bases of one group in the order they are read: `mix`, where the bases are summed over
-// ([output][base][input, tap], then [base][output] of the biases), and `each`, where inputs and taps are
-// ([base][output][input, tap], then [base][output] of the biases, as float32; or filters for pairs of rows).
+// The bases of one group for sums over bases: [output][base][input, tap], then [base][output] of the biases.
 template <bool HALF, typename T>
-void pack_weights(float* mix, float* each, const Shape& s, long g, const T* weight, const T* bias) {
-    if (each && s.in_row_pairs()) {
-        transform_filters<HALF, 4>(each, weight + g * s.depth * s.inner, s.channels * s.inner, bias + g * s.depth, s.channels,
-                                   s.bases);
-        each = nullptr;
-    }
-    if (!mix) return;
+void pack_mix(float* mix, const Shape& s, const T* weight, const T* bias) {
     using S = std::conditional_t<HALF, bfloat16, float>;
     const long words = s.words<HALF>(s.bases), size = s.depth * s.inner, step = s.words<HALF>(round_up(s.terms, 2));
     std::vector<float> block(s.padded_bases * step);
     auto row = [&](long n) { return reinterpret_cast<S*>(block.data() + n * step); };
     for (long n = 0; n < s.bases; ++n) {
-        convert(row(n), weight + n * s.channels * s.inner + g * size, size);
-        convert(row(n) + size, bias + n * s.channels + g * s.depth, s.depth);
+        convert(row(n), weight + n * s.channels * s.inner, size);
+        convert(row(n) + size, bias + n * s.channels, s.depth);
     }
     auto put = [&](float* to, long k, long first, long count) {
         if constexpr (HALF) {
@@ -103,15 +95,26 @@ void pack_weights(float* mix, float* each, const Shape& s, long g, const T* weig
         for (long o = 0; o < s.depth; ++o) put(mix + (o * words + k) * s.inner, k, o * s.inner, s.inner);
         put(mix + words * size + k * s.depth, k, size, s.depth);
     }
-    if (!each) return;
-    float* biases = each + s.bases * s.depth * s.words<HALF>(s.inner);
+}
+
+// The bases of one group one by one: [base][output][input, tap], then [base][output] of the biases, as float32; or the
+// filters for pairs of rows.
+template <bool HALF, typename T>
+void pack_each(float* each, const Shape& s, const T* weight, const T* bias) {
+    using S = std::conditional_t<HALF, bfloat16, float>;
+    if (s.rows_in_pairs()) {
+        transform_filters<HALF>(each, weight, s.channels * s.inner, bias, s.channels, s.bases);
+        return;
+    }
+    const long inputs = s.words<HALF>(s.inner);
+    float* biases = each + s.bases * s.depth * inputs;
     for (long n = 0; n < s.bases; ++n, biases += s.depth) {
-        for (long o = 0; o < s.depth; ++o, each += s.words<HALF>(s.inner)) {
+        for (long o = 0; o < s.depth; ++o, each += inputs) {
             S* to = reinterpret_cast<S*>(each);
-            std::memcpy(to, row(n) + o * s.inner, sizeof(S) * s.inner);
+            convert(to, weight + (n * s.channels + o) * s.inner, s.inner);
             if (HALF && s.inner % 2) to[s.inner] = S(0.f);
         }
-        convert(biases, bias + n * s.channels + g * s.depth, s.depth);
+        convert(biases, bias + n * s.channels, s.depth);
     }
 }
 
@@ -121,21 +124,23 @@ struct Packing {
     bool mixes, each;
     long mix, size;  // floats of one group: in the first order, and in all
     Packing(const Shape& s, bool training)
-        : mixes(training || !s.in_row_pairs()), each(training || s.in_row_pairs()), mix(mixes ? s.mix<HALF>() : 0),
+        : mixes(training || !s.rows_in_pairs()), each(training || s.rows_in_pairs()), mix(mixes ? s.mix<HALF>() : 0),
           size(mix + (each ? s.each<HALF>() : 0)) {}
 };
 
 template <bool HALF>
-void pack_all(float* packed, const Shape& s, const void* weight, const void* bias, bool training) {
+void pack_all(float* packed, const Shape& s, const void* weights, const void* biases, bool training) {
     const Packing<HALF> packing(s, training);
     with_type(s.half_weight, [&](auto* type) {
-        using T = decltype(type);
+        using T = std::remove_pointer_t<decltype(type)>;
 #pragma omp parallel for num_threads(s.threads)
-        for (long g = 0; g < s.groups; ++g)
-            pack_weights<HALF>(packing.mixes ? packed + g * packing.size : nullptr,
-                               packing.each ? packed + g * packing.size + packing.mix : nullptr, s, g,
-                               static_cast<const std::remove_pointer_t<T>*>(weight),
-                               static_cast<const std::remove_pointer_t<T>*>(bias));
+        for (long g = 0; g < s.groups; ++g) {
+            const T* weight = static_cast<const T*>(weights) + g * s.depth * s.inner;
+            const T* bias = static_cast<const T*>(biases) + g * s.depth;
+            float* to = packed + g * packing.size;
+            if (packing.mixes) pack_mix<HALF>(to, s, weight, bias);
+            if (packing.each) pack_each<HALF>(to + packing.mix, s, weight, bias);
+        }
     });
 }
 

@@ -14,18 +14,19 @@
 
 namespace {
 
+constexpr int DEPTH = 4;                       // inputs and outputs of a group, the published number
 constexpr int FACTORS = 4;                     // that a column of a kernel becomes
 template <bool HALF>
 constexpr int INPUTS = HALF ? 5 : 4;           // that four rows become
 constexpr int SUMS = REGISTERS / 8;            // outputs that are summed up at once, for two vectors of either row
 
-// Words (pairs of inputs in bfloat16) that the three columns of `depth` inputs take.
+// Words (pairs of inputs in bfloat16) that the three columns of all inputs take.
 template <bool HALF>
-constexpr int columns_of(int depth) { return 3 * depth / (HALF ? 2 : 1); }
+constexpr int COLUMNS = 3 * DEPTH / (HALF ? 2 : 1);
 
 // Words of one base's transformed filters of one group: its biases (float32), then [factor][column][output].
 template <bool HALF>
-constexpr int filter_words(int depth) { return (1 + FACTORS * columns_of<HALF>(depth)) * depth; }
+constexpr int FILTER_WORDS = (1 + FACTORS * COLUMNS<HALF>) * DEPTH;
 
 template <bool HALF>
 INLINE void transform_column(vec (&to)[FACTORS], vec w0, vec w1, vec w2) {
@@ -44,10 +45,10 @@ INLINE void transform_rows(vec (&to)[INPUTS<HALF>], vec d0, vec d1, vec d2, vec 
 
 // One group's filters, base by base. `weight` and `bias`: of the first base; the next ones `weight_step` and `bias_step`
 // further on.
-template <bool HALF, int DEPTH, typename T>
+template <bool HALF, typename T>
 void transform_filters(float* filter, const T* weight, long weight_step, const T* bias, long bias_step, long bases) {
     constexpr int SIZE = 9 * DEPTH * DEPTH, TERMS = (SIZE + LANES - 1) / LANES * LANES, PAIR = HALF ? 2 : 1;
-    constexpr int WORDS = filter_words<HALF>(DEPTH), ROWS = (WORDS + LANES - 1) / LANES * LANES;
+    constexpr int WORDS = FILTER_WORDS<HALF>, ROWS = (WORDS + LANES - 1) / LANES * LANES;
     alignas(64) float rows[LANES * TERMS] = {}, terms[TERMS * LANES];        // [base][term], [term][base]
     alignas(64) float words[ROWS * LANES] = {}, turned[LANES * ROWS];        // [word][base], [base][word]
     for (long first = 0; first < bases; first += LANES) {
@@ -67,7 +68,7 @@ void transform_filters(float* filter, const T* weight, long weight_step, const T
                         transform_column<HALF>(word[k], load(tap), load(tap + 3 * LANES), load(tap + 6 * LANES));
                     }
                     for (int factor = 0; factor < FACTORS; ++factor)
-                        store(to + factor * columns_of<HALF>(DEPTH) * DEPTH * LANES,
+                        store(to + factor * COLUMNS<HALF> * DEPTH * LANES,
                               as_words<HALF>(word[0][factor], word[PAIR - 1][factor]));
                 }
         for (int r = 0; r < ROWS; r += LANES) turn(turned + r, ROWS, words + r * LANES, LANES);
@@ -77,9 +78,9 @@ void transform_filters(float* filter, const T* weight, long weight_step, const T
 
 // What the kernels at a vector of pixels and the one below it see, [input][column][vector] for VECTORS of them; here for
 // one. `near`: the upper left neighbour of the first pixel; inputs are `plane` apart, rows `stride`.
-template <bool HALF, int DEPTH, int VECTORS>
+template <bool HALF, int VECTORS>
 INLINE void transform_patch(float* patch, const float* near, long plane, long stride) {
-    constexpr int PAIR = HALF ? 2 : 1, STEP = columns_of<HALF>(DEPTH) * VECTORS * LANES;
+    constexpr int PAIR = HALF ? 2 : 1, STEP = COLUMNS<HALF> * VECTORS * LANES;
     for (int column = 0; column < 3; ++column)
         for (int i = 0; i < DEPTH; i += PAIR, patch += VECTORS * LANES) {
             vec word[PAIR][INPUTS<HALF>];
@@ -94,17 +95,16 @@ INLINE void transform_patch(float* patch, const float* near, long plane, long st
 
 // What SUMS outputs, from the one on that `filter` points to, of one base are at the pixels of the patch, in the upper and
 // the lower row. `bias`: of the first of these outputs.
-template <bool HALF, int DEPTH, int VECTORS>
+template <bool HALF, int VECTORS>
 INLINE void apply_filters(vec (&upper)[SUMS][VECTORS], vec (&lower)[SUMS][VECTORS], const float* patch, const float* filter,
                           const float* bias) {
-    constexpr int COLUMNS = columns_of<HALF>(DEPTH);
     auto add = [&](vec(&sum)[SUMS][VECTORS], int factor, int input, int column) __attribute__((always_inline)) {
         vec pixels[VECTORS];
 #pragma GCC unroll 2
-        for (int v = 0; v < VECTORS; ++v) pixels[v] = held(load(patch + ((input * COLUMNS + column) * VECTORS + v) * LANES));
+        for (int v = 0; v < VECTORS; ++v) pixels[v] = held(load(patch + ((input * COLUMNS<HALF> + column) * VECTORS + v) * LANES));
 #pragma GCC unroll 4
         for (int m = 0; m < SUMS; ++m) {
-            const vec word = held(broadcast(filter + (factor * COLUMNS + column) * DEPTH + m));
+            const vec word = held(broadcast(filter + (factor * COLUMNS<HALF> + column) * DEPTH + m));
 #pragma GCC unroll 2
             for (int v = 0; v < VECTORS; ++v) sum[m][v] = madd<HALF>(sum[m][v], pixels[v], word);
         }
@@ -117,7 +117,7 @@ INLINE void apply_filters(vec (&upper)[SUMS][VECTORS], vec (&lower)[SUMS][VECTOR
     };
     each([&](int m, int v) __attribute__((always_inline)) { upper[m][v] = broadcast(bias + m), lower[m][v] = vec{}; });
 #pragma GCC unroll 12
-    for (int column = 0; column < COLUMNS; ++column) {
+    for (int column = 0; column < COLUMNS<HALF>; ++column) {
         add(upper, 0, 0, column);
         if constexpr (!HALF) add(lower, 1, 1, column);
     }
@@ -127,7 +127,7 @@ INLINE void apply_filters(vec (&upper)[SUMS][VECTORS], vec (&lower)[SUMS][VECTOR
         else upper[m][v] = sum + lower[m][v], lower[m][v] = sum - lower[m][v];
     });
 #pragma GCC unroll 12
-    for (int column = 0; column < COLUMNS; ++column) {
+    for (int column = 0; column < COLUMNS<HALF>; ++column) {
         add(upper, HALF ? 1 : 2, HALF ? 1 : 2, column);
         add(lower, HALF ? 2 : 3, HALF ? 2 : 3, column);
         if constexpr (HALF) add(upper, 3, 3, column), add(lower, 3, 4, column);

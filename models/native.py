@@ -19,7 +19,22 @@ from pathlib import Path
 
 import torch
 
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-fPIC", "-shared", "-w")
+
+def flags(processor: str = "native") -> tuple[str, ...]:
+    """The compiler's, for this or another processor."""
+    return (
+        "-std=c++17",
+        "-O3",
+        f"-march={processor}",
+        "-fno-math-errno",
+        "-fopenmp",
+        "-fPIC",
+        "-shared",
+        "-w",
+    )
+
+
+FLAGS = flags()
 
 
 class Unavailable(Exception):

@@ -308,7 +308,7 @@ if __name__ == "__main__":
         in_processes(arguments.processes, options)
         sys.exit()
     if arguments.march:
-        native.FLAGS = tuple(flag.replace("=native", f"={arguments.march}") for flag in native.FLAGS)
+        native.FLAGS = native.flags(arguments.march)
     torch.manual_seed(0)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
