@@ -115,7 +115,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         command.add(commands)
-    return parser.parse_args(typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed])))
+    options = parser.parse_args(
+        typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed]))
+    )
+    if "v" in options:
+        parser.error("-v goes with --version")
+    return options
 
 
 class _Version(argparse.Action):

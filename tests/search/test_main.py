@@ -287,9 +287,10 @@ def test_a_study_is_named_by_itself_or_by_its_flag(command: str, given: list[str
     assert parse([command, *given]).study == "kbnet"
 
 
-def test_a_study_named_twice_or_not_at_all_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_fit_together_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, found in (
         (["run"], "one of the arguments STUDY --study is required"),
+        (["-v", "run", "kbnet"], "-v goes with --version"),
         (["trials", "kbnet", "--study", "kbnet"], "argument --study: not allowed with argument STUDY"),
     ):
         with pytest.raises(SystemExit) as ended:
