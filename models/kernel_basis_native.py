@@ -46,19 +46,14 @@ class NativeKernelBasis(torch.autograd.Function):
         gradients = [torch.empty_like(tensor) for tensor in inputs]
         tensors = [*inputs, dense(d_result), *gradients]
         library("kernel_basis").kernel_basis_backward(_numbers(kernel_size, groups, half, tensors))
-        # An operation that changes nothing takes its time, too: the caches have just been swept.
-        d_inputs = [
-            gradient if gradient.dtype == tensor.dtype else gradient.to(tensor.dtype)
-            for gradient, tensor in zip(gradients, saved, strict=True)
-        ]
+        d_inputs = (g.to(tensor.dtype) for g, tensor in zip(gradients, saved, strict=True))
         return *d_inputs, None, None, None, None
 
 
 def _as_read(x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
     """The inputs as the compiled code wants them."""
-    if weight.dtype != bias.dtype or weight.dtype != known(weight.dtype):
-        weight, bias = weight.to(known(weight.dtype)), bias.to(known(weight.dtype))
-    return [dense(x), dense(attention), weight.contiguous(), bias.contiguous()]
+    dtype = known(weight.dtype)
+    return [dense(x), dense(attention), weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
 
 
 def _numbers(
@@ -97,6 +92,5 @@ def known(dtype: torch.dtype) -> torch.dtype:
 
 def dense(images: Tensor) -> Tensor:
     """`images` in a type that is known, in their own memory order if that is one of the two known ones."""
-    if images.dtype != known(images.dtype):
-        images = images.to(known(images.dtype))
+    images = images.to(known(images.dtype))
     return images if images.is_contiguous(memory_format=torch.channels_last) else images.contiguous()
