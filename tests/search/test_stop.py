@@ -93,9 +93,11 @@ def test_worker_that_does_not_listen_is_named(
     assert "a has ended; trial 1 is kept at step 30 of 90" in lines
 
 
-def test_silence_of_a_worker_elsewhere_is_mentioned(study: optuna.Study) -> None:
+def test_silence_of_a_worker_elsewhere_is_mentioned(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     trial_id = running(study, worker="far", name="far", host="another")
-    beat = {"count": 3, "at": time.time() - 130, "step": 1, "steps": 2}
+    beat = {"count": 3, "at": now - 130, "step": 1, "steps": 2}
     study._storage.set_trial_user_attr(trial_id, "beat", beat)
     lines: list[str] = []
     assert stop.stop(study, 0, lines.append).still_there == ("far",)
