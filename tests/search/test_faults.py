@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,15 +33,15 @@ CLAIMANTS, CLAIMED = 4, 12
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+def server() -> Iterator[postgres.Server]:
     """A PostgreSQL server; the test is skipped where it is not installed."""
     if why := postgres.missing():
         pytest.skip(why)
-    folder = tmp_path_factory.mktemp("server")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # the server is another user
-    with postgres.server(folder / "postgresql") as started:
-        yield started
+    # Not in a folder of pytest's: those are closed to other users, and the server is one.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with postgres.server(Path(folder) / "postgresql") as started:
+            yield started
 
 
 def claim_all(url: str, barrier: Any, claimed: Any) -> None:

@@ -93,7 +93,9 @@ def test_worker_that_does_not_listen_is_named(
     assert "a has ended; trial 1 is kept at step 30 of 90" in lines
 
 
-def test_silence_of_a_worker_elsewhere_is_mentioned(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_of_a_worker_elsewhere_is_mentioned(
+    study: optuna.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     trial_id = running(study, worker="far", name="far", host="another")
@@ -125,10 +127,13 @@ def test_nobody_at_work_is_said_soon(
     assert capsys.readouterr().out == "nobody is at work on kbnet\n"
 
 
-def test_worker_between_two_trials_is_found(study: optuna.Study, worker: Worker) -> None:
+def test_worker_between_two_trials_is_found(
+    study: optuna.Study, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stop, "BETWEEN_TRIALS_S", 30.0)
     late = threading.Timer(0.6, worker, ["late"])
     late.start()
-    assert stop.stop(study, 10, lambda line: None) == stop.Ending(asked=("late",), still_there=())
+    assert stop.stop(study, 60, lambda line: None) == stop.Ending(asked=("late",), still_there=())
 
 
 def test_real_search_saves_and_ends(
