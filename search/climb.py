@@ -16,9 +16,11 @@ from search.worker import Worker
 
 # The last stretch is planned for this share of the time left.
 FINALE_SAFETY = 0.97
-# A cooldown takes at least this share of a training, however little time is left for it.
-SHORTEST_COOLDOWN = 0.15
-# A training of fixed length may take so many times the time left.
+# Where it is planned anew: shares of the steps that are left then.
+LOOKS = (0.3, 0.75, 1.0)
+# It takes at least this share of a training, however little time is left for it.
+SHORTEST_STRETCH = 0.15
+# And may take so many times the time left.
 MOST_OVER = 1.25
 # Whoever waits for others looks again after so long.
 MOMENT_S = 0.5
@@ -187,10 +189,9 @@ class Sitting:
     def _finale(self) -> None:
         """Train the best trial that waits to its end.
 
-        Where the search ended for lack of time, its length is made to fit the time that is left, if the
-        steps so far are the same for any length: once at the start, and once more where the cooldown
-        begins. Where it ended for its number of trials, no clock decides. Workers take one each, if
-        there is a clock; else the leader is all there is to do.
+        Where the search ended for lack of time, its length is made to fit the time that is left: at the
+        start, and again on the way. Where it ended for its number of trials, no clock decides. Workers
+        take one each, if there is a clock; else the leader is all there is to do.
         """
         while not self.worker.stop.requested:
             in_front = leader((c for c in self._climbers() if self._may_win(c)), self.ladder)
@@ -214,18 +215,18 @@ class Sitting:
 
     def _finish(self, number: int, clocked: bool) -> bool:
         """The last stretch of a trial; False if another worker was faster to take it."""
-        config = self._config(number)
-        if not (clocked and config.stretchable):
+        if not clocked:
             return self._last_stretch(number)
-        whole = config.stretched(max(self._affordable_steps(number), self._fewest_steps(number)))
-        if whole.constant_steps > self._trial(number).user_attrs["steps_done"]:
-            if not self._last_stretch(number, whole, pause_at=whole.constant_steps):
+        fewest = self._fewest_steps(number)
+        for share in LOOKS:
+            done = self._trial(number).user_attrs["steps_done"]
+            steps = max(self._affordable_steps(number), fewest, done + 1)
+            config = self._config(number).with_length(steps, since=done)
+            if not self._last_stretch(number, config, pause_at=done + math.ceil(share * (steps - done))):
                 return False
             if self._trial(number).state != TrialState.WAITING or self.worker.stop.requested:
-                return True
-        cooldown_from = self._trial(number).user_attrs["steps_done"]
-        steps = max(self._affordable_steps(number), self._fewest_steps(number))
-        return self._last_stretch(number, config.stretched(steps, cooldown_from))
+                break
+        return True
 
     def _waiting_best_first(self) -> list[int]:
         """Trials that wait: by their repeats where there are any, then by rung, then by score."""
@@ -237,16 +238,14 @@ class Sitting:
     def _seconds_over(self, number: int) -> float:
         """How much later than this run's time (and a little more) the shortest way to the end would be over."""
         left = self.spec.timeout - self._elapsed()
-        needed = self._fewest_steps(number) - self._trial(number).user_attrs["steps_done"]
-        return float(needed * self._trial(number).user_attrs["seconds_per_step"] - MOST_OVER * left)
+        facts = self._trial(number).user_attrs
+        needed = (self._fewest_steps(number) - facts["steps_done"]) * facts["seconds_per_step"]
+        return float(needed + self._seconds_of_scores(number) - MOST_OVER * left)
 
     def _fewest_steps(self, number: int) -> int:
         """The shortest whole training with the steps that a trial has behind it."""
-        config = self._config(number)
-        if not config.stretchable:
-            return config.total_steps
         done: int = self._trial(number).user_attrs["steps_done"]
-        return max(math.ceil(done / (1 - SHORTEST_COOLDOWN)), config.fewest_steps)
+        return max(math.ceil(done / (1 - SHORTEST_STRETCH)), done + 1)
 
     def _config(self, number: int) -> TrialConfig:
         return TrialConfig.model_validate_json(self._trial(number).user_attrs["config"])
@@ -260,8 +259,8 @@ class Sitting:
         self, number: int, config: TrialConfig | None = None, pause_at: int | None = None
     ) -> bool:
         facts: dict[str, Any] = {GOAL: TOP}
-        if config is not None:
-            facts[LENGTH] = [config.total_steps, config.constant_steps]
+        if config is not None and config.tempo is not None:
+            facts[LENGTH] = [config.total_steps, config.tempo.marks]
         trial = leases.take(self.study, self._trial(number), self.worker.sampler, **facts)
         if trial is None:
             return False
@@ -271,10 +270,14 @@ class Sitting:
 
     def _affordable_steps(self, number: int) -> int:
         """The length of the whole training that ends with the time of this run."""
+        facts = self._trial(number).user_attrs
+        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - self._seconds_of_scores(number)
+        return int(facts["steps_done"] + max(left / facts["seconds_per_step"], 1))
+
+    def _seconds_of_scores(self, number: int) -> float:
+        """Time of the scores that are still to come, as far as the earlier ones tell."""
         facts, config = self._trial(number).user_attrs, self._config(number)
-        done, per_step = facts["steps_done"], facts["seconds_per_step"]
-        scores = len(json.loads(facts["rungs"]))
-        per_score = max(facts["seconds"] - per_step * done, 0.0) / max(scores, 1)
+        done, scores = facts["steps_done"], len(json.loads(facts["rungs"]))
+        each = max(facts["seconds"] - facts["seconds_per_step"] * done, 0.0) / max(scores, 1)
         to_come = sum(step > done for step in config.rungs()) + config.val_megapixels / config.rung_megapixels
-        left = (self.spec.timeout - self._elapsed()) * FINALE_SAFETY - per_score * to_come
-        return int(done + max(left / per_step, 1))
+        return float(each * to_come)

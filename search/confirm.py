@@ -95,7 +95,7 @@ def repeat(
     """Train the recipe of `trial` from scratch for `steps`, and judge it. Raises `Stopped`; the same call goes on."""
     config = TrialConfig.model_validate_json(trial.user_attrs["config"])
     changes = {"seed": (config.seed + seed) % 2**32, "steps": steps, "pauses": (), "evaluations": 4}
-    config = TrialConfig.model_validate({**config.model_dump(), **changes})
+    config = config.as_planned(**changes)
     try:
         result = train(config, split, device, folder, report)
     except Diverged:

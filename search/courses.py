@@ -40,7 +40,6 @@ class Course:
     """A training from a new seed, its steps not counted: what judges it too."""
     shares: tuple[float, ...]
     """Of its steps, where it is scored; the last is 1."""
-    stretchable: bool = True
     branch: Hashable = None
     """What recipes have in common that lie near each other in the space."""
 
@@ -113,7 +112,6 @@ class Costs:
             at_birth=2 * self.to_build + _seconds_to_weigh(restoring) + writes_at_birth * self.writing,
             per_repeat=self.to_start + judging * scoring,
             shares=tuple(sorted({*pauses, *evenly})) if self.steps(sample) else (),
-            stretchable=config.stretchable,
             branch=branch,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from search.chance import Chance
-from search.climb import FINALE_SAFETY, MOMENT_S, MOST_OVER, SHORTEST_COOLDOWN
+from search.climb import FINALE_SAFETY, LOOKS, MOMENT_S, MOST_OVER, SHORTEST_STRETCH
 from search.courses import Course
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
 from search.study import StudySpec
@@ -249,8 +249,8 @@ class _Game:
         course, low = self.courses[number], self.ladder.share(self.climbers[number].rung)
         done, steps = course.steps_at(low), course.steps
         beside = course.climb(low, 1, 0)
-        if hurried and course.stretchable:
-            beside += course.per_climb  # its length is settled where its cooldown begins
+        if hurried:
+            beside += (len(LOOKS) - 1) * course.per_climb
             # The length that fits: what is left after scoring on the way.
             left = self.spec.timeout - self.clock
             affordable = (left * FINALE_SAFETY - beside) / course.per_step
@@ -267,11 +267,10 @@ class _Game:
         """The shortest whole training of one who waits."""
         course = self.courses[number]
         done = course.steps_at(self.ladder.share(self.climbers[number].rung))
-        return math.ceil(done / (1 - SHORTEST_COOLDOWN)) if course.stretchable else course.steps
+        return max(math.ceil(done / (1 - SHORTEST_STRETCH)), done + 1)
 
     def _seconds_over(self, number: int) -> float:
         """How much later than the time (and a little more) the shortest way to the end would be over."""
-        course = self.courses[number]
-        done = course.steps_at(self.ladder.share(self.climbers[number].rung))
-        left = self.spec.timeout - self.clock
-        return (self._fewest_steps(number) - done) * course.per_step - MOST_OVER * left
+        course, low = self.courses[number], self.ladder.share(self.climbers[number].rung)
+        needed = course.climb(low, 1, self._fewest_steps(number) - course.steps_at(low))
+        return needed - MOST_OVER * (self.spec.timeout - self.clock)

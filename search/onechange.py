@@ -230,7 +230,7 @@ def _train(
 ) -> Trained:
     """Raises `Stopped`; the same call goes on."""
     length = {"steps": {"teramacs": check.teramacs}, "pauses": (), "evaluations": EVALUATIONS}
-    config = TrialConfig.model_validate({**change.config.model_dump(), **length})
+    config = change.config.as_planned(**length)
     try:
         report = Retraining(change.text, config.total_steps, progress, stop)
         result = train(config, split, device, folder, report)

@@ -77,7 +77,7 @@ def pace(config: TrialConfig, split: Split, device: torch.device, patience: floa
         "val_megapixels": 1e-3,
         "initial": None,
     }
-    probe = type(config).model_validate({**config.model_dump(), **short})
+    probe = config.as_planned(**short)
     _settle()
     timer = Timer(patience)
 

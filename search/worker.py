@@ -73,7 +73,7 @@ def config_of(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialConfi
         tree["steps"] = {"teramacs": trial.study.user_attrs[FULL]}
     config = close(tree)
     if LENGTH in trial.user_attrs:
-        config = config.stretched(*trial.user_attrs[LENGTH])
+        config = config.in_tempo(*trial.user_attrs[LENGTH])
     return config
 
 

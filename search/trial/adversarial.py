@@ -80,7 +80,7 @@ class Adversarial(Objective):
         fake = self._error(self._judge(pair.degraded, restored), 0.0)
         self.precision.backward(share * (real + fake) / 2)
 
-    def step(self, step: int, steps: int, lr_scale: float) -> None:
+    def step(self, step: float, steps: int, lr_scale: float) -> None:
         lr = self.config.lr * self.config.schedule.factor(step, steps)
         set_learning_rate(self.optimizer, lr_scale * lr)
         self.precision.step(self.critic, self.optimizer, Mask({}), max_norm=float("inf"))

@@ -1,5 +1,6 @@
 """What each training step sees: how many crops, how large, from the first step to the last."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self
 
@@ -61,10 +62,11 @@ class Batches:
         pairs: PairSet,
         augmentation: Augmentation,
         seed: int,
-        steps: int,
+        steps_at: Callable[[float], int],
         device: torch.device,
     ) -> None:
-        self.steps, self.device = steps, device
+        """`steps_at`: how many steps are done when a share of the training is over."""
+        self.steps, self.device = steps_at(1.0), device
         self.stages: list[tuple[int, TrainLoader]] = []
         share = 0.0
         for stage in config.stages():
@@ -72,7 +74,7 @@ class Batches:
             loader = TrainLoader(
                 pairs, batch=stage.batch, patch=stage.patch, augmentation=augmentation, seed=seed
             )
-            self.stages.append((round(share * steps), loader))
+            self.stages.append((steps_at(share), loader))
         self.pool = ThreadPoolExecutor(1) if device.type != "cpu" else None
         self.ahead: dict[int, Future[Pair]] = {}
 

@@ -14,7 +14,7 @@ BEST = "best.safetensors"
 
 
 def fingerprint(config_json: str) -> str:
-    """A short name for one configuration: a state is only ever resumed by a config with the same past."""
+    """A short name for a configuration: a state is only ever resumed by one with the same past."""
     return hashlib.sha256(config_json.encode()).hexdigest()[:16]
 
 
@@ -26,8 +26,8 @@ def save_state(folder: Path, state: Mapping[str, Any]) -> None:
     partial.replace(target)
 
 
-def load_state(folder: Path, past: str) -> dict[str, Any] | None:
-    """The last saved state of a run whose past has the fingerprint `past`; None where there is none.
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The last saved state; None where there is none.
 
     A truncated or foreign file counts as none: the trial then starts from its first step.
     """
@@ -36,9 +36,7 @@ def load_state(folder: Path, past: str) -> dict[str, Any] | None:
     # A damaged file makes torch raise nearly anything: UnpicklingError, IndexError, struct.error, ...
     except Exception:
         return None
-    if not isinstance(state, dict) or state.get("past") != past:
-        return None
-    return state
+    return state if isinstance(state, dict) and {"past", "step"} <= state.keys() else None
 
 
 def drop_state(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """TrialConfig: all that one training run depends on."""
 
 import json
-import math
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Annotated, Self
 
@@ -11,14 +11,15 @@ from data import DataConfig, DemoConfig
 from data.augmentation import Augmentation
 from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
-from search.trial.adversarial import AdversarialConfig, ObjectiveConfig
+from search.trial.adversarial import ObjectiveConfig
 from search.trial.batches import CropsConfig
 from search.trial.initial import InitialConfig
 from search.trial.losses import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
 from search.trial.precision import PrecisionName
-from search.trial.schedules import MOST_WARMUP, ConstantCooldownConfig, ScheduleConfig
+from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
 from search.trial.sparsity import DenseConfig, SparsityConfig
+from search.trial.tempo import Mark, Tempo
 
 BACKWARD_COST = 3  # a backward pass costs about two forward passes (gradients of inputs and of weights)
 
@@ -70,6 +71,9 @@ class TrialConfig(BaseModel):
         20.0, gt=0, description="most validation pixels scored at the end of a trial, in 10^6"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, crops and augmentation")
+    tempo: Tempo | None = Field(
+        None, description="where the length was changed on the way: a search does that to fit the time left"
+    )
 
     @model_validator(mode="after")
     def _steps_have_something_to_train(self) -> Self:
@@ -84,6 +88,17 @@ class TrialConfig(BaseModel):
             raise ValueError(
                 f"crops.patch is {patch}, but loss {self.loss.kind!r} as set needs {smallest} or more"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tempo_leads_to_the_end(self) -> Self:
+        if self.tempo is not None:
+            if isinstance(self.steps, Compute):
+                raise ValueError("tempo: goes with a number of steps, not with teramacs")
+            if self.tempo.step_at(self.tempo.planned) != self.steps:
+                raise ValueError(
+                    f"tempo: leads to {self.tempo.step_at(self.tempo.planned)} steps, not {self.steps}"
+                )
         return self
 
     @cached_property
@@ -118,52 +133,38 @@ class TrialConfig(BaseModel):
 
     def steps_at(self, share: float) -> int:
         """Steps done when `share` of the run is over: at least one, if there are any."""
-        return min(max(1, round(self.total_steps * share)), self.total_steps)
+        return self.step_at(min(max(1, round(self.planned_steps * share)), self.planned_steps))
 
     @property
-    def stretchable(self) -> bool:
-        """Whether the steps before the cooldown are the same for a run of any length."""
-        return (
-            isinstance(self.schedule, ConstantCooldownConfig)
-            and isinstance(self.sparsity, DenseConfig)
-            and not isinstance(self.loss, AdversarialConfig)
-            and not self.crops.before
-        )
+    def planned_steps(self) -> int:
+        """The steps that the run had before its length was changed on the way."""
+        return self.tempo.planned if self.tempo else self.total_steps
 
-    @property
-    def constant_steps(self) -> int:
-        """Steps before the cooldown of a stretchable run; none of a run that is not."""
-        assert isinstance(self.schedule, ConstantCooldownConfig)
-        share = 1 - self.schedule.cooldown * (1 - self.schedule.warmup)
-        # A cooldown that was made to begin at a step begins there, however the shares were rounded.
-        return math.floor(self.total_steps * share + 1e-6)
+    def planned_step(self, step: int) -> float:
+        """What a step of this run stands for, in steps of the run as it was planned."""
+        return self.tempo.planned_step(step) if self.tempo else step
 
-    @property
-    def fewest_steps(self) -> int:
-        """The shortest that a stretchable run can be made: its warm-up, as long as ever, is less than half of it."""
-        assert isinstance(self.schedule, ConstantCooldownConfig)
-        return math.floor(self.schedule.warmup * self.total_steps / MOST_WARMUP) + 1
+    def step_at(self, planned_step: int) -> int:
+        """The first step of this run that stands for `planned_step` or more."""
+        return min(self.tempo.step_at(planned_step), self.total_steps) if self.tempo else planned_step
 
-    def stretched(self, steps: int, constant_steps: int | None = None) -> Self:
-        """The same run with another length; with another start of its cooldown too, if given.
+    def with_length(self, steps: int, since: int) -> Self:
+        """The same run up to step `since`; what was planned after that in the steps from there to `steps`."""
+        tempo = (self.tempo or Tempo(planned=self.total_steps)).with_length(steps, since)
+        return self.in_tempo(steps, tempo.marks)
 
-        It has the steps of this one until either cools down. Only for `stretchable` runs, and `fewest_steps` at least.
-        """
-        assert self.stretchable
-        assert isinstance(self.schedule, ConstantCooldownConfig)
-        warmup = self.schedule.warmup * self.total_steps / steps
-        cooldown = self.schedule.cooldown
-        if constant_steps is not None:
-            cooldown = (1 - constant_steps / steps) / (1 - warmup)
-        schedule = self.schedule.model_dump() | {"warmup": warmup, "cooldown": cooldown}
-        return type(self).model_validate({**self.model_dump(), "steps": steps, "schedule": schedule})
+    def in_tempo(self, steps: int, marks: Sequence[Mark]) -> Self:
+        """What was planned, in `steps` and with these marks of its tempo."""
+        tempo = {"planned": self.planned_steps, "marks": marks}
+        return type(self).model_validate({**self.model_dump(), "steps": steps, "tempo": tempo})
 
-    @property
-    def past(self) -> str:
-        """All that the steps before a cooldown depend on, as JSON: equal for a run and its stretched forms."""
-        tree = self.model_dump(mode="json")
-        if self.stretchable:
-            # The product of share and steps is the same but for rounding.
-            tree["schedule"]["warmup"] = f"{self.schedule.warmup * self.total_steps:.6g}"
-            del tree["schedule"]["cooldown"], tree["steps"]
-        return json.dumps(tree, sort_keys=True)
+    def as_planned(self, **changes: object) -> Self:
+        """The run as it was planned, with these changes."""
+        plan = {"steps": self.planned_steps, "tempo": None}
+        return type(self).model_validate({**self.model_dump(), **plan, **changes})
+
+    def past(self, step: int) -> str:
+        """All that the steps before `step` depend on, as JSON: equal for runs whose lengths change later."""
+        tree = self.model_dump(mode="json", exclude={"steps", "tempo"})
+        marks = [mark for mark in self.tempo.marks if mark[0] < step] if self.tempo else []
+        return json.dumps({**tree, "planned_steps": self.planned_steps, "marks": marks}, sort_keys=True)

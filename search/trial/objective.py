@@ -26,7 +26,7 @@ class Objective(nn.Module):
     def learn(self, restored: Tensor, pair: Pair, share: float) -> None:
         """Add up gradients of its own, from images that carry none; `pair` is a `share` of the batch."""
 
-    def step(self, step: int, steps: int, lr_scale: float) -> None:
+    def step(self, step: float, steps: int, lr_scale: float) -> None:
         """Called beside each step of the model, with the gradients of the whole batch added up."""
 
 

@@ -17,7 +17,7 @@ class _Curve(BaseModel):
         0.0, ge=0, le=MOST_WARMUP, description="share of the steps in which the rate rises from zero"
     )
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: float, steps: int) -> float:
         """Share of the peak rate at `step` of `steps`; steps past the end keep the last value."""
         warmup_steps = self.warmup * steps
         if step < warmup_steps:

@@ -27,8 +27,6 @@ class State:
         self, config: TrialConfig, device: torch.device, folder: Path, tell: Callable[[str], None]
     ) -> None:
         self.config, self.device, self.folder, self.tell = config, device, folder, tell
-        self.fingerprint = checkpoint.fingerprint(config.model_dump_json())
-        self.past = checkpoint.fingerprint(config.past)
         self.started = self.saved_at = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         saved = self._saved()
@@ -60,10 +58,11 @@ class State:
 
     def _saved(self) -> dict[str, Any] | None:
         """The state on disk, if this run wrote it, or one that differs in what is yet to come: its length."""
-        saved = checkpoint.load_state(self.folder, self.past)
-        if saved is None or saved["config"] == self.fingerprint:
-            return saved
-        return saved if saved["step"] <= min(saved["constant_steps"], self.config.constant_steps) else None
+        saved = checkpoint.load_state(self.folder)
+        return saved if saved and saved["past"] == self._past(saved["step"]) else None
+
+    def _past(self, step: int) -> str:
+        return checkpoint.fingerprint(self.config.past(step))
 
     @property
     def seconds(self) -> float:
@@ -121,7 +120,7 @@ class State:
         lr_scale = self.rescue.lr_scale
         set_learning_rate(self.optimizer, lr_scale * lr)
         self.precision.step(self.model, self.optimizer, self.mask, max_norm=self.config.clip_norm)
-        self.objective.step(self.step, self.config.total_steps, lr_scale)
+        self.objective.step(self.config.planned_step(self.step), self.config.planned_steps, lr_scale)
         self.average.update(self.model)
         self.mask.zero_copy(self.average.model)
         self.step += 1
@@ -143,9 +142,7 @@ class State:
         checkpoint.save_state(
             self.folder,
             {
-                "config": self.fingerprint,
-                "past": self.past,
-                "constant_steps": self.config.constant_steps if self.config.stretchable else 0,
+                "past": self._past(self.step),
                 "step": self.step,
                 "model": self.model.state_dict(),
                 "average": self.average.model.state_dict(),

@@ -69,21 +69,22 @@ def train(
     stay on disk.
     """
     steps = config.total_steps
-    batches = Batches(config.crops, split.train, config.augmentation, config.seed, steps, device)
+    batches = Batches(config.crops, split.train, config.augmentation, config.seed, config.steps_at, device)
     val_pairs = [split.val.whole(i) for i in spread(split.val, config.val_megapixels)]
     rung_pairs = [split.val.whole(i) for i in spread(split.val, config.rung_megapixels)]
-    phases = config.sparsity.phases(steps)
+    phases = config.sparsity.phases(config.planned_steps)
     rungs = set(config.rungs())
     state = State(config, device, folder, report.rescued)
     report.begun(state.step, state.rungs, state.seconds)
 
     while state.step < steps:
-        phase = next(phase for phase in phases if state.step < phase.last)
-        if state.step == phase.first:
+        now = config.planned_step(state.step)
+        phase = next(phase for phase in phases if now < phase.last)
+        if state.step == config.step_at(phase.first):
             state.mask = enter_phase(phase, state.model, state.average.model, state.optimizer)
         batch = batches.batch(state.step)
         loss, largest = state.backward(batch)
-        state.step_optimizers(lr=config.optimizer.lr * _lr_factor(config, phase, state.step))
+        state.step_optimizers(lr=config.optimizer.lr * _lr_factor(config, phase, now))
         is_rung = state.step in rungs
         is_due = is_rung or state.unsaved_seconds > SAVE_EVERY_S
         if (device.type == "cpu" or state.step % CHECK_EVERY == 0 or is_due) and not _healthy(loss, largest):
@@ -115,7 +116,7 @@ def train(
     )
 
 
-def _lr_factor(config: TrialConfig, phase: Phase, step: int) -> float:
+def _lr_factor(config: TrialConfig, phase: Phase, step: float) -> float:
     return phase.lr_scale * config.schedule.factor(step - phase.first, phase.last - phase.first)
 
 

@@ -77,8 +77,8 @@ def step_seconds(configs: list[TrialConfig], split: Split, scratch: Path) -> lis
     states = [
         State(config, CPU, scratch / f"timed-{n}", lambda note: None) for n, config in enumerate(configs)
     ]
-    crops = configs[0].crops
-    batches = Batches(crops, split.train, configs[0].augmentation, seed=0, steps=1000, device=CPU)
+    first = configs[0]
+    batches = Batches(first.crops, split.train, first.augmentation, 0, first.steps_at, CPU)
     times: list[list[float]] = [[] for _ in states]
     for block in range(BLOCKS + 1):
         for state, seconds in zip(states, times, strict=True):

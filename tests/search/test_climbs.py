@@ -82,52 +82,65 @@ def test_trial_with_pauses_is_bit_equal_to_one_without(
     assert equal(paused, trained_at_once(winner, path, tmp_path))
 
 
+CROPS = "crops = { batch = 2, patch = 8 }"
+GROWING = "crops = { batch = 2, patch = 8, before = [{ share = 0.75, batch = 1, patch = 4 }] }"
+
+
+@pytest.mark.parametrize(
+    ("crops", "more"),
+    [
+        (CROPS, '[recipe.schedule]\nkind = "constant_cooldown"\nwarmup = 0.125'),
+        (CROPS, '[recipe.schedule]\nkind = "exponential"'),
+        (CROPS, DSD),
+        (GROWING, ""),
+    ],
+    ids=["constant", "exponential", "dsd", "growing crops"],
+)
 def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
-    study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crops: str,
+    more: str,
+    study_file: StudyFile,
+    out: Path,
+    trials: Trials,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lengths = iter([20, 24])
+    lengths = iter([24, 14, 16])
     monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: next(lengths))
     monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 3)
-    path = study_file(ONE_SIZE, more='[recipe.schedule]\nkind = "constant_cooldown"\nwarmup = 0.125')
+    path = study_file(ONE_SIZE, (CROPS, crops), more=more)
     search(path, out, trials=9)
     winner = complete(trials)
     config = TrialConfig.model_validate_json(winner.user_attrs["config"])
-    assert (config.total_steps, winner.user_attrs["steps_done"]) == (24, 24)
-    # Of 20 steps with one of warm-up a quarter of the 19 others is cooldown: it begins after step 15.
-    assert winner.user_attrs["length"] == [24, 15]
-    assert config.constant_steps == 15
+    assert (config.total_steps, winner.user_attrs["steps_done"]) == (16, 16)
+    # After 4 of 8 steps it was to have 24; after 3 in 10 of the others 14; after three quarters of what was left 16.
+    assert winner.user_attrs["length"][0] == 16
+    assert [step for step, _ in winner.user_attrs["length"][1]] == [4, 10, 13]
+    assert config.planned_steps == 8
     paused = load_file(out / "tiny" / f"trial-{winner.number:04d}" / "best.safetensors")
     assert equal(paused, trained_at_once(winner, path, tmp_path))
 
 
-def test_recipe_of_fixed_length_that_would_end_far_too_late_leaves_the_last_stretch_to_another(
+def test_recipe_that_would_end_far_too_late_leaves_the_last_stretch_to_another(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = """
-    [[first]]
-    name = "bends"
-    [[first]]
-    name = "does not"
-    recipe.schedule.kind = "cosine"
-    """.replace("    ", "")
     monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 2)
     monkeypatch.setattr(climb.Sitting, "_seconds_over", lambda self, number: -1.0 if number == 0 else 9.0)
     monkeypatch.setattr(climb.Sitting, "_waiting_best_first", lambda self: [1, 0])
     monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: 12)
-    search(study_file(ONE_SIZE, more=known), out, trials=9)
+    search(study_file(ONE_SIZE), out, trials=9)
     assert complete(trials).number == 0
 
 
-def test_cooldown_begins_at_once_where_the_time_left_is_short(
+def test_last_stretch_has_some_steps_however_short_the_time(
     study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: 1)
     monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 1)
     path = study_file(("steps = 8", "steps = 60"), ONE_SIZE)
     search(path, out, trials=9, ladder={"rungs": 1, "factor": 2})
-    winner = complete(trials)  # 30 steps were done: with 15 % of all for the cooldown there are 36
-    assert winner.user_attrs["length"] == [36, 30]
-    assert winner.user_attrs["steps_done"] == 36
+    winner = complete(trials)  # 30 steps were done: with 15 % of all for the last stretch there are 36
+    assert winner.user_attrs["length"][0] == winner.user_attrs["steps_done"] == 36
     paused = load_file(out / "tiny" / f"trial-{winner.number:04d}" / "best.safetensors")
     assert equal(paused, trained_at_once(winner, path, tmp_path))
 

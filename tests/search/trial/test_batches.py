@@ -1,5 +1,7 @@
 """Which crops a step gets, stage by stage."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -18,9 +20,13 @@ PROGRESSIVE = {
 }
 
 
+def shares_of(steps: int) -> Callable[[float], int]:
+    return lambda share: round(share * steps)
+
+
 def batches(split: Split, steps: int, device: torch.device = CPU) -> Batches:
     config = CropsConfig.model_validate(PROGRESSIVE)
-    return Batches(config, split.train, Augmentation(), seed=0, steps=steps, device=device)
+    return Batches(config, split.train, Augmentation(), seed=0, steps_at=shares_of(steps), device=device)
 
 
 def test_crops_grow_at_their_shares_of_the_steps(split: Split) -> None:
@@ -31,7 +37,7 @@ def test_crops_grow_at_their_shares_of_the_steps(split: Split) -> None:
 
 def test_plain_crops_are_those_of_the_loader(split: Split) -> None:
     config = CropsConfig(batch=3, patch=8)
-    ours = Batches(config, split.train, Augmentation(), seed=5, steps=4, device=CPU)
+    ours = Batches(config, split.train, Augmentation(), seed=5, steps_at=shares_of(4), device=CPU)
     loader = TrainLoader(split.train, batch=3, patch=8, augmentation=Augmentation(), seed=5)
     for step in range(4):
         assert torch.equal(ours.batch(step).degraded, loader.batch(step).degraded)

@@ -1,4 +1,4 @@
-"""States and weights on disk: whole or not at all, and never those of another trial."""
+"""States and weights on disk: whole or not at all."""
 
 import pickle
 from pathlib import Path
@@ -19,20 +19,15 @@ class Surprise:
 
 def test_state_comes_back_as_it_was(tmp_path: Path) -> None:
     checkpoint.save_state(tmp_path, STATE)
-    state = checkpoint.load_state(tmp_path, "abc")
+    state = checkpoint.load_state(tmp_path)
     assert state is not None
     assert state["step"] == 3
     assert torch.equal(state["model"]["weight"], torch.arange(1000.0))
 
 
 def test_no_state_counts_as_none(tmp_path: Path) -> None:
-    assert checkpoint.load_state(tmp_path, "abc") is None
-    assert checkpoint.load_state(tmp_path / "missing", "abc") is None
-
-
-def test_state_of_another_config_counts_as_none(tmp_path: Path) -> None:
-    checkpoint.save_state(tmp_path, STATE)
-    assert checkpoint.load_state(tmp_path, "abd") is None
+    assert checkpoint.load_state(tmp_path) is None
+    assert checkpoint.load_state(tmp_path / "missing") is None
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.9, 0.999])
@@ -41,7 +36,7 @@ def test_truncated_state_counts_as_none(share: float, tmp_path: Path) -> None:
     path = tmp_path / checkpoint.STATE
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    assert checkpoint.load_state(tmp_path, "abc") is None
+    assert checkpoint.load_state(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -60,18 +55,18 @@ def test_truncated_state_counts_as_none(share: float, tmp_path: Path) -> None:
 )
 def test_foreign_file_counts_as_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / checkpoint.STATE).write_bytes(content)
-    assert checkpoint.load_state(tmp_path, "abc") is None
+    assert checkpoint.load_state(tmp_path) is None
 
 
 def test_torch_file_of_another_kind_counts_as_none(tmp_path: Path) -> None:
     for thing in (torch.zeros(3), [1, 2], {"step": 3}, Surprise()):
         torch.save(thing, tmp_path / checkpoint.STATE)
-        assert checkpoint.load_state(tmp_path, "abc") is None
+        assert checkpoint.load_state(tmp_path) is None
 
 
 def test_folder_in_the_place_of_a_state_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / checkpoint.STATE).mkdir()
-    assert checkpoint.load_state(tmp_path, "abc") is None
+    assert checkpoint.load_state(tmp_path) is None
 
 
 def test_save_that_breaks_off_leaves_the_state_before(
@@ -87,7 +82,7 @@ def test_save_that_breaks_off_leaves_the_state_before(
     with pytest.raises(OSError, match="No space"):
         checkpoint.save_state(tmp_path, {**STATE, "step": 4})
     monkeypatch.undo()
-    state = checkpoint.load_state(tmp_path, "abc")
+    state = checkpoint.load_state(tmp_path)
     assert state is not None
     assert state["step"] == 3
 
@@ -116,7 +111,7 @@ def test_dropped_state_is_gone_and_dropping_twice_is_no_error(tmp_path: Path) ->
     checkpoint.save_state(tmp_path, STATE)
     checkpoint.drop_state(tmp_path)
     checkpoint.drop_state(tmp_path)
-    assert checkpoint.load_state(tmp_path, "abc") is None
+    assert checkpoint.load_state(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 

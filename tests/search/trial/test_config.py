@@ -90,33 +90,75 @@ def test_a_filter_is_told_to_have_no_steps(config: Callable[..., TrialConfig]) -
         config(model=filters, steps=10)
 
 
-@pytest.mark.parametrize("warmup", [0.0, 0.02, 0.1])
-def test_stretched_run_cools_down_from_the_step_it_was_told(
-    warmup: float, config: Callable[..., TrialConfig]
-) -> None:
-    schedule = {"kind": "constant_cooldown", "cooldown": 0.3, "warmup": warmup}
-    planned = config(steps=1900, schedule=schedule)
-    for constant in range(400, 1300, 7):
-        for steps in (1330, 1857, 2214):
-            stretched = planned.stretched(steps, constant)
-            assert stretched.constant_steps == constant
-            assert stretched.past == planned.past
-            factors = [
-                stretched.schedule.factor(step, steps) for step in (constant - 1, constant, constant + 1)
-            ]
-            assert factors[0] == 1.0
-            assert factors[1] > 0.99
-            assert factors[2] < 1.0
+COOLDOWN = {"kind": "constant_cooldown", "cooldown": 0.25, "warmup": 0.02}
 
 
-@pytest.mark.parametrize("steps", [50, 1000, 1234, 9000])
-def test_run_is_not_made_shorter_than_its_warm_up_allows(
-    steps: int, config: Callable[..., TrialConfig]
+def test_run_with_another_length_goes_through_what_was_planned(config: Callable[..., TrialConfig]) -> None:
+    planned = config(steps=1900, schedule=COOLDOWN, pauses=(1 / 9, 1 / 3), evaluations=4)
+    for steps in (700, 701, 1900, 1901, 9000):
+        changed = planned.with_length(steps, since=633)
+        assert changed.total_steps == steps
+        assert changed.planned_steps == 1900
+        assert [changed.planned_step(step) for step in (0, 1, 632, 633)] == [0, 1, 632, 633]
+        assert changed.planned_step(steps) == pytest.approx(1900)
+        rungs = changed.rungs()
+        assert list(rungs.values()) == [11, 25, 33, 50, 75, 100]
+        assert [step for step in rungs if step <= 633] == [211, 475, 633]
+        assert list(rungs)[-1] == steps
+        # After 38 steps of warm-up three quarters of the plan are held, however long that takes: to 1434.5.
+        held, falling = (
+            changed.planned_step(changed.step_at(1434)),
+            changed.planned_step(changed.step_at(1436)),
+        )
+        assert changed.schedule.factor(min(held, 1434.5), 1900) == 1.0
+        assert changed.schedule.factor(falling, 1900) < 1.0
+
+
+def test_length_can_be_changed_again_and_again(config: Callable[..., TrialConfig]) -> None:
+    first = config(steps=100).with_length(500, since=40)
+    second = first.with_length(300, since=200)
+    third = second.with_length(250, since=200)  # no step was made meanwhile
+    assert first.past(200) == second.past(200) == third.past(200)
+    assert first.past(201) != second.past(201)
+    assert first.planned_step(200) == second.planned_step(200) == pytest.approx(40 + 160 * 60 / 460)
+    assert third.tempo is not None
+    assert [step for step, _ in third.tempo.marks] == [40, 200]
+    assert third.as_planned() == config(steps=100)
+
+
+def test_past_of_a_run_is_that_of_the_one_it_was_planned_as(config: Callable[..., TrialConfig]) -> None:
+    planned = config(steps=100)
+    changed = planned.with_length(160, since=30)
+    assert changed.past(30) == planned.past(30)
+    assert changed.past(31) != planned.past(31)
+    assert config(steps=101).past(30) != planned.past(30)
+    assert config(steps=100, seed=1).past(30) != planned.past(30)
+
+
+@pytest.mark.parametrize("steps", range(31, 300, 7))
+@pytest.mark.parametrize("since", [0, 1, 17, 30])
+def test_planned_steps_and_steps_are_each_others_inverse(
+    steps: int, since: int, config: Callable[..., TrialConfig]
 ) -> None:
-    planned = config(steps=steps, schedule={"kind": "constant_cooldown", "cooldown": 0.3, "warmup": 0.02})
-    shortest = planned.stretched(planned.fewest_steps)
-    assert shortest.past == planned.past
-    assert shortest.constant_steps >= 0.02 * steps
-    assert planned.fewest_steps == 1 + int(0.04 * steps)
-    with pytest.raises(ValidationError):
-        planned.stretched(planned.fewest_steps - 2)
+    changed = config(steps=100).with_length(steps, since)
+    positions = [changed.planned_step(step) for step in range(steps + 1)]
+    assert all(one < other for one, other in pairwise(positions))
+    for planned in range(101):
+        first = changed.step_at(planned)
+        assert positions[first] >= planned - 1e-6
+        assert first == 0 or positions[first - 1] < planned
+
+
+@pytest.mark.parametrize(
+    ("tempo", "steps", "said"),
+    [
+        ({"planned": 100, "marks": [[10, 1.0]]}, 99, "leads to 100 steps, not 99"),
+        ({"planned": 100, "marks": [[10, 1.0], [10, 2.0]]}, 99, "allowed are rising steps"),
+        ({"planned": 100}, {"teramacs": 1.0}, "not with teramacs"),
+    ],
+)
+def test_tempo_that_leads_elsewhere_is_refused(
+    tempo: dict[str, Any], steps: Any, said: str, config: Callable[..., TrialConfig]
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        config(steps=steps, tempo=tempo)
