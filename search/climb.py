@@ -259,8 +259,8 @@ class Sitting:
         self, number: int, config: TrialConfig | None = None, pause_at: int | None = None
     ) -> bool:
         facts: dict[str, Any] = {GOAL: TOP}
-        if config is not None and config.tempo is not None:
-            facts[LENGTH] = [config.total_steps, config.tempo.marks]
+        if config is not None:
+            facts[LENGTH] = config.length
         trial = leases.take(self.study, self._trial(number), self.worker.sampler, **facts)
         if trial is None:
             return False

@@ -158,6 +158,11 @@ class TrialConfig(BaseModel):
         tempo = {"planned": self.planned_steps, "marks": marks}
         return type(self).model_validate({**self.model_dump(), "steps": steps, "tempo": tempo})
 
+    @property
+    def length(self) -> tuple[int, tuple[Mark, ...]]:
+        """What `in_tempo` takes to make this run of the planned one."""
+        return self.total_steps, self.tempo.marks if self.tempo else ()
+
     def as_planned(self, **changes: object) -> Self:
         """The run as it was planned, with these changes."""
         plan = {"steps": self.planned_steps, "tempo": None}

@@ -78,13 +78,12 @@ def train(
     report.begun(state.step, state.rungs, state.seconds)
 
     while state.step < steps:
-        now = config.planned_step(state.step)
-        phase = next(phase for phase in phases if now < phase.last)
+        phase = next(phase for phase in phases if state.step < config.step_at(phase.last))
         if state.step == config.step_at(phase.first):
             state.mask = enter_phase(phase, state.model, state.average.model, state.optimizer)
         batch = batches.batch(state.step)
         loss, largest = state.backward(batch)
-        state.step_optimizers(lr=config.optimizer.lr * _lr_factor(config, phase, now))
+        state.step_optimizers(lr=config.optimizer.lr * _lr_factor(config, phase, state.step))
         is_rung = state.step in rungs
         is_due = is_rung or state.unsaved_seconds > SAVE_EVERY_S
         if (device.type == "cpu" or state.step % CHECK_EVERY == 0 or is_due) and not _healthy(loss, largest):
@@ -116,8 +115,9 @@ def train(
     )
 
 
-def _lr_factor(config: TrialConfig, phase: Phase, step: float) -> float:
-    return phase.lr_scale * config.schedule.factor(step - phase.first, phase.last - phase.first)
+def _lr_factor(config: TrialConfig, phase: Phase, step: int) -> float:
+    since = config.planned_step(step) - phase.first
+    return phase.lr_scale * config.schedule.factor(since, phase.last - phase.first)
 
 
 def _healthy(loss: Tensor, largest: Tensor) -> bool:

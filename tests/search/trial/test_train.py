@@ -16,6 +16,7 @@ from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, evaluate, mean_score
 from search.trial.losses import L1Config
 from search.trial.precision import Precision
+from search.trial.sparsity import Mask, Phase, enter_phase
 from search.trial.train import Diverged, Stopped, TrialResult, train
 
 CPU = torch.device("cpu")
@@ -295,6 +296,38 @@ def test_learning_rates_follow_phases_and_schedule(
     ]
     assert rates[0.4] == pytest.approx(expected)
     assert rates[0.0] == rates[0.4]
+
+
+@pytest.mark.parametrize("steps", [7, 20])
+def test_all_phases_and_rates_are_gone_through_at_another_tempo(
+    steps: int, config: MakeConfig, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    entered: list[tuple[int, str]] = []
+
+    def enter(phase: Phase, *others: Any) -> Mask:
+        entered.append((len(rates), phase.name))
+        return enter_phase(phase, *others)
+
+    monkeypatch.setattr("search.trial.state.set_learning_rate", lambda optimizer, lr: rates.append(lr))
+    monkeypatch.setattr("search.trial.train.enter_phase", enter)
+    planned = config(
+        sparsity={**DSD, "sparse_lr": 0.5, "redense_lr": 0.1},
+        schedule={"kind": "exponential", "final": 0.01},
+        optimizer={"kind": "adamw", "lr": 0.001},
+    )
+    run(planned.with_length(steps, since=4), tmp_path)  # of 10 steps, 4 dense, 3 sparse and 3 dense again
+    each = (steps - 4) // 2
+    assert entered == [(0, "dense"), (4, "sparse"), (4 + each + steps % 2, "re-dense")]
+    planned_steps = [0.0, 1, 2, 3, *(4 + n * 6 / (steps - 4) for n in range(steps - 4))]
+    parts = [(0, 4, 1), (4, 3, 0.5), (7, 3, 0.1)]
+    expected = [
+        0.001 * scale * 0.01 ** ((at - first) / length)
+        for first, length, scale in parts
+        for at in planned_steps
+        if first <= at < first + length
+    ]
+    assert rates == pytest.approx(expected)
 
 
 def test_enormous_learning_rate_ends_as_diverged_with_the_step(
