@@ -14,25 +14,24 @@
 #include <vector>
 
 #include "kernel_basis_band.h"
+#include "threads.h"
 
 namespace {
 
 // Calls f(chunk, first task, last task) for every chunk of the tasks, which are the bands of all images. Who
-// takes which chunk does not matter for the result, so an idle thread takes the next one.
+// takes which chunk does not matter for the result.
 template <typename F>
 void share(const Shape& s, F f) {
     const long tasks = s.batch * s.bands;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(s.threads)
-    for (long chunk = 0; chunk < s.chunks; ++chunk)
-        f(chunk, tasks * chunk / s.chunks, tasks * (chunk + 1) / s.chunks);
+    in_threads(s.threads, s.chunks,
+               [&](long chunk) { f(chunk, tasks * chunk / s.chunks, tasks * (chunk + 1) / s.chunks); });
 }
 
 // The gradients of weight and bias: the sums of all chunks, in the order of the weights.
 template <typename T>
 void collect(const Shape& s, const float* d_terms, T* d_weight, T* d_bias) {
     const long size = s.terms * s.padded_bases, weights = s.depth * s.inner;
-#pragma omp parallel for num_threads(s.threads)
-    for (long g = 0; g < s.groups; ++g) {
+    in_threads(s.threads, s.groups, [&](long g) {
         const long step = round_up(s.terms, LANES);
         std::vector<float> sum(step * s.padded_bases), rows(s.padded_bases * step);
         std::memcpy(sum.data(), d_terms + g * size, 4 * size);
@@ -46,14 +45,13 @@ void collect(const Shape& s, const float* d_terms, T* d_weight, T* d_bias) {
             convert(d_weight + (n * s.groups + g) * weights, row, weights);
             convert(d_bias + n * s.channels + g * s.depth, row + weights, s.depth);
         }
-    }
+    });
 }
 
 // The gradient of x: bands overlap by the reach of the kernel; add them up in their order.
 template <typename T>
 void join(const Shape& s, const float* spreads, T* d_x) {
-#pragma omp parallel for num_threads(s.threads)
-    for (long line = 0; line < s.batch * s.height; ++line) {
+    in_threads(s.threads, s.batch * s.height, [&](long line) {
         const long image = line / s.height, y = line % s.height;
         const long from_band = y - s.pad < 0 ? 0 : (y - s.pad) / s.rows;
         const long last_band = (y + s.pad) / s.rows < s.bands ? (y + s.pad) / s.rows : s.bands - 1;
@@ -81,7 +79,7 @@ void join(const Shape& s, const float* spreads, T* d_x) {
                                 sizeof(T) * s.width);
             }
         }
-    }
+    });
 }
 
 // What a call is given: its shape, then whether products are of bfloat16 (sums are float32 anyway), then addresses.

@@ -21,7 +21,7 @@ from torch import Tensor
 from models.blocks import autocast_is_on, compute_dtype, full_precision
 from models.kernel_basis_blocked import BlockedKernelBasis
 from models.kernel_basis_native import NativeKernelBasis
-from models.native import Unavailable, library
+from models.native import Unavailable, library, load
 
 
 def kernel_basis_attention(
@@ -94,6 +94,14 @@ def native_kernel_basis_works() -> bool:
         _agrees(NativeKernelBasis, cpu, 7, tolerance, half)
         for half, tolerance in ((False, 1e-5), (True, 2e-2))
     )
+
+
+def why_not_compiled() -> str | None:
+    """Why the compiled code is not what computes on the CPU, in a few words; None where it is."""
+    reason = load("kernel_basis")
+    if isinstance(reason, str):
+        return reason
+    return None if native_kernel_basis_works() else "it differs from its definition"
 
 
 @functools.cache

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "minimal_filter.h"
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -133,14 +134,13 @@ void pack_all(float* packed, const Shape& s, const void* weights, const void* bi
     const Packing<HALF> packing(s, training);
     with_type(s.half_weight, [&](auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
-#pragma omp parallel for num_threads(s.threads)
-        for (long g = 0; g < s.groups; ++g) {
+        in_threads(s.threads, s.groups, [&](long g) {
             const T* weight = static_cast<const T*>(weights) + g * s.depth * s.inner;
             const T* bias = static_cast<const T*>(biases) + g * s.depth;
             float* to = packed + g * packing.size;
             if (packing.mixes) pack_mix<HALF>(to, s, weight, bias);
             if (packing.each) pack_each<HALF>(to + packing.mix, s, weight, bias);
-        }
+        });
     });
 }
 

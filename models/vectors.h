@@ -21,6 +21,8 @@
 // For functions that work on registers of their caller.
 #define INLINE inline __attribute__((always_inline))
 
+static_assert(sizeof(long) == 8, "sizes of images are counted in these");
+
 namespace {
 
 #ifdef __AVX512F__

@@ -17,7 +17,7 @@ import torch
 
 from search import leases, storage
 from search.errors import UserError
-from search.opening import Measure, Opened, open_search
+from search.opening import Measure, Opened, compile_operator, open_search
 from search.progress import Progress
 from search.run import Outcome, display, outcome
 from search.study import StudySpec
@@ -229,6 +229,7 @@ def run(
     whatever a worker cannot do either.
     """
     storage.make_writable(options.out)
+    compile_operator(spec, options)
     started = time.monotonic()
     share_cores(devices)
     opened = open_search(spec, options, measure)

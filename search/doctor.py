@@ -16,8 +16,7 @@ import torch
 from packaging.requirements import Requirement
 from torch import nn
 
-from models import native
-from models.kernel_basis import native_kernel_basis_works, triton_kernel_basis_works
+from models.kernel_basis import triton_kernel_basis_works, why_not_compiled
 from search import upkeep
 from search.errors import UserError
 from search.trial.precision import Precision, PrecisionName
@@ -202,15 +201,10 @@ def precision() -> Iterator[Finding]:
 
 def operator() -> Iterator[Finding]:
     """KBNet's, on each kind of device."""
-    reason = native.load("kernel_basis")
-    if isinstance(reason, str):
+    if reason := why_not_compiled():
         yield Finding("note", "operator", f"cpu: not compiled ({reason}): KBNet trains several times slower")
-    elif native_kernel_basis_works():
-        yield Finding("ok", "operator", "cpu: compiled, agrees with its definition")
     else:
-        yield Finding(
-            "note", "operator", "cpu: compiled, but differs from its definition: not used, KBNet is slower"
-        )
+        yield Finding("ok", "operator", "cpu: compiled, agrees with its definition")
     if not torch.cuda.is_available():
         return
     if not importlib.util.find_spec("triton"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from search import leases, storage
 from search.climb import Sitting
-from search.opening import Opened, open_search
+from search.opening import Opened, compile_operator, open_search
 from search.progress import Progress
 from search.study import StudySpec
 from search.trial.rescue import limit_memory
@@ -31,6 +31,7 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     storage.make_writable(options.out)
     if options.memory is not None:
         limit_memory(options.memory)
+    compile_operator(spec, options)
     started = time.monotonic()
     opened = open_search(spec, options)
     pulse = leases.Pulse(opened.study)

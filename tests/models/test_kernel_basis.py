@@ -1,7 +1,9 @@
 """Every way to compute kernel basis attention, against the definition."""
 
 import random
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -195,6 +197,39 @@ def test_repeated_runs_on_two_threads_are_equal_bit_for_bit(
     inputs = inputs_of(3, 4, 4, 33, 47, 32, 3, torch.float32)
     first, second = (with_gradients(operator, inputs, 3, 4) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_compiler_without_openmp_makes_threads_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not native_kernel_basis_works():
+        pytest.skip("no C++ compiler here: the compiled form is not tested")
+    calls = tmp_path / "calls"
+    compiler = tmp_path / "without-openmp"
+    real = shlex.join(native._compiler() or [])
+    compiler.write_text(
+        f'#!/bin/sh\necho "$*" >>{calls}\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec {real} "$@"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.is_to_be_built("kernel_basis")
+    native.load.__wrapped__("kernel_basis")
+    assert not native.is_to_be_built("kernel_basis")
+    library = native.load.__wrapped__("kernel_basis")
+    monkeypatch.setattr("models.kernel_basis_native.library", lambda name: library)
+    asked = calls.read_text().splitlines()
+    assert ["-fopenmp" in line for line in asked if "--version" not in line] == [True, False]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        torch.manual_seed(0)
+        inputs = inputs_of(5, 3, 4, 33, 47, 19, 3, torch.float32)
+        expected = exactly(inputs, 3, 3)
+        for value, right in zip(with_gradients(compiled, inputs, 3, 3), expected, strict=True):
+            assert relative_error(value, right) < 1e-5
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_switched_off_or_broken_compiler_leaves_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from optuna.trial import create_trial
 
-from models import native
 from search import doctor, storage
 from search.__main__ import main
 from search.doctor import Finding
@@ -38,7 +37,7 @@ def test_sound_machine_has_nothing_wrong_and_every_topic(
     url: str, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "TIMED_STEPS", 1)
-    monkeypatch.setattr(native, "load", lambda name: "no C++ compiler found")
+    monkeypatch.setattr(doctor, "why_not_compiled", lambda: "no C++ compiler found")
     assert main(["doctor", "--json", "-", "--out", str(out)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(dict.fromkeys(finding["topic"] for finding in found)) == list(doctor.TOPICS)
@@ -129,7 +128,7 @@ def test_precision_is_noted_where_auto_is_not_the_faster(
 
 
 def test_missing_compiler_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "load", lambda name: "no C++ compiler found")
+    monkeypatch.setattr(doctor, "why_not_compiled", lambda: "no C++ compiler found")
     finding = next(doctor.operator())
     assert (finding.level, "no C++ compiler found" in finding.text) == ("note", True)
 
