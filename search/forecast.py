@@ -130,7 +130,7 @@ class _Game:
     def _new(self) -> int:
         number = len(self.climbers)
         course = self.chance.course(number, [self.courses[c.number] for c in ranked(self.climbers, TOP)])
-        self.climbers.append(Climber(number, {}, waits=False))
+        self.climbers.append(Climber(number, {}, waits=False, early=self.ladder.early(course.steps)))
         self.courses.append(course)
         self.quality.append(self.chance.quality(course))
         self.spent.append(0.0)
@@ -174,7 +174,7 @@ class _Game:
     def _score(self, number: int, *rungs: int) -> None:
         score = self.chance.score(self.quality[number])
         scores = {**self.climbers[number].scores, **dict.fromkeys(rungs, score)}
-        self.climbers[number] = Climber(number, scores, waits=TOP not in scores)
+        self.climbers[number] = replace(self.climbers[number], scores=scores, waits=TOP not in scores)
 
     def _hurried(self) -> bool:
         return len(self.climbers) < self.spec.trials or bool(promotable(self.climbers, self.ladder))

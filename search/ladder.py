@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TOP = 100
 """The last rung: the end of a training. Rungs are named by their share of it, in percent."""
+FEWEST_STEPS = 5
+"""A score after fewer says nothing: large networks, which make few steps, would win by what they are at random."""
 
 
 class LadderConfig(BaseModel):
@@ -47,6 +49,13 @@ class LadderConfig(BaseModel):
         """The share of a training that a rung stands for; nothing for 0."""
         return dict(zip(self.percents(), self.shares(), strict=True)).get(percent, 0.0)
 
+    def early(self, steps: int) -> frozenset[int]:
+        """The rungs at which a training of so many steps has made fewer than `FEWEST_STEPS`; none of one without."""
+        shares = zip(self.percents(), self.shares(), strict=True)
+        return frozenset(
+            percent for percent, share in shares if steps and round(steps * share) < FEWEST_STEPS
+        )
+
     def above(self, percent: int) -> int:
         """The next rung after `percent`."""
         return next(rung for rung in self.percents() if rung > percent)
@@ -59,6 +68,8 @@ class Climber:
     number: int
     scores: Mapping[int, float]
     waits: bool
+    early: frozenset[int] = frozenset()
+    """Rungs at which it has made fewer than `FEWEST_STEPS`."""
 
     @property
     def rung(self) -> int:
@@ -95,9 +106,12 @@ def hopeless(climbers: Iterable[Climber], ladder: LadderConfig, keep: int) -> li
 
 
 def ranked(climbers: Iterable[Climber], rung: int) -> list[Climber]:
-    """All that reached `rung`, the best there first; of equal ones the earlier first."""
+    """All that reached `rung`, the best there first; of equal ones the earlier first.
+
+    Those that had made too few steps come after all others.
+    """
     there = [climber for climber in climbers if rung in climber.scores]
-    return sorted(there, key=lambda climber: (-climber.scores[rung], climber.number))
+    return sorted(there, key=lambda c: (rung in c.early, -c.scores[rung], c.number))
 
 
 def _number_at(climbers: Iterable[Climber], rung: int) -> int:

@@ -17,8 +17,9 @@ from search import forecast, leases, storage
 from search.company import company
 from search.courses import Costs
 from search.errors import UserError
+from search.ladder import FEWEST_STEPS
 from search.opening import MEASURING_SHARE, affordable_teramacs, any_config, open_data, unchanged
-from search.price import FEWEST_STEPS, Bought, Plan, Range90, Size, gigabytes, short
+from search.price import Bought, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
 from search.samples import Measured, Recipes, Sample, Scale, branches, measure, sizes, typical_speed
 from search.study import StudySpec
@@ -232,7 +233,7 @@ class _Survey:
         elif bought.seconds.high > OVERDRAWN * self.spec.timeout:
             said.append(
                 f"the best may take longer than the time that is left, {clock(bought.seconds.high)} in all: "
-                "a training whose schedule depends on its length cannot be cut short"
+                "even its shortest last stretch does not end in time"
             )
         if large and self.options.memory is None and self.options.device.type == "cpu":
             said.append(

@@ -8,11 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.ladder import TOP
+from search.ladder import FEWEST_STEPS, TOP
 from search.progress import clock
 from search.trials import in_thousands
 
-FEWEST_STEPS = 5  # at the lowest rung of a median model: fewer say nothing
 RISK = 0.1  # a budget is called too small where that is more likely
 
 

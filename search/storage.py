@@ -141,14 +141,13 @@ def climbers(
 
     Whoever asks often passes a dictionary, in which those that have ended are kept: they do not change.
     """
-    rungs = set(ladder.percents())
     known = {} if known is None else known
     found = []
     for number, trial in enumerate(study.get_trials(deepcopy=False)):
         if number in known:
             climber = known[number]
         else:
-            climber = _climber(trial, rungs)
+            climber = _climber(trial, ladder)
             if trial.state.is_finished():
                 known[number] = climber
         if climber is not None:
@@ -156,13 +155,15 @@ def climbers(
     return found
 
 
-def _climber(trial: FrozenTrial, rungs: set[int]) -> Climber | None:
+def _climber(trial: FrozenTrial, ladder: LadderConfig) -> Climber | None:
     if GOAL not in trial.user_attrs or trial.state == TrialState.FAIL:
         return None
+    rungs = ladder.percents()
     return Climber(
         trial.number,
         {percent: score for percent, score in trial.intermediate_values.items() if percent in rungs},
         waits=trial.state == TrialState.WAITING and not is_under_way(trial),
+        early=ladder.early(trial.user_attrs.get("steps", 0)),
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from search.ladder import Climber, LadderConfig, hopeless, leader, promotable
+from search.ladder import Climber, LadderConfig, hopeless, leader, promotable, ranked
 
 LADDER = LadderConfig(rungs=2, factor=4)  # 6 %, 25 %, the end
 
@@ -82,3 +82,17 @@ def test_at_each_rung_so_many_are_kept_waiting() -> None:
     ]
     assert numbers(hopeless(climbers, LADDER, keep=2)) == [2, 0]
     assert hopeless(climbers, LADDER, keep=4) == []
+
+
+def test_trials_that_have_made_too_few_steps_come_last() -> None:
+    ladder = LadderConfig(rungs=2, factor=4)
+    assert ladder.early(100) == frozenset()
+    assert ladder.early(60) == {6}  # 4 steps
+    assert ladder.early(20) == {6}  # 5 steps at 25 %
+    assert ladder.early(4) == {6, 25, 100}
+    assert ladder.early(0) == frozenset()  # nothing is trained
+    large = [Climber(number, {6: 20.0 + number}, waits=True, early=frozenset({6})) for number in range(4)]
+    small = [Climber(number, {6: 10.0 + number}, waits=True) for number in range(4, 8)]
+    assert [climber.number for climber in ranked([*large, *small], 6)] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert [climber.number for climber in promotable([*large, *small], ladder)] == [7, 6]
+    assert [climber.number for climber in promotable(large, ladder)] == [3]  # there is no other
