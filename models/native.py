@@ -2,8 +2,8 @@
 
 The library is plain C, called with numbers and addresses: no torch headers, so it builds in seconds. It is kept in the
 user's cache folder under a name made of everything that could make it wrong elsewhere: the source, the
-compiler, the flags, the processor and torch (whose OpenMP threads it shares, if the compiler has OpenMP). Where there
-is no other compiler, the one of the package `ziglang` will do.
+compiler, the flags, the processor and torch (whose threads it shares). Where there is no other compiler, the one of
+the package `ziglang` will do.
 `RESTUNE_NATIVE=0` switches it off; nothing needs it.
 """
 
@@ -33,6 +33,7 @@ def flags(processor: str = "native") -> tuple[str, ...]:
         "-O3",
         f"{architecture}={processor}",
         "-fno-math-errno",
+        "-pthread",
         "-fPIC",
         "-shared",
         "-w",
@@ -40,8 +41,6 @@ def flags(processor: str = "native") -> tuple[str, ...]:
 
 
 FLAGS = flags()
-# Not every compiler has OpenMP.
-THREADS = ("-fopenmp", "-pthread")
 
 
 class Unavailable(Exception):
@@ -65,18 +64,18 @@ def load(name: str) -> ctypes.CDLL | str:
     compiler = _compiler()
     if compiler is None:
         return "no C++ compiler found; pip install 'restune[compiler]' brings one"
-    reason = ""
     try:
         with contextlib.ExitStack() as stack:
             folder = _cache_folder() or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            for threads, library in _libraries(name, compiler, folder).items():
-                try:
-                    return _built(library, *compiler, *FLAGS, threads, str(_source(name)))
-                except (OSError, subprocess.CalledProcessError) as error:
-                    reason = f"not built: {type(error).__name__}"
+            built = folder / _file_name(name, compiler)
+            if not built.exists():
+                # Several processes may build at once: each its own file, the last rename wins.
+                own = folder / f"{built.stem}-{os.getpid()}.so"
+                _output(*compiler, *FLAGS, "-o", str(own), str(_source(name)))
+                own.replace(built)
+            return ctypes.CDLL(str(built))
     except (OSError, subprocess.SubprocessError) as error:
-        reason = f"not built: {type(error).__name__}"
-    return reason
+        return f"not built: {type(error).__name__}"
 
 
 def is_to_be_built(name: str) -> bool:
@@ -85,9 +84,7 @@ def is_to_be_built(name: str) -> bool:
     if compiler is None or os.environ.get("RESTUNE_NATIVE", "1") == "0":
         return False
     try:
-        return folder is None or not any(
-            library.exists() for library in _libraries(name, compiler, folder).values()
-        )
+        return folder is None or not (folder / _file_name(name, compiler)).exists()
     except (OSError, subprocess.SubprocessError):
         return False
 
@@ -96,19 +93,11 @@ def _source(name: str) -> Path:
     return Path(__file__).with_name(f"{name}.cpp")
 
 
-def _libraries(name: str, compiler: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Where the library is or will be, by the flag for its threads.
-
-    What is built already comes first: a compiler without OpenMP is not asked for it every time.
-    """
+def _file_name(name: str, compiler: Sequence[str]) -> str:
     version = _output(*compiler, "--version")
     text = [path.read_text() for path in (_source(name), *sorted(_source(name).parent.glob("*.h")))]
     identity = (text, compiler, version, FLAGS, _processor(), torch.__version__)
-    keys = {
-        threads: hashlib.sha256(repr((*identity, threads)).encode()).hexdigest()[:16] for threads in THREADS
-    }
-    found = {threads: folder / f"{name}-{key}.so" for threads, key in keys.items()}
-    return dict(sorted(found.items(), key=lambda item: not item[1].exists()))
+    return f"{name}-{hashlib.sha256(repr(identity).encode()).hexdigest()[:16]}.so"
 
 
 def _compiler() -> list[str] | None:
@@ -118,20 +107,6 @@ def _compiler() -> list[str] | None:
     if found := shutil.which("g++") or shutil.which("clang++") or shutil.which("c++"):
         return [found]
     return [sys.executable, "-m", "ziglang", "c++"] if importlib.util.find_spec("ziglang") else None
-
-
-def _built(library: Path, *command: str) -> ctypes.CDLL:
-    """The library, made by `command` if it is not there. `OSError` or `CalledProcessError` if that fails."""
-    if not library.exists():
-        # Several processes may build at once: each its own file, the last rename wins.
-        own = library.with_name(f"{library.stem}-{os.getpid()}.so")
-        try:
-            _output(*command, "-o", str(own))
-            ctypes.CDLL(str(own))  # a linker may leave out what it does not find
-            own.replace(library)
-        finally:
-            own.unlink(missing_ok=True)
-    return ctypes.CDLL(str(library))
 
 
 def _output(*command: str) -> str:

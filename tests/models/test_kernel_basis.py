@@ -1,10 +1,12 @@
 """Every way to compute kernel basis attention, against the definition."""
 
 import random
-import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,7 +19,7 @@ from models.kernel_basis import (
     kernel_basis_reference,
     native_kernel_basis_works,
 )
-from models.kernel_basis_native import NativeKernelBasis
+from models.kernel_basis_native import NativeKernelBasis, _numbers
 from tests.models.operator_inputs import exactly, inputs_of, relative_error, with_gradients
 
 Operator = Callable[..., Tensor]
@@ -199,37 +201,44 @@ def test_repeated_runs_on_two_threads_are_equal_bit_for_bit(
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_compiler_without_openmp_makes_threads_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+ALONE = """
+import ctypes, sys
+import numpy as np
+library, given, *files, result = sys.argv[1:]
+assert not hasattr(ctypes.CDLL(None), "GOMP_parallel")
+arrays = [np.load(file) for file in files]
+numbers = np.load(given)
+numbers[-len(arrays):] = [array.ctypes.data for array in arrays]
+ctypes.CDLL(library).kernel_basis_forward(numbers.ctypes.data_as(ctypes.c_void_p))
+np.save(result, arrays[-1])
+"""
+
+
+def test_process_without_threads_of_torch_has_threads_of_its_own(tmp_path: Path) -> None:
     if not native_kernel_basis_works():
         pytest.skip("no C++ compiler here: the compiled form is not tested")
-    calls = tmp_path / "calls"
-    compiler = tmp_path / "without-openmp"
-    real = shlex.join(native._compiler() or [])
-    compiler.write_text(
-        f'#!/bin/sh\necho "$*" >>{calls}\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec {real} "$@"\n'
-    )
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
+    torch.manual_seed(0)
+    inputs = [tensor.detach() for tensor in inputs_of(5, 3, 4, 33, 47, 19, 3, torch.float32)]
+    tensors = [*inputs, torch.empty_like(inputs[0])]
+    numbers = np.array(_numbers(3, 3, False, tensors))
+    numbers[9:11] = 3, 5  # threads, chunks
+    files = [str(tmp_path / f"{n}.npy") for n in range(len(tensors) + 2)]
+    for file, array in zip(files, [numbers, *(tensor.numpy() for tensor in tensors)], strict=False):
+        np.save(file, array)
+    subprocess.run([sys.executable, "-c", ALONE, native.library("kernel_basis")._name, *files], check=True)
+    expected = compiled(*inputs, 3, 3)
+    assert torch.equal(torch.from_numpy(np.load(files[-1])), expected)
+
+
+def test_compiling_is_foreseen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if not native_kernel_basis_works():
+        pytest.skip("no C++ compiler here: the compiled form is not tested")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert native.is_to_be_built("kernel_basis")
     native.load.__wrapped__("kernel_basis")
     assert not native.is_to_be_built("kernel_basis")
-    library = native.load.__wrapped__("kernel_basis")
-    monkeypatch.setattr("models.kernel_basis_native.library", lambda name: library)
-    asked = calls.read_text().splitlines()
-    assert ["-fopenmp" in line for line in asked if "--version" not in line] == [True, False]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        torch.manual_seed(0)
-        inputs = inputs_of(5, 3, 4, 33, 47, 19, 3, torch.float32)
-        expected = exactly(inputs, 3, 3)
-        for value, right in zip(with_gradients(compiled, inputs, 3, 3), expected, strict=True):
-            assert relative_error(value, right) < 1e-5
-    finally:
-        torch.set_num_threads(threads)
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    assert not native.is_to_be_built("kernel_basis")
 
 
 def test_switched_off_or_broken_compiler_leaves_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
