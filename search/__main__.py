@@ -2,10 +2,11 @@
 
 import argparse
 import importlib.metadata
+import itertools
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn, Protocol
 
@@ -32,7 +33,7 @@ from search.commands import (
     worker,
 )
 from search.commands.endings import INTERRUPTED
-from search.errors import UserError
+from search.errors import UserError, closest
 
 
 class Command(Protocol):
@@ -115,6 +116,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS.values():
         command.add(commands)
+    if typed and typed[0] in commands.choices:
+        commands.choices[typed[0]].refuse_unknown_flags(typed[1:])
     options = parser.parse_args(
         typed, argparse.Namespace(typed=shlex.join(["python", "-m", "search", *typed]))
     )
@@ -144,6 +147,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+    def refuse_unknown_flags(self, words: Sequence[str]) -> None:
+        """Name the flag that is mistyped: what follows it would be taken for something else, and that be named."""
+        known = self._option_string_actions
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            flag = word.split("=")[0]
+            if flag.startswith("--") and not any(name.startswith(flag) for name in known):
+                self.error(f"unknown flag {flag}{closest(flag, list(known))}")
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
     if isinstance(data := data_of(spec), PairsConfig):
         found = checkup.warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
         lines += [f"check: {line}" for line in found]
-    if has_compiled_operator(spec, options) and (why := why_not_compiled()):
+    if _runs_compiled_code(spec, options) and (why := why_not_compiled()):
         lines.append(f"KBNet's operator is not compiled ({why}): it trains several times slower")
     if left:
         numbers = ", ".join(str(trial.number) for trial in left)
@@ -83,18 +83,18 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
     return Opened(study, split, input_psnr_db, tuple(lines))
 
 
-def has_compiled_operator(spec: StudySpec, options: Options) -> bool:
-    """Whether trials of the study run code that is compiled on this machine, if it has a compiler."""
-    models = [flat(corner["model"]).values() for corner in space.corners(spec.recipe)]
-    return options.device.type == "cpu" and any("kbnet_s" in model for model in models)
-
-
 def compile_operator(spec: StudySpec, options: Options) -> None:
     """Compile what trials of the study need, once per machine. That is no time of the search."""
-    if has_compiled_operator(spec, options) and is_to_be_built("kernel_basis"):
+    if _runs_compiled_code(spec, options) and is_to_be_built("kernel_basis"):
         if not options.quiet:
             print("compiling KBNet's operator for this processor, once: up to two minutes", flush=True)
         why_not_compiled()
+
+
+def _runs_compiled_code(spec: StudySpec, options: Options) -> bool:
+    """Whether trials of the study run code that is compiled on this machine, if it has a compiler."""
+    models = [flat(corner["model"]).values() for corner in space.corners(spec.recipe)]
+    return options.device.type == "cpu" and any("kbnet_s" in model for model in models)
 
 
 def open_data(spec: StudySpec, out: Path) -> Split:

@@ -284,7 +284,7 @@ def test_version_says_how_the_operator_runs(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("command", ["run", "export-best", "worker", "plan", "trials", "status", "dashboard"])
 @pytest.mark.parametrize("given", [["kbnet"], ["--study", "kbnet"], ["--study=kbnet"]])
 def test_a_study_is_named_by_itself_or_by_its_flag(command: str, given: list[str]) -> None:
-    assert parse([command, *given]).study == "kbnet"
+    assert parse([command, *given, "--ou", "elsewhere"]).study == "kbnet"  # a beginning is enough
 
 
 def test_what_does_not_fit_together_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -292,6 +292,8 @@ def test_what_does_not_fit_together_is_refused(capsys: pytest.CaptureFixture[str
         (["run"], "one of the arguments STUDY --study is required"),
         (["-v", "run", "kbnet"], "-v goes with --version"),
         (["trials", "kbnet", "--study", "kbnet"], "argument --study: not allowed with argument STUDY"),
+        (["run", "--study", "kbnet", "--bugdet", "3m"], "unknown flag --bugdet; did you mean --budget?"),
+        (["run", "kbnet", "--bugdet=3m"], "unknown flag --bugdet; did you mean --budget?"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
