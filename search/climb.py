@@ -26,6 +26,11 @@ MOST_OVER = 1.25
 MOMENT_S = 0.5
 
 
+def fewest_steps(done: int) -> int:
+    """The shortest whole training with so many steps before its last stretch."""
+    return max(math.ceil(done / (1 - SHORTEST_STRETCH)), done + 1)
+
+
 class Sitting:
     """The share that one worker has in a search, alone or beside others."""
 
@@ -217,7 +222,7 @@ class Sitting:
         """The last stretch of a trial; False if another worker was faster to take it."""
         if not clocked:
             return self._last_stretch(number)
-        fewest = self._fewest_steps(number)
+        fewest = fewest_steps(self._trial(number).user_attrs["steps_done"])
         for share in LOOKS:
             done = self._trial(number).user_attrs["steps_done"]
             steps = max(self._affordable_steps(number), fewest, done + 1)
@@ -239,13 +244,8 @@ class Sitting:
         """How much later than this run's time (and a little more) the shortest way to the end would be over."""
         left = self.spec.timeout - self._elapsed()
         facts = self._trial(number).user_attrs
-        needed = (self._fewest_steps(number) - facts["steps_done"]) * facts["seconds_per_step"]
+        needed = (fewest_steps(facts["steps_done"]) - facts["steps_done"]) * facts["seconds_per_step"]
         return float(needed + self._seconds_of_scores(number) - MOST_OVER * left)
-
-    def _fewest_steps(self, number: int) -> int:
-        """The shortest whole training with the steps that a trial has behind it."""
-        done: int = self._trial(number).user_attrs["steps_done"]
-        return max(math.ceil(done / (1 - SHORTEST_STRETCH)), done + 1)
 
     def _config(self, number: int) -> TrialConfig:
         return TrialConfig.model_validate_json(self._trial(number).user_attrs["config"])

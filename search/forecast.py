@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from search.chance import Chance
-from search.climb import FINALE_SAFETY, LOOKS, MOMENT_S, MOST_OVER, SHORTEST_STRETCH
+from search.climb import FINALE_SAFETY, LOOKS, MOMENT_S, MOST_OVER, fewest_steps
 from search.courses import Course
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
 from search.study import StudySpec
@@ -254,7 +254,7 @@ class _Game:
             # The length that fits: what is left after scoring on the way.
             left = self.spec.timeout - self.clock
             affordable = (left * FINALE_SAFETY - beside) / course.per_step
-            steps = max(done + math.floor(max(affordable, 1.0)), self._fewest_steps(number))
+            steps = max(done + math.floor(max(affordable, 1.0)), fewest_steps(done))
         self.lengths[number] = steps
         yield from self._work(number, TOP, beside + max(steps - done, 0) * course.per_step)
         # It is scored at the rungs that it passes, too.
@@ -263,14 +263,9 @@ class _Game:
             if rung > passed:
                 self._score(number, rung)
 
-    def _fewest_steps(self, number: int) -> int:
-        """The shortest whole training of one who waits."""
-        course = self.courses[number]
-        done = course.steps_at(self.ladder.share(self.climbers[number].rung))
-        return max(math.ceil(done / (1 - SHORTEST_STRETCH)), done + 1)
-
     def _seconds_over(self, number: int) -> float:
         """How much later than the time (and a little more) the shortest way to the end would be over."""
         course, low = self.courses[number], self.ladder.share(self.climbers[number].rung)
-        needed = course.climb(low, 1, self._fewest_steps(number) - course.steps_at(low))
+        done = course.steps_at(low)
+        needed = course.climb(low, 1, fewest_steps(done) - done)
         return needed - MOST_OVER * (self.spec.timeout - self.clock)

@@ -1,4 +1,4 @@
-"""Before a search: the pairs, the study in the database, what it starts with, and how long a training can be."""
+"""Before a search: code compiled, pairs, the study in the database, what it starts with, how long a training can be."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -84,8 +84,12 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
 
 
 def compile_operator(spec: StudySpec, options: Options) -> None:
-    """Compile what trials of the study need, once per machine. That is no time of the search."""
+    """Compile what trials of the study need, once per machine. That is no time of the search.
+
+    `UserError` or `DataError` for what is wrong with the pairs: nobody should wait for that.
+    """
     if _runs_compiled_code(spec, options) and is_to_be_built("kernel_basis"):
+        open_data(spec, options.out)
         if not options.quiet:
             print("compiling KBNet's operator for this processor, once: up to two minutes", flush=True)
         why_not_compiled()

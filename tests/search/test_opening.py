@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data import DataError
 from search import opening, storage, study
 from search.worker import Options
 
@@ -56,3 +57,15 @@ def test_compiling_is_announced_and_done_once(
         opening.compile_operator(study.load(str(study_file((DNCNN, model)))), options)
         assert len(done) == times
     assert capsys.readouterr().out.count("compiling KBNet's operator") == (0 if quiet else 1)
+
+
+def test_wrong_pairs_are_refused_before_anything_is_compiled(
+    study_file: Callable[..., Path], out: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = study_file((DNCNN, KBNET))
+    path.write_text(path.read_text().replace(str(pairs_folder), str(pairs_folder / "elsewhere")))
+    monkeypatch.setattr(opening, "is_to_be_built", lambda name: True)
+    monkeypatch.setattr(opening, "why_not_compiled", lambda: pytest.fail("compiled"))
+    options = Options(storage.default_url(out), out, torch.device("cpu"))
+    with pytest.raises(DataError, match="elsewhere"):
+        opening.compile_operator(study.load(str(path)), options)
