@@ -22,7 +22,7 @@ from search.__main__ import main
 from search.errors import UserError
 from search.storage import TrialState
 from tests.conftest import TINY_STUDY, write_pairs
-from tests.search.test_run import signal_at
+from tests.search.runs import signal_at
 
 Files = Callable[..., str]
 Compare = Callable[..., int]

@@ -21,7 +21,7 @@ from search.trial.config import TrialConfig
 from search.watch import StopSignals
 from search.worker import Options
 from tests.conftest import TINY_STUDY
-from tests.search.test_run import scores, signal_at
+from tests.search.runs import scores, signal_at
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
