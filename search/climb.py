@@ -73,10 +73,17 @@ class Sitting:
         if any(storage.has_begun(trial) for trial in trials) and not self._fits(lowest):
             return False
         new = storage.next_new(trials, self.spec.trials)
-        if new is None and storage.may_have_more(trials, self.spec.trials):
-            placed = leases.place(self.study)
-            new = storage.next_new(self.study.get_trials(deepcopy=False), self.spec.trials, placed)
-        return new is not None and self._climb(new, lowest)
+        if new is not None:
+            return self._climb(new, lowest)
+        return storage.may_have_more(trials, self.spec.trials) and self._begin(lowest)
+
+    def _begin(self, goal: int) -> bool:
+        """Work on a new trial up to its first rung; False if others have begun the last one."""
+        begun = leases.begin(self.study, self.spec.trials, self.worker.sampler, **{GOAL: goal})
+        if begun is not None:
+            self.worked = True
+            self.worker.work_on(begun)
+        return begun is not None
 
     def _climb(self, waiting: FrozenTrial, goal: int) -> bool:
         self.worked = True

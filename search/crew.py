@@ -85,12 +85,15 @@ class _Crew:
         last_look = time.monotonic()
         while self.members and not self.stop.requested:
             self._listen(0.2)
+            dead: list[storage.FrozenTrial] = []
+            if time.monotonic() - last_look > LOOK_EVERY_S:
+                last_look = time.monotonic()
+                dead = self.watchman.dead(self.opened.study)
+            # Whoever was found dead and is one of ours is seen to have ended here, and why is known.
             for member in list(self.members.values()):
                 if member.process.poll() is not None:
                     self._ended(member)
-            if time.monotonic() - last_look > LOOK_EVERY_S:
-                last_look = time.monotonic()
-                self._look_for_dead()
+            self._bury(dead)
             if not self.members and self._left_over():
                 self._start(0)
 
@@ -104,7 +107,7 @@ class _Crew:
                 self.kill()
             self._listen(0.1)
         self._listen(0.0)
-        self._look_for_dead()
+        self._bury(self.watchman.dead(self.opened.study))
 
     def kill(self) -> None:
         for member in self.members.values():
@@ -183,9 +186,9 @@ class _Crew:
             raise UserError(f"{why}; {member.log} has its last words:\n{_last_words(member.log)}")
         self.progress.say(f"{why}, and is left out; {member.log} has its last words")
 
-    def _look_for_dead(self) -> None:
-        """Hand back the trials of workers elsewhere that have died."""
-        for trial in self.watchman.dead(self.opened.study):
+    def _bury(self, dead: Iterable[storage.FrozenTrial]) -> None:
+        """Hand back trials of workers that have died, unless that is done."""
+        for trial in dead:
             if leases.bury(self.opened.study, trial):
                 self.progress.say(f"trial {trial.number}: its worker is gone; it goes on from its last state")
 

@@ -43,20 +43,20 @@ Sampling = Callable[[int], optuna.samplers.BaseSampler]
 def this_process() -> dict[str, Any]:
     """The owner of all trials that this process works on, as plain JSON."""
     host, pid = socket.gethostname(), os.getpid()
-    return {"worker": uuid.uuid4().hex, "name": f"{host}:{pid}", "host": host, "boot": _boot(), "pid": pid}
+    return {
+        "worker": uuid.uuid4().hex,
+        "name": f"{host}:{pid}",
+        "host": host,
+        "boot": _boot(),
+        "pid": pid,
+        "parent": os.getppid(),
+    }
 
 
 def owned(trial: FrozenTrial) -> bool:
     """Whether this process is the one to work on a running trial."""
     owner = trial.user_attrs.get(OWNER) or {}
     return trial.state == TrialState.RUNNING and owner.get("worker") == this_process()["worker"]
-
-
-def place(study: Study) -> FrozenTrial:
-    """A new trial that waits for its first step: whoever takes it draws its settings."""
-    database = study._storage
-    waiting = optuna.trial.create_trial(state=TrialState.WAITING)
-    return database.get_trial(database.create_new_trial(study._study_id, template_trial=waiting))
 
 
 def take(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -> Trial | None:
@@ -68,6 +68,15 @@ def take(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -
         return None
     study.sampler = sampling(waiting.number)
     return Trial(study, waiting._trial_id)
+
+
+def begin(study: Study, most: int, sampling: Sampling, **facts: Any) -> Trial | None:
+    """A new trial, running, with `facts` as attributes; None if the study has `most` of them."""
+    number = storage.begin(study, most, {**facts, OWNER: this_process()})
+    if number is None:
+        return None
+    study.sampler = sampling(number)
+    return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
 def hand_back(study: Study, trial_id: int, owner: Mapping[str, Any] | None = None, **facts: Any) -> bool:
@@ -165,7 +174,10 @@ class Pulse:
 
 
 class Watchman:
-    """Finds trials whose worker is dead: of this machine by its process, elsewhere by its silence."""
+    """Finds trials whose worker is dead: of this machine by its process, elsewhere by its silence.
+
+    Those of a worker whose `run` is there to see it end are left to that: it alone knows how it died.
+    """
 
     def __init__(self) -> None:
         self._signs: dict[int, tuple[Any, float]] = {}
@@ -174,11 +186,12 @@ class Watchman:
         """The running trials that nobody works on."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._signs = {t._trial_id: self._signs[t._trial_id] for t in running if t._trial_id in self._signs}
-        return [trial for trial in running if self._is_dead(trial)]
+        run = study.user_attrs.get(SITTING, {}).get("owner") if running else None
+        return [trial for trial in running if self._is_dead(trial, run)]
 
-    def _is_dead(self, trial: FrozenTrial) -> bool:
+    def _is_dead(self, trial: FrozenTrial, run: Mapping[str, Any] | None) -> bool:
         owner = trial.user_attrs.get(OWNER)
-        if not owner or is_gone(owner):
+        if not owner or (is_gone(owner) and not _is_watched(owner, run)):
             return True
         sign = (owner["worker"], trial.user_attrs.get(BEAT, {}).get("count"))
         last, since = self._signs.get(trial._trial_id, (None, 0.0))
@@ -218,6 +231,13 @@ def is_gone(owner: Mapping[str, Any]) -> bool:
         return bool(psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True
+
+
+def _is_watched(owner: Mapping[str, Any], run: Mapping[str, Any] | None) -> bool:
+    """Whether a `run` other than this process started this worker, and is there to see it end."""
+    if not run or run["worker"] == this_process()["worker"] or is_gone(run):
+        return False
+    return (run["host"], run["boot"], run["pid"]) == (owner["host"], owner["boot"], owner.get("parent"))
 
 
 def run_at_work(study: Study) -> str | None:

@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from data import Split
 from models.cost import count_parameters
-from search import forecast, leases, storage
+from search import forecast, storage
 from search.company import company
 from search.courses import Costs
 from search.errors import UserError
@@ -258,7 +258,7 @@ def _seconds_to_write(spec: StudySpec, out: Path) -> float:
     """To change a trial, once, in a database that is made for it."""
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=out) as folder:
         study = storage.open_study(spec, storage.default_url(Path(folder)), continue_with_changes=False)
-        trial = leases.place(study)
+        trial = study.ask()
         started = time.monotonic()
         for number in range(WRITES):
             storage.change(study, trial._trial_id, {"number": number})

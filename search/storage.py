@@ -4,7 +4,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -188,29 +188,32 @@ def has_begun(trial: FrozenTrial) -> bool:
     return GOAL in trial.user_attrs or trial.state == TrialState.RUNNING
 
 
-def next_new(
-    trials: Sequence[FrozenTrial], most: int, placed: FrozenTrial | None = None
-) -> FrozenTrial | None:
+def next_new(trials: Iterable[FrozenTrial], most: int) -> FrozenTrial | None:
     """The trial that begins next, of those that wait for their first step.
 
-    The first `most` trials of a study may begin, and those that are tried again: several workers that
-    make room for a trial at the same time do not go beyond the number that was asked for. Each takes
-    the one that it has `placed`, if that may begin: all after the same one, most would come too late.
+    The first `most` trials of a study may begin, and those that are tried again.
     """
-    counted, first = 0, None
+    counted = 0
     for trial in trials:
         again = RETRY in trial.user_attrs
         counted += not again
         if trial.state == TrialState.WAITING and not has_begun(trial) and (again or counted <= most):
-            if placed is None or trial.number == placed.number:
-                return trial
-            first = first or trial
-    return first
+            return trial
+    return None
 
 
-def may_have_more(trials: Sequence[FrozenTrial], most: int) -> bool:
+def may_have_more(trials: Iterable[FrozenTrial], most: int) -> bool:
     """Whether a study of at most `most` trials has room for another; trials tried again do not count."""
     return sum(RETRY not in trial.user_attrs for trial in trials) < most
+
+
+def begin(study: Study, most: int, facts: Mapping[str, Any]) -> int | None:
+    """A new running trial with these attributes, its number; None if the study has `most`.
+
+    Those that are tried again are not counted. Several workers that begin trials at the same time do not
+    go beyond that number.
+    """
+    return _database(study).begin(study._study_id, most, RETRY, facts)
 
 
 def record(trial: Trial, facts: Mapping[str, Any]) -> None:
@@ -227,9 +230,14 @@ def change(
     only_if: Seen | None = None,
 ) -> bool:
     """Set attributes of a trial, and its state if one is given, all at once; False if it is not as it was seen."""
+    return _database(study).change(trial_id, facts, state, only_if)
+
+
+def _database(study: Study) -> Storage:
+    """The database of a study, without Optuna's memory before it."""
     database = getattr(study._storage, "_backend", study._storage)
     assert isinstance(database, Storage), "a study of ours is opened by open_database"
-    return database.change(trial_id, facts, state, only_if)
+    return database
 
 
 def constrain(trial: Trial, excess: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from search.patience import PatientStorage, patiently
 
@@ -69,6 +69,29 @@ class Storage(PatientStorage):
                     elif state.is_finished():
                         trial.datetime_complete = datetime.now()
             return True
+
+        return attempt()
+
+    def begin(self, study_id: int, most: int, uncounted: str, attributes: Mapping[str, Any]) -> int | None:
+        """A new running trial, its number; None if the study has `most`.
+
+        Those with attribute `uncounted` are not counted.
+        """
+
+        @patiently
+        def attempt() -> int | None:
+            with _create_scoped_session(self.scoped_session) as session:
+                models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+                # SQLite is locked by the first row that is written: they are counted after that.
+                running = create_trial(state=TrialState.RUNNING, user_attrs=dict(attributes))
+                trial = self._get_prepared_new_trial(study_id, running, session)
+                attribute = models.TrialUserAttributeModel
+                marked = session.query(attribute).filter(attribute.key == uncounted)
+                marked = marked.join(models.TrialModel).filter(models.TrialModel.study_id == study_id)
+                if trial.number + 1 - marked.count() > most:
+                    session.rollback()
+                    return None
+                return int(trial.number)
 
         return attempt()
 

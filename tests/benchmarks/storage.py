@@ -58,16 +58,12 @@ def ours(study: Study, seconds: float, most: int) -> bool:
     """A trial as our workers go about it; False if there is none left."""
     trials = study.get_trials(deepcopy=False)
     promotable(storage.climbers(study, LADDER, ENDED), LADDER)
-    new = storage.next_new(trials, most)
-    if new is None:
-        if not storage.may_have_more(trials, most):
-            return False
-        placed = leases.place(study)
-        new = storage.next_new(study.get_trials(deepcopy=False), most, placed)
-    trial = new and leases.take(study, new, lambda number: optuna.samplers.RandomSampler(seed=number))
-    if not trial:
-        return True
-    storage.record(trial, {GOAL: 100})
+    if not storage.may_have_more(trials, most):
+        return False
+    sampling = optuna.samplers.RandomSampler
+    trial = leases.begin(study, most, lambda number: sampling(seed=number), **{GOAL: 100})
+    if trial is None:
+        return False
     trial.suggest_float("lr", 1e-4, 1e-1, log=True)
     trial.suggest_int("width", 4, 64)
     storage.record(trial, BEFORE)

@@ -53,7 +53,7 @@ def suggest(spec: StudySpec, opened: storage.Study) -> tuple[float, float]:
     """Seconds, and CPU seconds, for a new trial with all its settings. It is left waiting at the lowest rung."""
     lowest = spec.ladder.percents()[0]
     started, cpu = time.perf_counter(), time.process_time()
-    trial = leases.take(opened, leases.place(opened), lambda number: sampling.sampler(spec, number))
+    trial = leases.begin(opened, 10**6, lambda number: sampling.sampler(spec, number))
     space.fill(spec.recipe, trial)
     took = time.perf_counter() - started, time.process_time() - cpu
     storage.record(trial, {GOAL: lowest})

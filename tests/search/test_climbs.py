@@ -223,9 +223,7 @@ def test_sampler_sees_a_waiting_trial_as_pruned_at_its_rung(study_file: StudyFil
             seen.extend((t.state, dict(t.intermediate_values)) for t in others)
 
     for _ in range(2):
-        trial = leases.take(
-            opened, leases.place(opened), lambda number: sampling.ShownSampler(Looking(seed=number))
-        )
+        trial = leases.begin(opened, 99, lambda number: sampling.ShownSampler(Looking(seed=number)))
         trial.suggest_categorical("model.width", [4, 6])
         trial.report(20.0, 25)
         leases.hand_back(opened, trial._trial_id)

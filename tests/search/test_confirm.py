@@ -107,7 +107,7 @@ def test_sentences_give_means_spread_and_what_is_left_of_the_lead(study_file: St
     spec = study.load(str(study_file()))
     it = storage.open_study(spec, storage.default_url(out), continue_with_changes=False)
     for score in (30.0, 29.0):
-        trial = leases.take(it, leases.place(it), lambda number: sampling.sampler(spec, number))
+        trial = leases.begin(it, 99, lambda number: sampling.sampler(spec, number))
         trial.report(score, 25)
         leases.hand_back(it, trial._trial_id)
     assert confirm.sentences(it) == []

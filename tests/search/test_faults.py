@@ -29,7 +29,7 @@ from tests.benchmarks import storage as many
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[optuna.trial.FrozenTrial]]
-CLAIMANTS, CLAIMED = 4, 12
+CLAIMANTS, CLAIMED, BEGUN = 4, 12, 6
 
 
 @pytest.fixture(scope="session")
@@ -45,12 +45,14 @@ def server() -> Iterator[postgres.Server]:
 
 
 def claim_all(url: str, barrier: Any, claimed: Any) -> None:
-    """Claim every trial at the same moment as others do."""
+    """Claim every trial at the same moment as others do, then begin new ones."""
     opened = storage.load_study("tiny", url)
     for waiting in opened.get_trials(deepcopy=False):
         barrier.wait(30)
         if leases.take(opened, waiting, lambda number: optuna.samplers.RandomSampler()):
             claimed.put(waiting.number)
+    while trial := leases.begin(opened, CLAIMED + BEGUN, lambda number: optuna.samplers.RandomSampler()):
+        claimed.put(trial.number)
     claimed.put(None)
 
 
@@ -59,7 +61,12 @@ def make(url: str) -> None:
     database = storage.open_database(url, create=True)
     opened = optuna.create_study(study_name="tiny", storage=database)
     for _ in range(CLAIMED):
-        leases.place(opened)
+        opened.enqueue_trial({})
+
+
+def count(url: str, counted: Any) -> None:
+    """How many trials there are in the end."""
+    counted.put(len(storage.load_study("tiny", url).trials))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -83,7 +90,9 @@ def test_trial_is_claimed_by_one_of_many_processes(
             ended += 1
         else:
             numbers[number] += 1
-    assert numbers == dict.fromkeys(range(CLAIMED), 1)
+    assert numbers == dict.fromkeys(range(CLAIMED + BEGUN), 1)
+    context.Process(target=count, args=(url, claimed)).start()
+    assert claimed.get(timeout=30) == CLAIMED + BEGUN
 
 
 def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
@@ -148,7 +157,7 @@ def test_many_workers_on_one_file_lose_no_report(tmp_path: Path, capfd: pytest.C
 def test_server_that_is_away_for_a_while_is_waited_for(server: postgres.Server) -> None:
     database = storage.open_database(server.url, create=True)
     opened = optuna.create_study(storage=database)
-    trial = leases.take(opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler())
+    trial = leases.begin(opened, 99, lambda number: optuna.samplers.RandomSampler())
     assert trial is not None
     server.stop()
     back = threading.Timer(0.5, server.start)

@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from search import leases, storage, study
-from search.storage import TrialState
+from search.storage import Trial, TrialState
 from search.study import StudySpec
 
 StudyFile = Callable[..., Path]
@@ -30,9 +30,7 @@ def opened(spec: StudySpec, tmp_path: Path) -> storage.Study:
 
 def begun(opened: storage.Study) -> optuna.Trial:
     """A trial that this process works on, its settings drawn."""
-    trial = leases.take(
-        opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler(seed=number)
-    )
+    trial = leases.begin(opened, 99, lambda number: optuna.samplers.RandomSampler(seed=number))
     assert trial is not None
     trial.suggest_categorical("model.width", [4, 6])
     return trial
@@ -93,6 +91,30 @@ def test_process_of_an_earlier_start_of_the_machine_is_dead(
     # In another container of the same name its number says nothing.
     begun(opened).set_user_attr(leases.OWNER, {**dead, "boot": f"{boot}/{processes}x"})
     assert [trial.number for trial in leases.Watchman().dead(opened)] == [0]
+
+
+def test_worker_whose_run_is_there_to_see_it_end_is_left_to_that(
+    opened: storage.Study, dead: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = leases.this_process()
+    begun(opened).set_user_attr(leases.OWNER, dead)
+    assert dead["parent"] == ours["pid"]
+    now = [100.0]
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
+
+    def found(run: dict[str, Any] | None, watchman: leases.Watchman | None = None) -> int:
+        opened.set_user_attr(leases.SITTING, {"owner": run})
+        return len((watchman or leases.Watchman()).dead(opened))
+
+    its_run = {**ours, "worker": "the run that started it"}
+    assert found(its_run) == 0
+    # The run itself sees it, and everybody does once the run is gone or was another one.
+    assert found(ours) == found(None) == found(dead) == found({**its_run, "pid": ours["parent"]}) == 1
+    # A run that does nothing about it is not waited for.
+    watchman = leases.Watchman()
+    assert found(its_run, watchman) == 0
+    now[0] += leases.SILENT_S + 1
+    assert found(its_run, watchman) == 1
 
 
 @pytest.mark.parametrize("where", ["elsewhere", "here, its number used again"])
@@ -180,9 +202,9 @@ def test_trial_that_keeps_killing_its_workers_ends_as_failed(opened: storage.Stu
     assert opened.trials[0].user_attrs["ended"] == why == "was the end of 4 workers at 25 % (SIGKILL)"
 
 
-def test_workers_together_begin_no_more_trials_than_asked_for(opened: storage.Study) -> None:
-    for _ in range(3):  # each made room for the same third trial
-        leases.place(opened)
+def test_no_more_trials_begin_than_asked_for(opened: storage.Study) -> None:
+    for _ in range(3):
+        opened.enqueue_trial({})
     leases.take(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
     trials = opened.get_trials()
     assert storage.next_new(trials, 1) is None
@@ -194,3 +216,14 @@ def test_workers_together_begin_no_more_trials_than_asked_for(opened: storage.St
     again = storage.next_new(opened.get_trials(), 1)
     assert again is not None
     assert again.number == 3
+
+    def begun() -> Trial | None:
+        return leases.begin(opened, 4, lambda number: optuna.samplers.RandomSampler(), goal=25)
+
+    fifth = begun()
+    assert fifth is not None
+    assert fifth.number == 4
+    assert opened.trials[4].user_attrs == {"goal": 25, leases.OWNER: leases.this_process()}
+    assert leases.owned(opened.trials[4])
+    assert begun() is None
+    assert len(opened.trials) == 5

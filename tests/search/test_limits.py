@@ -174,9 +174,7 @@ def test_sampler_draws_fewer_models_over_the_limits_when_told_how_far_over_they_
 def test_constraint_that_is_set_stays(study_file: StudyFile, out: Path) -> None:
     spec = study.load(str(study_file()))
     opened = storage.open_study(spec, storage.default_url(out), continue_with_changes=False)
-    trial = leases.take(
-        opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler(seed=number)
-    )
+    trial = leases.begin(opened, 99, lambda number: optuna.samplers.RandomSampler(seed=number))
     storage.constrain(trial, {"parameters": 0.5})
     storage.constrain(trial, {"parameters": -0.5, "gmacs": -1.0})
     assert trial.constraints == {"parameters": 0.5, "gmacs": -1.0}

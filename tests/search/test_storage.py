@@ -42,11 +42,7 @@ def one_trial(opened: optuna.Study, spec: StudySpec, value: float | None = 30.0)
         return sampling.sampler(spec, number)
 
     waiting = opened.get_trials(states=[TrialState.WAITING])
-    trial = (
-        leases.take(opened, waiting[0], sampler)
-        if waiting
-        else leases.take(opened, leases.place(opened), sampler)
-    )
+    trial = leases.take(opened, waiting[0], sampler) if waiting else leases.begin(opened, 99, sampler)
     assert trial is not None
     space.fill(spec.recipe, trial)
     if value is not None:
@@ -310,7 +306,7 @@ def test_ladder_sees_rungs_of_trials_that_were_sent_up_and_did_not_fail(spec: St
     opened.enqueue_trial({"model.width": 6})
 
     def begun(goal: int, *reached: int) -> optuna.Trial:
-        trial = leases.take(opened, leases.place(opened), lambda number: optuna.samplers.RandomSampler())
+        trial = leases.begin(opened, 99, lambda number: optuna.samplers.RandomSampler())
         storage.record(trial, {storage.GOAL: goal})
         for percent in reached:
             trial.report(20.0 + percent, percent)
