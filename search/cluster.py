@@ -92,7 +92,7 @@ class _Fleet:
         return worker, worker.lines()
 
     def measure(self, spec: StudySpec, split: Split, device: torch.device) -> float:
-        """How long a training can be, on a machine that trains."""
+        """How fast models train, on a machine that trains."""
         actor = self.actor.remote()
         try:
             place = self.ray.get(actor.look.remote(*self.asked()))

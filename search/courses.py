@@ -87,12 +87,10 @@ class Costs:
         self.judging_megapixels = _megapixels(val, held_out(split, config)[0])
         self.compare_seconds = _compare_seconds(val)
 
-    def of(self, spec: StudySpec) -> Self:
-        """The same for a study that differs in its time: trainings are as much longer."""
+    def of(self, spec: StudySpec, teramacs: float | None) -> Self:
+        """The same for a study that differs in its time, and so in the length of trainings."""
         other = copy(self)
-        other.spec = spec
-        if self.teramacs is not None:
-            other.teramacs = self.teramacs * spec.timeout / self.spec.timeout
+        other.spec, other.teramacs = spec, teramacs
         return other
 
     def course(self, sample: Sample, branch: Hashable = None) -> Course:

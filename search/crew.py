@@ -226,7 +226,7 @@ def run(
 ) -> Outcome:
     """Work on a study with a process for each device, until its trials or its time are used up, or Ctrl-C.
 
-    `hire` starts the processes, `measure` says how long a training can be: on this machine, unless given.
+    `hire` starts the processes, `measure` says how fast models train: on this machine, unless given.
 
     Calling it again goes on: with what was interrupted first, then with new trials. `UserError` for
     whatever a worker cannot do either.

@@ -27,6 +27,12 @@ class LadderConfig(BaseModel):
         le=20,
         description="each rung is so many times as high as the one below; one in so many goes on",
     )
+    fewest_steps: int = Field(
+        200,
+        ge=0,
+        description="where the length of a training follows from the time: rungs that the study's first recipe "
+        "reaches in fewer steps are left out, all but two",
+    )
 
     @model_validator(mode="after")
     def _lowest_rung_has_a_name(self) -> Self:

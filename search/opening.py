@@ -9,29 +9,30 @@ import torch
 from data import DataConfig, PairsConfig, Split
 from models.kernel_basis import why_not_compiled
 from models.native import is_to_be_built
-from search import checkup, leases, samples, space, storage, warm
+from search import checkup, leases, space, storage, warm
 from search.errors import UserError
+from search.length import Length, affordable, training_speed
 from search.records import flat
-from search.speed import seconds_per_step
+from search.samples import Recipes
 from search.storage import LABEL, REPLACED
 from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image, spread
 from search.worker import Options, device_name, starting_point
 
-# Most of the time that goes to measuring how long a training can be.
-MEASURING_SHARE = 0.03
 SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
 FINGERPRINT = "data"  # study attribute: which pairs it works on
 
 Measure = Callable[[StudySpec, Split, torch.device], float]
-"""The full length of a training that the study's time allows, in 10^12 multiply-adds."""
+"""How fast the study's models train, in 10^12 multiply-adds a second."""
 
 
 @dataclass(frozen=True)
 class Opened:
     """A study that is ready to be worked on, and what there is to say about it."""
 
+    spec: StudySpec
+    """With as many rungs as it has time for."""
     study: storage.Study
     split: Split
     input_psnr_db: float
@@ -41,7 +42,7 @@ class Opened:
 def open_search(spec: StudySpec, options: Options, measure: Measure | None = None) -> Opened:
     """Everything that is done once, before any worker begins. `UserError` for whatever is wrong.
 
-    Trials that a run left behind when it died are handed back. `measure` is `full_teramacs` unless given.
+    Trials that a run left behind when it died are handed back. `measure` is `training_speed` unless given.
     """
     split = open_data(spec, options.out)
     study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
@@ -51,8 +52,15 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
     left = leases.Watchman().dead(study)
     for trial in left:
         leases.bury(study, trial)
-    if "steps" not in spec.recipe and storage.FULL not in study.user_attrs:
-        study.set_user_attr(storage.FULL, (measure or full_teramacs)(spec, split, options.device))
+    if "steps" not in spec.recipe:
+        if storage.FULL not in study.user_attrs:
+            speed = (measure or training_speed)(spec, split, options.device)
+            length = affordable(spec, speed, Recipes(spec, split.channels))
+            study.set_user_attr(storage.RUNGS, length.rungs)
+            study.set_user_attr(storage.FULL, length.teramacs)
+        attributes = study.user_attrs
+        rungs = attributes.get(storage.RUNGS, spec.ladder.rungs)
+        spec = Length(attributes[storage.FULL], rungs).of(spec)
     is_new, said = not study.trials, list[str]()
     if options.warm_start is not None:
         warm.start(study, spec, options.warm_start, options.storage, split.fingerprint, said.append)
@@ -80,7 +88,7 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
     if left:
         numbers = ", ".join(str(trial.number) for trial in left)
         lines.append(f"going on with trial {numbers}, left behind by a run that died")
-    return Opened(study, split, input_psnr_db, tuple(lines))
+    return Opened(spec, study, split, input_psnr_db, tuple(lines))
 
 
 def compile_operator(spec: StudySpec, options: Options) -> None:
@@ -116,25 +124,6 @@ def data_of(spec: StudySpec) -> DataConfig:
 def any_config(spec: StudySpec) -> TrialConfig:
     """A trial of the study: for what is the same in all of them."""
     return close(ANY_LENGTH | space.fill(spec.recipe, space.RandomSuggester(0)))
-
-
-def full_teramacs(spec: StudySpec, split: Split, device: torch.device) -> float:
-    """The full length of a training that the study's time allows: what the last stretch of one can be.
-
-    From the speed of recipes from all over the space on this device, or, for a short study, of the first.
-    """
-    speed = samples.typical_speed(
-        samples.Recipes(spec, split.channels),
-        lambda config: seconds_per_step(config, split, device),
-        MEASURING_SHARE * spec.timeout,
-    )
-    return affordable_teramacs(spec, speed)
-
-
-def affordable_teramacs(spec: StudySpec, speed: float) -> float:
-    """The length of a training whose last stretch takes the time of the finale at `speed` (10^12 a second)."""
-    stretch = 1 - 1 / spec.ladder.factor
-    return speed * spec.timeout * spec.finale / stretch
 
 
 def check_channels(spec: StudySpec, channels: int) -> None:

@@ -18,7 +18,8 @@ from search.company import company
 from search.courses import Costs
 from search.errors import UserError
 from search.ladder import FEWEST_STEPS
-from search.opening import MEASURING_SHARE, affordable_teramacs, any_config, open_data, unchanged
+from search.length import MEASURING_SHARE, affordable
+from search.opening import any_config, open_data, unchanged
 from search.price import Bought, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
 from search.samples import Measured, Recipes, Sample, Scale, branches, measure, sizes, typical_speed
@@ -72,7 +73,11 @@ class _Survey:
     """The recipes of a study, those of them that were measured, and what follows."""
 
     def __init__(self, spec: StudySpec, split: Split, options: Options, tell: Callable[[str], None]) -> None:
-        self.spec, self.split, self.options, self.tell = spec, split, options, tell
+        self.asked, self.split, self.options, self.tell = spec, split, options, tell
+        self.spec = spec
+        """With as many rungs as it has time for."""
+        self.speed = 0.0
+        """10^12 multiply-adds a second, where that decides about the length."""
         self.workers = 1
         self.recipes = Recipes(spec, split.channels)
         self.room = _room(options)
@@ -90,11 +95,14 @@ class _Survey:
         self.measured, self.took = {}, []
 
     def full_teramacs(self) -> float | None:
-        """The length of a training, where the recipe leaves it open: as `run` finds it."""
+        """The length of a training, where the recipe leaves it open: as `run` finds it, and the rungs with it."""
         if "steps" in self.spec.recipe:
             return None
         allowed = MEASURING_SHARE * self.spec.timeout
-        return affordable_teramacs(self.spec, typical_speed(self.recipes, self._seconds_per_step, allowed))
+        self.speed = typical_speed(self.recipes, self._seconds_per_step, allowed)
+        found = affordable(self.asked, self.speed, self.recipes)
+        self.spec = found.of(self.asked)
+        return found.teramacs
 
     def measure(self, until: float) -> None:
         """Small, median and large, then known ones and others from small to large while there is time."""
@@ -245,8 +253,11 @@ class _Survey:
     def _larger_budget(self, costs: Costs, samples: Sequence[Sample], opening: float) -> str:
         """The next budget that is enough, in words."""
         for factor in LARGER:
-            spec = self.spec.with_changes(timeout=_rounded(factor * self.spec.timeout))
-            grown = costs.of(spec)
+            spec, teramacs = self.asked.with_changes(timeout=_rounded(factor * self.spec.timeout)), None
+            if costs.teramacs is not None:
+                found = affordable(spec, self.speed, self.recipes)
+                spec, teramacs = found.of(spec), found.teramacs
+            grown = costs.of(spec, teramacs)
             if self._bought(spec, grown, samples, opening, QUICK).enough:
                 return f"--budget {short(spec.timeout)} would do"
         if costs.teramacs is None:

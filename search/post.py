@@ -80,10 +80,10 @@ class Post:
                 assert target.is_dir(), "another post was faster"
 
     def measure(self, spec: str, arguments: Mapping[str, str]) -> float:
-        """The full length of a training that the study's time allows on this machine, in 10^12 multiply-adds."""
+        """How fast the study's models train on this machine, in 10^12 multiply-adds a second."""
         import torch
 
-        from search import joining, opening
+        from search import joining, length, opening
         from search.study import StudySpec
 
         torch.set_num_threads(int(arguments.get("--threads", torch.get_num_threads())))
@@ -92,7 +92,7 @@ class Post:
             sides = arguments.get("--scan-dir"), arguments.get("--clean-dir")
             here = joining.elsewhere(found, Path(arguments["--data"]), *sides)
         split = opening.open_data(here, Path(arguments["--out"]))
-        return opening.full_teramacs(found, split, torch.device(arguments["--device"]))
+        return length.training_speed(found, split, torch.device(arguments["--device"]))
 
     def start(self, arguments: Mapping[str, str], log: str) -> int:
         """Start the worker; the number of its process."""

@@ -42,7 +42,7 @@ def run(spec: StudySpec, options: Options) -> Outcome:
     ):
         for line in opened.lines:
             progress.say(line)
-        worker = Worker(spec, options, opened.study, opened.split, stop, progress, pulse)
+        worker = Worker(opened.spec, options, opened.study, opened.split, stop, progress, pulse)
         Sitting(worker, started).go()
     return outcome(opened, stopped=stop.requested)
 

@@ -11,7 +11,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from safetensors.torch import load_file
 
-from search import climb, leases, opening, run, sampling, storage, study, worker
+from search import climb, leases, length, opening, run, sampling, storage, study, worker
 from search.run import Outcome
 from search.trial.config import TrialConfig
 from search.trial.train import train
@@ -148,7 +148,7 @@ def test_last_stretch_has_some_steps_however_short_the_time(
 def test_time_decides_the_length_where_the_recipe_leaves_it_open(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(opening.samples, "typical_speed", lambda *_: 2e-7)
+    monkeypatch.setattr(length.samples, "typical_speed", lambda *_: 2e-7)
     search(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE), out, trials=2, timeout=60.0)
     # Half of 60 s at 2e-7 teramacs a second, for the half of a training that lies above the rung at 50 %.
     opened = storage.load_study("tiny", storage.default_url(out))

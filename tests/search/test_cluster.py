@@ -43,7 +43,7 @@ def trials(out: Path) -> list[FrozenTrial]:
     return storage.load_study("tiny", storage.default_url(out)).trials
 
 
-def wait_until(truth: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(truth: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not truth():
         assert time.monotonic() < deadline
@@ -77,7 +77,7 @@ def test_node_that_is_killed_costs_no_trial(study_file: StudyFile, out: Path, cl
             for victim in victims:
                 with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end may end the others
                     victim.kill()
-            stdout, stderr = process.communicate(timeout=120)
+            stdout, stderr = process.communicate(timeout=300)
         finally:
             process.kill()
     assert (process.returncode, stderr) == (0, "")

@@ -62,7 +62,7 @@ def workers(process: "subprocess.Popen[str]") -> dict[int, psutil.Process]:
     return found
 
 
-def wait_until(truth: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(truth: Callable[[], object], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not truth():
         assert time.monotonic() < deadline
@@ -83,7 +83,7 @@ def test_two_workers_share_a_study_and_one_that_is_killed_costs_no_trial(
         owner = trials(out)[1].user_attrs[leases.OWNER]
         assert owner != trials(out)[0].user_attrs[leases.OWNER]
         os.kill(owner["pid"], signal.SIGKILL)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (0, "")
     assert re.search(
         r"worker \d died: SIGKILL \(perhaps out of memory\)\ntrial 1 goes on from its last state", stdout

@@ -86,7 +86,7 @@ def start_until_first_rung(path: Path, out: Path) -> subprocess.Popen[str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     state = out / "tiny" / "trial-0000" / "state.pt"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not state.exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -105,11 +105,11 @@ def test_process_ended_from_outside_leaves_a_trial_that_completes_under_its_numb
     path = study_file(*LONG, *FIXED)
     process = start_until_first_rung(path, out)
     process.send_signal(ending)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=180)
     assert "Traceback" not in stderr
     if ending == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while [trial.state for trial in trials()] != [TrialState.WAITING]:  # its worker sees that it is gone
             assert time.monotonic() < deadline
             time.sleep(0.05)

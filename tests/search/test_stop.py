@@ -123,7 +123,7 @@ def test_nobody_at_work_is_said_soon(
     monkeypatch.setattr(stop, "BETWEEN_TRIALS_S", 0.1)
     started = time.monotonic()
     assert main(["stop", "kbnet", "--out", str(out)]) == 0
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert capsys.readouterr().out == "nobody is at work on kbnet\n"
 
 

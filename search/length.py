@@ -1,0 +1,55 @@
+"""How long a training can be in the time of a study, and how many rungs of the ladder that is worth."""
+
+from dataclasses import dataclass
+
+import torch
+
+from data import Split
+from search import samples
+from search.speed import seconds_per_step
+from search.study import StudySpec
+
+# Most of the time that goes to measuring how fast this device trains.
+MEASURING_SHARE = 0.03
+# With one, most of the time would go before anything is compared.
+FEWEST_RUNGS = 2
+
+
+@dataclass(frozen=True)
+class Length:
+    """A whole training, where the recipe leaves its length to the time of the study."""
+
+    teramacs: float
+    """10^12 multiply-adds."""
+    rungs: int
+    """Pauses on the way that are worth it."""
+
+    def of(self, spec: StudySpec) -> StudySpec:
+        """The study with so many rungs, or fewer if it asks for fewer."""
+        rungs = min(self.rungs, spec.ladder.rungs)
+        return spec.with_changes(ladder=spec.ladder.model_copy(update={"rungs": rungs}))
+
+
+def training_speed(spec: StudySpec, split: Split, device: torch.device) -> float:
+    """10^12 multiply-adds that this device does in a second of training.
+
+    From recipes from all over the space, or, for a short study, from the first.
+    """
+    return samples.typical_speed(
+        samples.Recipes(spec, split.channels),
+        lambda config: seconds_per_step(config, split, device),
+        MEASURING_SHARE * spec.timeout,
+    )
+
+
+def affordable(spec: StudySpec, speed: float, recipes: samples.Recipes) -> Length:
+    """A training whose last stretch takes the time of the finale at `speed`, and the rungs that are worth it.
+
+    The first recipe, or a median one where none is known, makes `ladder.fewest_steps` up to the lowest.
+    """
+    ladder, rungs = spec.ladder, spec.ladder.rungs
+    teramacs = speed * spec.timeout * spec.finale / (1 - 1 / ladder.factor)
+    first = recipes.known[0] if recipes.known else samples.sizes(recipes.drawn)["median"]
+    while rungs > FEWEST_RUNGS and teramacs < ladder.fewest_steps * ladder.factor**rungs * first.work:
+        rungs -= 1
+    return Length(teramacs, rungs)
