@@ -17,7 +17,7 @@ OPEN_LENGTH = ("steps = 8\n", ""), ("rungs = 0", "rungs = 4")
 
 @pytest.mark.parametrize(
     ("steps", "fewest", "rungs"),
-    [(200 * 81, 200, 4), (200 * 81 - 1, 200, 3), (200 * 27 - 1, 200, 2), (10, 200, 2), (10, 0, 4)],
+    [(150 * 81, 150, 4), (150 * 81 - 1, 150, 3), (150 * 27 - 1, 150, 2), (10, 150, 2), (10, 0, 4)],
 )
 def test_rungs_that_say_nothing_are_left_out(
     steps: int, fewest: int, rungs: int, study_file: StudyFile
