@@ -26,9 +26,7 @@ from search.transactions import Storage
 
 RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
 COMMANDS = "commands"  # study attribute: what was typed to work on it
-RUNGS = (
-    "rungs"  # study attribute: how many its ladder has, where the recipe leaves the length of a training open
-)
+RUNGS = "rungs"  # study attribute: how many there was time for
 FULL = "full_teramacs"  # study attribute: the full length of a training, where its recipe leaves it open
 GOAL = "goal"  # trial attribute: the rung that a trial was last sent to, in percent
 LENGTH = "length"  # trial attribute: steps, and the marks of their tempo, once the finale has fixed them
