@@ -28,7 +28,7 @@ class LadderConfig(BaseModel):
         description="each rung is so many times as high as the one below; one in so many goes on",
     )
     fewest_steps: int = Field(
-        150,
+        20,
         ge=0,
         description="where the length of a training follows from the time: rungs that the study's first recipe "
         "reaches in fewer steps are left out, all but two",
