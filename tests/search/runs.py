@@ -1,8 +1,13 @@
-"""A whole search of a tiny study, Ctrl-C in the middle of it, and what its trials scored."""
+"""A whole search of a tiny study, here or in a process of its own: signals on the way, and what its trials scored."""
 
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,10 @@ from search.run import Outcome, run
 from search.worker import Options
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+# Parts of a study file: dense-sparse-dense training; no setting open.
+DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.5\nsparse_share = 0.25'
+FIXED = ("{ choices = [4, 6] }", "4"), ("lr = { low = 1e-3, high = 1e-2, log = true }", "lr = 5e-3")
 
 
 def search(path: Path, out: Path, **changes: Any) -> Outcome:
@@ -41,3 +50,33 @@ def signal_at(
                 os.kill(os.getpid(), number)
 
     monkeypatch.setattr(watch.Watch, "stepped", interrupted)
+
+
+@contextmanager
+def started(path: Path, out: Path, *flags: str) -> "Iterator[subprocess.Popen[str]]":
+    """The command line in a process of its own; killed if the test leaves it alive."""
+    command = [sys.executable, "-m", "search", "run", "--study", str(path), "--out", str(out), *flags]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(truth: Callable[[], object], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def at_work(out: Path, number: int) -> bool:
+    """Whether a trial has saved a state."""
+    return (out / "tiny" / f"trial-{number:04d}" / "state.pt").exists()

@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import os
 import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +17,9 @@ from search import leases, post, storage
 from search.__main__ import main
 from search.storage import FrozenTrial, TrialState
 from tests.conftest import write_pairs
+from tests.search.runs import at_work, started, wait_until
 
 StudyFile = Callable[..., Path]
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -43,43 +40,21 @@ def trials(out: Path) -> list[FrozenTrial]:
     return storage.load_study("tiny", storage.default_url(out)).trials
 
 
-def wait_until(truth: Callable[[], object], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not truth():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def at_work(out: Path, number: int) -> bool:
-    return (out / "tiny" / f"trial-{number:04d}" / "state.pt").exists()
-
-
 def test_node_that_is_killed_costs_no_trial(study_file: StudyFile, out: Path, cluster: Any) -> None:
     path = study_file(
         ("steps = 8", "steps = 300"), ("evaluations = 4", "evaluations = 15"), ("trials = 2", "trials = 3")
     )
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    command = [sys.executable, "-m", "search", "run", "--study", str(path), "--out", str(out)]
-    with subprocess.Popen(
-        [*command, "--cluster", cluster.address, "--workers", "2"],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            wait_until(lambda: (out / "search.db").exists() and at_work(out, 0) and at_work(out, 1))
-            (raylet,) = (found.process.pid for found in nodes[0].all_processes["raylet"])
-            victims = [psutil.Process(raylet), *psutil.Process(raylet).children(recursive=True)]
-            pids = {victim.pid for victim in victims}
-            (lost,) = (trial for trial in trials(out)[:2] if trial.user_attrs[leases.OWNER]["pid"] in pids)
-            for victim in victims:
-                with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end may end the others
-                    victim.kill()
-            stdout, stderr = process.communicate(timeout=300)
-        finally:
-            process.kill()
+    with started(path, out, "--cluster", cluster.address, "--workers", "2") as process:
+        wait_until(lambda: (out / "search.db").exists() and at_work(out, 0) and at_work(out, 1))
+        (raylet,) = (found.process.pid for found in nodes[0].all_processes["raylet"])
+        victims = [psutil.Process(raylet), *psutil.Process(raylet).children(recursive=True)]
+        pids = {victim.pid for victim in victims}
+        (lost,) = (trial for trial in trials(out)[:2] if trial.user_attrs[leases.OWNER]["pid"] in pids)
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end may end the others
+                victim.kill()
+        stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (0, "")
     assert "worker 0 is on" in stdout
     assert "died: its machine is gone" in stdout

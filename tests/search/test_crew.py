@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -23,34 +22,16 @@ from search.progress import Progress
 from search.storage import FrozenTrial, TrialState
 from search.wire import Wire, pass_on
 from search.worker import Options
+from tests.search.runs import ROOT, at_work, started, wait_until
 
 StudyFile = Callable[..., Path]
 
-ROOT = Path(__file__).parents[2]
 # Trials of some seconds, with a rung every few steps.
 LONG = ("steps = 8", "steps = 3000"), ("evaluations = 4", "evaluations = 100")
 
 
 def trials(out: Path) -> list[FrozenTrial]:
     return storage.load_study("tiny", storage.default_url(out)).trials
-
-
-@contextmanager
-def started(path: Path, out: Path, *flags: str) -> "Iterator[subprocess.Popen[str]]":
-    """The command line in a process of its own; killed if the test leaves it alive."""
-    command = [sys.executable, "-m", "search", "run", "--study", str(path), "--out", str(out), *flags]
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def workers(process: "subprocess.Popen[str]") -> dict[int, psutil.Process]:
@@ -60,18 +41,6 @@ def workers(process: "subprocess.Popen[str]") -> dict[int, psutil.Process]:
         if "--index" in (line := child.cmdline()):
             found[int(line[line.index("--index") + 1])] = child
     return found
-
-
-def wait_until(truth: Callable[[], object], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not truth():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def at_work(out: Path, number: int) -> bool:
-    """Whether a trial has saved a state."""
-    return (out / "tiny" / f"trial-{number:04d}" / "state.pt").exists()
 
 
 def test_two_workers_share_a_study_and_one_that_is_killed_costs_no_trial(

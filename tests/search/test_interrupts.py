@@ -1,10 +1,6 @@
 """Searches that are interrupted, by Ctrl-C or worse, and go on."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +10,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search import storage, worker
 from search.__main__ import main
-from tests.search.runs import scores, search, signal_at
+from tests.search.runs import DSD, FIXED, at_work, scores, search, signal_at, started, wait_until
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
-ROOT = Path(__file__).parents[2]
-DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.5\nsparse_share = 0.25'
-FIXED = ("{ choices = [4, 6] }", "4"), ("lr = { low = 1e-3, high = 1e-2, log = true }", "lr = 5e-3")
 
 
 def test_interrupted_study_equals_an_unbroken_one(
@@ -74,26 +67,6 @@ def test_interrupt_after_a_trial_was_recorded_keeps_it(
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE]
 
 
-def start_until_first_rung(path: Path, out: Path) -> subprocess.Popen[str]:
-    """The command line in a process of its own, with its first trial under way."""
-    command = [sys.executable, "-m", "search", "run", "--study", str(path), "--out", str(out)]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    state = out / "tiny" / "trial-0000" / "state.pt"
-    deadline = time.monotonic() + 180
-    while not state.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return process
-
-
 # A first rung soon, and some work after it.
 LONG = ("steps = 8", "steps = 400"), ("evaluations = 4", "evaluations = 20")
 
@@ -103,16 +76,15 @@ def test_process_ended_from_outside_leaves_a_trial_that_completes_under_its_numb
     ending: signal.Signals, study_file: StudyFile, out: Path, trials: Trials
 ) -> None:
     path = study_file(*LONG, *FIXED)
-    process = start_until_first_rung(path, out)
-    process.send_signal(ending)
-    stdout, stderr = process.communicate(timeout=180)
+    with started(path, out) as process:
+        wait_until(lambda: at_work(out, 0))
+        process.send_signal(ending)
+        stdout, stderr = process.communicate(timeout=180)
     assert "Traceback" not in stderr
     if ending == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
-        deadline = time.monotonic() + 180
-        while [trial.state for trial in trials()] != [TrialState.WAITING]:  # its worker sees that it is gone
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        # Its worker sees that it is gone.
+        wait_until(lambda: [trial.state for trial in trials()] == [TrialState.WAITING])
     else:
         assert process.returncode == 130
         assert [trial.state for trial in trials()] == [TrialState.WAITING]

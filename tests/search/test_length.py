@@ -30,8 +30,8 @@ def test_rungs_that_say_nothing_are_left_out(
     found = length.affordable(spec, 2 / 3 * steps * median.work / 50 * (1 + 1e-9), recipes)
     assert found.rungs == rungs
     assert found.teramacs == pytest.approx(steps * median.work)
-    assert found.of(spec).ladder.shares() == LadderConfig(rungs=rungs).shares()
-    assert found.of(spec.with_changes(ladder=LadderConfig(rungs=1))).ladder.rungs == 1
+    assert spec.ladder.at_most(found.rungs).shares() == LadderConfig(rungs=rungs).shares()
+    assert LadderConfig(rungs=1).at_most(found.rungs).rungs == 1
 
 
 def test_study_keeps_its_rungs(study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

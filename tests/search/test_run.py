@@ -22,13 +22,10 @@ from search.__main__ import main
 from search.errors import UserError
 from search.trial.config import TrialConfig
 from search.trial.losses import L1Config
-from tests.search.runs import scores, search
+from tests.search.runs import DSD, FIXED, ROOT, scores, search
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
-ROOT = Path(__file__).parents[2]
-DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.5\nsparse_share = 0.25'
-FIXED = ("{ choices = [4, 6] }", "4"), ("lr = { low = 1e-3, high = 1e-2, log = true }", "lr = 5e-3")
 
 
 def test_complete_trial_leaves_everything_in_the_database(
