@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TOP = 100
 """The last rung: the end of a training. Rungs are named by their share of it, in percent."""
-FEWEST_STEPS = 5
+TELLING_STEPS = 5
 """A score after fewer says nothing: large networks, which make few steps, would win by what they are at random."""
 
 
@@ -43,6 +43,10 @@ class LadderConfig(BaseModel):
             )
         return self
 
+    def at_most(self, rungs: int) -> Self:
+        """With so many rungs, or its own if they are fewer."""
+        return self.model_copy(update={"rungs": min(rungs, self.rungs)})
+
     def shares(self) -> tuple[float, ...]:
         """The rungs from the lowest to the end, as shares of a whole training."""
         return tuple(self.factor ** (rung - self.rungs) for rung in range(self.rungs + 1))
@@ -56,10 +60,10 @@ class LadderConfig(BaseModel):
         return dict(zip(self.percents(), self.shares(), strict=True)).get(percent, 0.0)
 
     def early(self, steps: int) -> frozenset[int]:
-        """The rungs at which a training of so many steps has made fewer than `FEWEST_STEPS`; none of one without."""
+        """The rungs at which a training of so many steps has made fewer than `TELLING_STEPS`; none of one without."""
         shares = zip(self.percents(), self.shares(), strict=True)
         return frozenset(
-            percent for percent, share in shares if steps and round(steps * share) < FEWEST_STEPS
+            percent for percent, share in shares if steps and round(steps * share) < TELLING_STEPS
         )
 
     def above(self, percent: int) -> int:
@@ -75,7 +79,7 @@ class Climber:
     scores: Mapping[int, float]
     waits: bool
     early: frozenset[int] = frozenset()
-    """Rungs at which it has made fewer than `FEWEST_STEPS`."""
+    """Rungs at which it has made fewer than `TELLING_STEPS`."""
 
     @property
     def rung(self) -> int:

@@ -24,11 +24,6 @@ class Length:
     rungs: int
     """Pauses on the way that are worth it."""
 
-    def of(self, spec: StudySpec) -> StudySpec:
-        """The study with so many rungs, or fewer if it asks for fewer."""
-        rungs = min(self.rungs, spec.ladder.rungs)
-        return spec.with_changes(ladder=spec.ladder.model_copy(update={"rungs": rungs}))
-
 
 def training_speed(spec: StudySpec, split: Split, device: torch.device) -> float:
     """10^12 multiply-adds that this device does in a second of training.

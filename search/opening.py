@@ -1,4 +1,4 @@
-"""Before a search: code compiled, pairs, the study in the database, what it starts with, how long a training can be."""
+"""Before a search: code compiled, pairs, the study in the database, and what it starts with."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from models.kernel_basis import why_not_compiled
 from models.native import is_to_be_built
 from search import checkup, leases, space, storage, warm
 from search.errors import UserError
-from search.length import Length, affordable, training_speed
+from search.length import affordable, training_speed
 from search.records import flat
 from search.samples import Recipes
 from search.storage import LABEL, REPLACED
@@ -58,9 +58,8 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
             length = affordable(spec, speed, Recipes(spec, split.channels))
             study.set_user_attr(storage.RUNGS, length.rungs)
             study.set_user_attr(storage.FULL, length.teramacs)
-        attributes = study.user_attrs
-        rungs = attributes.get(storage.RUNGS, spec.ladder.rungs)
-        spec = Length(attributes[storage.FULL], rungs).of(spec)
+        rungs = study.user_attrs.get(storage.RUNGS, spec.ladder.rungs)
+        spec = spec.with_changes(ladder=spec.ladder.at_most(rungs))
     is_new, said = not study.trials, list[str]()
     if options.warm_start is not None:
         warm.start(study, spec, options.warm_start, options.storage, split.fingerprint, said.append)

@@ -17,7 +17,7 @@ from search import forecast, storage
 from search.company import company
 from search.courses import Costs
 from search.errors import UserError
-from search.ladder import FEWEST_STEPS
+from search.ladder import TELLING_STEPS
 from search.length import MEASURING_SHARE, affordable
 from search.opening import any_config, open_data, unchanged
 from search.price import Bought, Plan, Range90, Size, gigabytes, short
@@ -101,7 +101,7 @@ class _Survey:
         allowed = MEASURING_SHARE * self.spec.timeout
         self.speed = typical_speed(self.recipes, self._seconds_per_step, allowed)
         found = affordable(self.asked, self.speed, self.recipes)
-        self.spec = found.of(self.asked)
+        self.spec = self.asked.with_changes(ladder=self.asked.ladder.at_most(found.rungs))
         return found.teramacs
 
     def measure(self, until: float) -> None:
@@ -185,7 +185,7 @@ class _Survey:
             seconds=_range([fate.seconds for fate in fates]),
             winner_steps=_range([fate.winner_steps for fate in fates]),
             too_small=sum(fate.reached[first] < needed for fate in fates) / len(fates),
-            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else FEWEST_STEPS,
+            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else TELLING_STEPS,
         )
 
     def _as_written(self, costs: Costs, samples: Sequence[Sample], opening: float) -> Range90 | None:
@@ -233,7 +233,7 @@ class _Survey:
             what = (
                 f"{bought.too_small:.0%} of such searches compare fewer than {self.spec.ladder.factor} trials"
             )
-            if bought.lowest_steps < FEWEST_STEPS:
+            if bought.lowest_steps < TELLING_STEPS:
                 steps = f"{bought.lowest_steps} step" + "s" * (bought.lowest_steps > 1)
                 what = f"a median model makes {steps} before it is judged first"
             larger = self._larger_budget(costs, samples, opening)
@@ -256,7 +256,8 @@ class _Survey:
             spec, teramacs = self.asked.with_changes(timeout=_rounded(factor * self.spec.timeout)), None
             if costs.teramacs is not None:
                 found = affordable(spec, self.speed, self.recipes)
-                spec, teramacs = found.of(spec), found.teramacs
+                spec = spec.with_changes(ladder=spec.ladder.at_most(found.rungs))
+                teramacs = found.teramacs
             grown = costs.of(spec, teramacs)
             if self._bought(spec, grown, samples, opening, QUICK).enough:
                 return f"--budget {short(spec.timeout)} would do"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.ladder import FEWEST_STEPS, TOP
+from search.ladder import TELLING_STEPS, TOP
 from search.progress import clock
 from search.trials import in_thousands
 
@@ -56,7 +56,7 @@ class Bought:
     @property
     def enough(self) -> bool:
         """Whether a search of this length can tell recipes apart."""
-        return self.too_small <= RISK and self.lowest_steps >= FEWEST_STEPS
+        return self.too_small <= RISK and self.lowest_steps >= TELLING_STEPS
 
 
 @dataclass(frozen=True)
