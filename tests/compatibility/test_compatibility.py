@@ -46,7 +46,7 @@ def commands(folder: Path, *lines: str) -> list[str]:
     printed = []
     try:
         for line, process in zip(lines, started, strict=True):
-            stdout, stderr = process.communicate(timeout=240)
+            stdout, stderr = process.communicate(timeout=600)
             assert process.returncode == 0, f"{line}: {process.returncode}\n{stdout}\n{stderr}"
             printed.append(stdout)
     finally:
