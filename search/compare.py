@@ -14,6 +14,7 @@ from data import DataConfig, DataError, PairsConfig, PairSet, Split
 from data.images import some
 from data.split import shared
 from search import groups, opening, run, space, storage, table, winners, worker
+from search.device import device_name
 from search.errors import UserError
 from search.limits import ms_per_megapixel
 from search.progress import clock
@@ -226,7 +227,7 @@ def _place(data: DataConfig, options: Options) -> str:
 
 def _remarks(entries: Sequence[Entry], how: worker.Options, split: Split, options: Options) -> list[str]:
     """What a reader must know to judge the judgement."""
-    remarks = [f"studies worked on {split.note}; {worker.device_name(how.device)}"]
+    remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
     if options.test is None:
         remarks.append("these images chose the winners, which flatters all of them a little: see --test")
     budget = options.budget_seconds

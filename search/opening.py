@@ -10,6 +10,7 @@ from data import DataConfig, PairsConfig, Split
 from models.kernel_basis import why_not_compiled
 from models.native import is_to_be_built
 from search import checkup, leases, space, storage, warm
+from search.device import device_name
 from search.errors import UserError
 from search.length import affordable, training_speed
 from search.records import flat
@@ -18,7 +19,7 @@ from search.storage import LABEL, REPLACED
 from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image, spread
-from search.worker import Options, device_name, starting_point
+from search.worker import Options, starting_point
 
 SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
 FINGERPRINT = "data"  # study attribute: which pairs it works on

@@ -16,9 +16,11 @@ from models.cost import count_parameters
 from search import forecast, storage
 from search.company import company
 from search.courses import Costs
+from search.device import device_name, free_and_total_memory, has_own_memory, is_lack_of_memory
 from search.errors import UserError
 from search.ladder import TELLING_STEPS
 from search.length import MEASURING_SHARE, affordable
+from search.memory import limit_memory
 from search.opening import any_config, open_data, unchanged
 from search.price import Bought, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
@@ -26,9 +28,8 @@ from search.samples import Measured, Recipes, Sample, Scale, branches, measure, 
 from search.study import StudySpec
 from search.trial.config import TrialConfig, forward_macs
 from search.trial.evaluate import spread
-from search.trial.rescue import is_lack_of_memory, limit_memory
 from search.trial.train import Diverged
-from search.worker import COST_SIDE, Options, device_name
+from search.worker import COST_SIDE, Options
 
 MEASURE_SECONDS = 20.0
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
@@ -279,8 +280,8 @@ def _seconds_to_write(spec: StudySpec, out: Path) -> float:
 
 def _room(options: Options) -> float:
     """Bytes that training may take here."""
-    if options.device.type == "cuda":
-        return float(torch.cuda.mem_get_info(options.device)[0])
+    if has_own_memory(options.device):
+        return float(free_and_total_memory(options.device)[0])
     if options.memory is not None:
         held = psutil.Process().memory_info()
         return float(options.memory - getattr(held, "data", held.rss))

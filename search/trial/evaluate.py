@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from data import Pair, PairSet
+from search.device import is_lack_of_memory, release_memory
 from search.trial import metrics
 from search.trial.precision import Precision
-from search.trial.rescue import is_lack_of_memory, release_memory
 from search.trial.tiles import Image, Sample, Tiles, Tiling
 
 # Above this many pixels an image is restored in tiles, so that memory stays bounded.

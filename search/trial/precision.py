@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from search.device import half_precision
 from search.trial.sparsity import Mask
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
@@ -22,7 +23,7 @@ class Precision:
 
     def __init__(self, name: PrecisionName, device: torch.device) -> None:
         self.device = device
-        self.name = _fastest(device) if name == "auto" else name
+        self.name = half_precision(device) or "fp32" if name == "auto" else name
         self.dtype = _DTYPES[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
         if device.type == "cuda":
@@ -52,10 +53,3 @@ class Precision:
         self.scaler.step(optimizer)
         self.scaler.update()
         mask.zero_weights()
-
-
-def _fastest(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # 1.5 times faster for KBNet_s with AVX-512 BF16 (tests/benchmarks/kernel_basis.py); emulated, it is slower.
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"

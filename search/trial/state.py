@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from data import Pair
+from search.device import is_lack_of_memory, random_state, release_memory, set_random_state
 from search.trial import checkpoint
 from search.trial.average import Average
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
 from search.trial.optimizers import set_learning_rate
 from search.trial.precision import Precision
-from search.trial.rescue import Diverged, Rescue, is_lack_of_memory, release_memory
+from search.trial.rescue import Diverged, Rescue
 from search.trial.sparsity import Mask
 
 
@@ -154,7 +155,7 @@ class State:
                 "rungs": [asdict(score) for score in self.rungs],
                 "rescue": asdict(self.rescue),
                 "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+                "random_cuda": random_state(self.device),
                 "seconds": self.seconds,
             },
         )
@@ -172,8 +173,7 @@ class State:
         self.mask = Mask.from_state(prunable(), saved["mask"])
         self.rungs = [Score(**score) for score in saved["rungs"]]
         torch.set_rng_state(saved["random"])
-        if saved["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+        set_random_state(self.device, saved["random_cuda"])
 
     def take_best_weights(self) -> Path:
         """Put the averaged weights of the best rung into `average`, or keep them where there was no rung."""

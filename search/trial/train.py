@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -122,10 +121,3 @@ def _lr_factor(config: TrialConfig, phase: Phase, step: int) -> float:
 
 def _healthy(loss: Tensor, largest: Tensor) -> bool:
     return bool(loss.isfinite()) and float(largest) < EXPLODED
-
-
-def memory_mb(device: torch.device) -> float:
-    """Peak memory held on an accelerator; on a CPU what is resident in this process right now."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return float(psutil.Process().memory_info().rss) / 2**20

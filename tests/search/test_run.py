@@ -298,7 +298,7 @@ from pathlib import Path
 import torch
 from search import crew, run
 from search.__main__ import main
-from search.trial.rescue import limit_memory
+from search.memory import limit_memory
 
 
 def limit_growth(size):

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from data import Pair, Split
+from search.device import is_lack_of_memory
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import TILE_OVERLAP, restore
 from search.trial.objective import ImageObjective
 from search.trial.precision import Precision
-from search.trial.rescue import is_lack_of_memory
 from search.trial.train import Diverged, Stopped, TrialResult
 
 CPU = torch.device("cpu")
