@@ -13,9 +13,10 @@ from rich.console import Console
 from data import DataConfig, DataError, PairsConfig, PairSet, Split
 from data.images import some
 from data.split import shared
-from search import groups, opening, run, space, storage, table, winners, worker
+from search import opening, run, space, storage, table, winners, worker
 from search.device import device_name
 from search.errors import UserError
+from search.groups import image_groups
 from search.limits import ms_per_megapixel
 from search.progress import clock
 from search.ranking import Effort, Entry, rank
@@ -62,7 +63,7 @@ def compare(specs: Sequence[StudySpec], how: worker.Options, options: Options) -
     data = _common_data(specs)
     split = data.open(seed=0, cache=how.out)
     judged = _judged(data, split, how.out, options)
-    group_of = groups.of_images(options.groups, [judged.name(index) for index in range(len(judged))])
+    group_of = image_groups(options.groups, [judged.name(index) for index in range(len(judged))])
     for spec in specs:
         opening.check_channels(spec, split.channels)
     for spec in specs:

@@ -15,7 +15,7 @@ from data import Split
 from models.cost import count_parameters
 from search import card, exported, formats, pictures, storage, winners
 from search.errors import UserError
-from search.exported import FORMAT, SETTINGS, WEIGHTS
+from search.export_settings import FORMAT, SETTINGS, WEIGHTS, read_settings
 from search.limits import LimitsConfig
 from search.storage import Study
 from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image, spread
@@ -224,7 +224,7 @@ def _refuse_folder(target: Path, winner: Winner, name: str, manner: Manner) -> N
         raise UserError(f"{target}: is a file; --to names a folder")
     if target.is_dir() and any(target.iterdir()):
         try:
-            earlier = exported.read_settings(target)
+            earlier = read_settings(target)
         except UserError:
             raise UserError(f"{target}: holds other files; --to names a new or an empty folder") from None
         score, trial = earlier.get("psnr_db"), winner.trial

@@ -14,7 +14,7 @@ from data.images import Pixels, to_unit
 from models.cost import count_parameters
 from search import memory
 from search.device import has_own_memory, is_lack_of_memory, release_memory
-from search.exported import Exported
+from search.export_settings import Exported
 from search.trial import reach
 from search.trial.precision import Precision, PrecisionName
 from search.trial.tiles import Image, Sample, Tiles, Tiling

@@ -12,7 +12,7 @@ from models.cost import count_macs
 from models.patch_critic import PatchCriticConfig, smallest_patch
 from search.trial.losses import L1Config, LossConfig
 from search.trial.objective import Objective
-from search.trial.optimizers import set_learning_rate
+from search.trial.optimizers import masked_step, set_learning_rate
 from search.trial.precision import Precision
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
 from search.trial.sparsity import Mask
@@ -83,7 +83,7 @@ class Adversarial(Objective):
     def step(self, step: float, steps: int, lr_scale: float) -> None:
         lr = self.config.lr * self.config.schedule.factor(step, steps)
         set_learning_rate(self.optimizer, lr_scale * lr)
-        self.precision.step(self.critic, self.optimizer, Mask({}), max_norm=float("inf"))
+        masked_step(self.critic, self.optimizer, self.precision, Mask({}), max_norm=float("inf"))
 
     def _judge(self, degraded: Tensor, image: Tensor) -> Tensor:
         with self.precision.forward():

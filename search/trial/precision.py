@@ -1,13 +1,12 @@
-"""Where half precision is used, and the one optimizer step in which its order of work matters."""
+"""Half precision: where it is used, and how losses are scaled for it."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from search.device import half_precision
-from search.trial.sparsity import Mask
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -15,7 +14,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """Autocast for forward passes, and a gradient step that scales losses where fp16 needs it.
+    """Autocast for forward passes, and backward passes that scale losses where fp16 needs it.
 
     Weights, optimizer state, losses, metrics and the model's last residual add stay in float32
     whatever the name says. "auto" is bf16 where the device has matrix units for it, else fp32.
@@ -39,17 +38,3 @@ class Precision:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to those that are there."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-
-    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, max_norm: float) -> None:
-        """Unscale, mask, clip, step and mask again, in this order.
-
-        Clipping comes after unscaling because `max_norm` is meant in units of the true gradient, and
-        after masking because weights held at zero must not use up the norm. The weights are masked
-        again also when an fp16 overflow made the scaler skip the step.
-        """
-        self.scaler.unscale_(optimizer)
-        mask.zero_gradients()
-        nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        mask.zero_weights()

@@ -15,7 +15,7 @@ from search.trial import checkpoint
 from search.trial.average import Average
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
-from search.trial.optimizers import set_learning_rate
+from search.trial.optimizers import masked_step, set_learning_rate
 from search.trial.precision import Precision
 from search.trial.rescue import Diverged, Rescue
 from search.trial.sparsity import Mask
@@ -120,7 +120,7 @@ class State:
         """One step of the model, of its average, and of whatever the objective trains."""
         lr_scale = self.rescue.lr_scale
         set_learning_rate(self.optimizer, lr_scale * lr)
-        self.precision.step(self.model, self.optimizer, self.mask, max_norm=self.config.clip_norm)
+        masked_step(self.model, self.optimizer, self.precision, self.mask, self.config.clip_norm)
         self.objective.step(self.config.planned_step(self.step), self.config.planned_steps, lr_scale)
         self.average.update(self.model)
         self.mask.zero_copy(self.average.model)

@@ -26,7 +26,8 @@ from data.images import Pixels, to_tensor, with_bits, with_channels, write_png
 from data.pages import page
 from data.scan import PAGE, poor_scan
 from models.whole import Whole
-from search.exported import Exported, load
+from search.export_settings import Exported
+from search.exported import load
 from search.restorer import CPU_SIDE, How, Restorer
 from search.trial.precision import Precision
 from search.trial.tiles import Image, Sample, Tiles, Tiling

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import DnCNNConfig, KBNetSConfig
+from search.trial.optimizers import masked_step
 from search.trial.precision import Precision
 from search.trial.sparsity import Mask, magnitude_mask
 
@@ -18,10 +19,17 @@ def half_masked(model: nn.Linear) -> Mask:
     return Mask({"weight": (model.weight, magnitude_mask(model.weight, 0.5))})
 
 
-def take_step(precision: Precision, loss: Tensor, model: nn.Module, *others: Any, max_norm: float) -> None:
+def take_step(
+    precision: Precision,
+    loss: Tensor,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask,
+    max_norm: float,
+) -> None:
     model.zero_grad()
     precision.backward(loss)
-    precision.step(model, *others, max_norm=max_norm)
+    masked_step(model, optimizer, precision, mask, max_norm)
 
 
 class Recorder:

@@ -10,7 +10,14 @@ from torch import nn
 from models import DnCNNConfig, KBNetSConfig
 from search.trial.average import Average
 from search.trial.config import TrialConfig
-from search.trial.optimizers import AdamConfig, AdamWConfig, NAdamConfig, OptimizerConfig, SGDConfig
+from search.trial.optimizers import (
+    AdamConfig,
+    AdamWConfig,
+    NAdamConfig,
+    OptimizerConfig,
+    SGDConfig,
+    masked_step,
+)
 from search.trial.precision import Precision
 from search.trial.sparsity import DenseConfig, DSDConfig, Mask, Phase, enter_phase, magnitude_mask
 from search.trial.train import Stopped, TrialResult
@@ -46,7 +53,7 @@ class Trained:
             loss = (self.model(pair[0]) - pair[1]).square().mean()
             self.optimizer.zero_grad()
             self.precision.backward(loss)
-            self.precision.step(self.model, self.optimizer, mask, max_norm=1.0)
+            masked_step(self.model, self.optimizer, self.precision, mask, max_norm=1.0)
             self.average.update(self.model)
             mask.zero_copy(self.average.model)
 
