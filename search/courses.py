@@ -16,7 +16,7 @@ from search.pictures import STRIP_CROPS
 from search.samples import Measured, Sample, Scale
 from search.study import StudySpec
 from search.trial.config import TrialConfig
-from search.trial.evaluate import score_image, spread
+from search.trial.evaluate import score_image
 
 WRITES_PER_CLIMB = 8  # changes in the database: claimed, described, scored, handed back or ended
 WRITES_AT_BIRTH = 6  # and one for each open setting
@@ -80,8 +80,8 @@ class Costs:
         config = measured[0].sample.config
         self.to_build = _seconds_to_build(config)
         val = split.val
-        self.rung_megapixels = _megapixels(val, spread(val, config.rung_megapixels))
-        self.val_megapixels = _megapixels(val, spread(val, config.val_megapixels))
+        self.rung_megapixels = _megapixels(val, val.representative(config.rung_megapixels))
+        self.val_megapixels = _megapixels(val, val.representative(config.val_megapixels))
         strip = sorted({n * len(val) // STRIP_CROPS for n in range(STRIP_CROPS)})
         self.strip_megapixels = _megapixels(val, strip)
         self.judging_megapixels = _megapixels(val, held_out(split, config)[0])

@@ -18,7 +18,7 @@ from search.errors import UserError
 from search.export_settings import FORMAT, SETTINGS, WEIGHTS, read_settings
 from search.limits import LimitsConfig
 from search.storage import Study
-from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image, spread
+from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image
 from search.trial.precision import Precision
 from search.winners import Winner
 
@@ -146,7 +146,7 @@ def _validate(winner: Winner, split: Split) -> tuple[list[ImageScore], list[Imag
     winners.refuse_other_images(winner.trial, split)
     pairs = [split.val.whole(index) for index in range(len(split.val))]
     scores = evaluate(winner.model, pairs, Precision("fp32", CPU))
-    judged = [scores[index] for index in spread(split.val, winner.megapixels)]
+    judged = [scores[index] for index in split.val.representative(winner.megapixels)]
     again = mean_score(judged, step=0, seconds=0.0).psnr_db
     if not abs(again - winner.psnr_db) <= SCORE_TOLERANCE_DB:
         raise UserError(

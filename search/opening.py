@@ -18,7 +18,7 @@ from search.samples import Recipes
 from search.storage import LABEL, REPLACED
 from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
-from search.trial.evaluate import Score, mean_score, score_image, spread
+from search.trial.evaluate import Score, mean_score, score_image
 from search.worker import Options, starting_point
 
 SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
@@ -73,7 +73,7 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
         storage.remember_command(study, options.typed)
     study.set_user_attr(SPEC, spec.model_dump_json())
     study.set_user_attr(FINGERPRINT, split.fingerprint)
-    judged = spread(split.val, any_config(spec).val_megapixels)
+    judged = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = unchanged(split, judged).psnr_db
     lines = [
         f"{spec.name}: {split.note}; {device_name(options.device)}",

@@ -27,7 +27,6 @@ from search.progress import clock
 from search.samples import Measured, Recipes, Sample, Scale, branches, measure, sizes, typical_speed
 from search.study import StudySpec
 from search.trial.config import TrialConfig, forward_macs
-from search.trial.evaluate import spread
 from search.trial.train import Diverged
 from search.worker import COST_SIDE, Options
 
@@ -51,7 +50,7 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
         limit_memory(each)
         options = replace(options, memory=each)
     split = open_data(spec, options.out)
-    unchanged(split, spread(split.val, any_config(spec).val_megapixels))
+    unchanged(split, split.val.representative(any_config(spec).val_megapixels))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     hidden = console.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:

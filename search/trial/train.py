@@ -10,7 +10,7 @@ from torch import Tensor
 from data import Split
 from search.trial.batches import Batches
 from search.trial.config import TrialConfig
-from search.trial.evaluate import ImageScore, Score, evaluate, mean_score, spread
+from search.trial.evaluate import ImageScore, Score, evaluate, mean_score
 from search.trial.precision import Precision
 from search.trial.rescue import Diverged as Diverged
 from search.trial.sparsity import Phase, enter_phase
@@ -69,8 +69,7 @@ def train(
     """
     steps = config.total_steps
     batches = Batches(config.crops, split.train, config.augmentation, config.seed, config.steps_at, device)
-    val_pairs = [split.val.whole(i) for i in spread(split.val, config.val_megapixels)]
-    rung_pairs = [split.val.whole(i) for i in spread(split.val, config.rung_megapixels)]
+    rung_pairs = [split.val.whole(i) for i in split.val.representative(config.rung_megapixels)]
     phases = config.sparsity.phases(config.planned_steps)
     rungs = set(config.rungs())
     state = State(config, device, folder, report.rescued)
@@ -104,6 +103,7 @@ def train(
             raise Stopped(f"at step {state.step} of {steps}")
 
     weights = state.take_best_weights()
+    val_pairs = (split.val.whole(i) for i in split.val.representative(config.val_megapixels))
     image_scores = evaluate(state.average.model, val_pairs, Precision("fp32", device))
     return TrialResult(
         score=mean_score(image_scores, state.step, state.seconds),
