@@ -1,9 +1,11 @@
-"""All that depends on the kind of device: which there are, names, memory, random state, half precision, lack of memory.
+"""All that depends on the kind of device: which there are, names, memory, random state, precision, lack of memory.
 
 Written for `torch.accelerator`, so that CUDA, Intel's xpu and Apple's mps go one way. No other file of the search names
 `torch.cuda`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import psutil
@@ -121,6 +123,27 @@ def half_precision(device: torch.device) -> Literal["bf16", "fp16"] | None:
         return "bf16"
     # 1.5 times faster for KBNet_s with AVX-512 BF16 (tests/benchmarks/kernel_basis.py); emulated, it is slower.
     return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else None
+
+
+@contextmanager
+def float32_products(device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """Products of float32 numbers are exact on CUDA in this context, or TF32 (10-bit mantissas, like fp16's).
+
+    Torch's own default is mixed: TF32 for convolutions, none for matrices. Sizes hardly change in training and in
+    tiles, so timing the convolution algorithms once pays.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    cudnn.allow_tf32, cudnn.benchmark = tf32, True
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32, cudnn.benchmark = before[1:]
 
 
 def device_name(device: torch.device) -> str:

@@ -243,7 +243,7 @@ def onnx() -> Iterator[Finding]:
 
 def _seconds(on: torch.device, name: PrecisionName) -> float:
     """The shortest of a few training steps."""
-    context, generator = Precision(name, on), torch.Generator().manual_seed(0)
+    context, generator = Precision(name, on, tf32=True), torch.Generator().manual_seed(0)
     channels, side = (32, 64) if on.type == "cpu" else (64, 256)
     network = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))).to(on)
     images = torch.rand(2, channels, side, side, generator=generator).to(on)

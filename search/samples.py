@@ -152,7 +152,7 @@ def measure(sample: Sample, split: Split, device: torch.device) -> Measured:
     found = pace(config, split, device) if config.total_steps else Pace(0.0, 0.0, 0)
     image = split.val.whole(0).degraded[:, :PROBE_SIDE, :PROBE_SIDE]
     model = config.model.build().to(device).eval()
-    precision = Precision(config.precision, device)
+    precision = Precision(config.precision, device, tf32=True)
     ms = ms_per_megapixel(model, image, precision, PROBE_SECONDS)
     return Measured(sample, found, ms / 1e3)
 

@@ -66,7 +66,7 @@ class Adversarial(Objective):
         self.critic = config.critic.build(channels).to(precision.device)
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.lr, betas=(config.beta1, 0.999))
         # Scales grow and shrink with the overflows of one network: the critic has a scaler of its own.
-        self.precision = Precision(precision.name, precision.device)
+        self.precision = Precision(precision.name, precision.device, tf32=precision.tf32)
 
     def forward(self, restored: Tensor, pair: Pair) -> Tensor:
         self.critic.requires_grad_(False)

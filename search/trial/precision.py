@@ -1,12 +1,13 @@
 """Half precision: where it is used, and how losses are scaled for it."""
 
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from search.device import half_precision
+from search.device import float32_products, half_precision
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -18,23 +19,28 @@ class Precision:
 
     Weights, optimizer state, losses, metrics and the model's last residual add stay in float32
     whatever the name says. "auto" is bf16 where the device has matrix units for it, else fp32.
+    With `tf32` a GPU may multiply what is left of float32 in TF32: for training, where speed counts;
+    scores and restored images in "fp32" are to be float32.
     """
 
-    def __init__(self, name: PrecisionName, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, name: PrecisionName, device: torch.device, *, tf32: bool = False) -> None:
+        self.device, self.tf32 = device, tf32
         self.name = half_precision(device) or "fp32" if name == "auto" else name
         self.dtype = _DTYPES[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
-        if device.type == "cuda":
-            # What float32 is left may use TF32 (10-bit mantissas, like fp16's); crops keep their size, so that
-            # timing the convolution algorithms once pays.
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.benchmark = True
 
-    def forward(self) -> AbstractContextManager[Any]:
+    def float32(self) -> AbstractContextManager[None]:
+        """The context in which losses are computed; part of `forward` and `backward`."""
+        return float32_products(self.device, tf32=self.tf32)
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
         """The context in which a model's forward pass runs."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.name != "fp32")
+        half = self.name != "fp32"
+        with self.float32(), torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+            yield
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to those that are there."""
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        with self.float32():
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

@@ -51,7 +51,8 @@ class State:
         self.forward = torch.compile(self.model) if config.compile else self.model
         self.average = Average(self.model, config.ema_decay)
         self.optimizer = config.optimizer.build(self.model)
-        self.precision = Precision("fp32" if self.rescue.full_precision else config.precision, self.device)
+        full = self.rescue.full_precision
+        self.precision = Precision("fp32" if full else config.precision, self.device, tf32=not full)
         self.objective = config.loss.objective_for(config.model.channels, self.precision)
         self.mask = Mask({})
         self.step = 0
@@ -109,8 +110,9 @@ class State:
             with self.precision.forward():
                 restored = self.forward(part.degraded)
             restored = restored.float()
-            self.objective.learn(restored.detach(), part, share)
-            loss = share * self.objective(restored, part)
+            with self.precision.float32():
+                self.objective.learn(restored.detach(), part, share)
+                loss = share * self.objective(restored, part)
             self.precision.backward(loss)
             losses.append(loss.detach())
             largest.append(restored.detach().abs().amax())
