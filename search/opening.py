@@ -14,7 +14,7 @@ from search.device import device_name
 from search.errors import UserError
 from search.length import affordable, training_speed
 from search.records import flat
-from search.samples import Recipes
+from search.samples import ProbeConfigs
 from search.storage import LABEL, REPLACED
 from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
@@ -56,7 +56,7 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
     if "steps" not in spec.recipe:
         if storage.FULL not in study.user_attrs:
             speed = (measure or training_speed)(spec, split, options.device)
-            length = affordable(spec, speed, Recipes(spec, split.channels))
+            length = affordable(spec, speed, ProbeConfigs(spec, split.channels))
             study.set_user_attr(storage.RUNGS, length.rungs)
             study.set_user_attr(storage.FULL, length.teramacs)
         rungs = study.user_attrs.get(storage.RUNGS, spec.ladder.rungs)
