@@ -11,10 +11,10 @@ from data import DataConfig, DemoConfig
 from data.augmentation import Augmentation
 from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
-from search.trial.adversarial import ObjectiveConfig
 from search.trial.batches import CropsConfig
 from search.trial.initial import InitialConfig
-from search.trial.losses import L1Config
+from search.trial.losses import ObjectiveConfig
+from search.trial.losses.pixel import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
 from search.trial.precision import PrecisionName
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from search.trial.objective import WITH_FILES
+from search.trial.losses.base import WITH_FILES
 
 
 class InitialConfig(BaseModel):

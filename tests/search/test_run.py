@@ -21,7 +21,7 @@ from search import space, storage, watch, worker
 from search.__main__ import main
 from search.errors import UserError
 from search.trial.config import TrialConfig
-from search.trial.losses import L1Config
+from search.trial.losses.pixel import L1Config
 from tests.search.runs import DSD, FIXED, ROOT, scores, search
 
 StudyFile = Callable[..., Path]

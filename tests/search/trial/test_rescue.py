@@ -15,7 +15,7 @@ from search.device import is_lack_of_memory
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import TILE_OVERLAP, restore
-from search.trial.objective import ImageObjective
+from search.trial.losses.base import ImageObjective
 from search.trial.optimizers import masked_step
 from search.trial.precision import Precision
 from search.trial.train import Diverged, Stopped, TrialResult

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.cost import count_macs
-from search.trial.objective import WITH_FILES, ImageLossConfig
+from search.trial.losses.base import WITH_FILES, ImageLossConfig
 
 Network = Literal["vgg16", "vgg19"]
 

@@ -1,6 +1,6 @@
 """Conditional adversarial training (pix2pix, arXiv 1611.07004), for any restoration model."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +10,9 @@ from torch import Tensor
 from data import Pair
 from models.cost import count_macs
 from models.patch_critic import PatchCriticConfig, smallest_patch
-from search.trial.losses import L1Config, LossConfig
-from search.trial.objective import Objective
+from search.trial.losses.base import Objective
+from search.trial.losses.image_losses import LossConfig
+from search.trial.losses.pixel import L1Config
 from search.trial.optimizers import masked_step, set_learning_rate
 from search.trial.precision import Precision
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
@@ -102,6 +103,3 @@ class Adversarial(Objective):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
-
-
-ObjectiveConfig = Annotated[LossConfig | AdversarialConfig, Field(discriminator="kind")]
