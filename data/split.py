@@ -1,4 +1,4 @@
-"""What a data source hands over: a training and a validation set of pairs, and who is in which."""
+"""An opened data source: a training and a validation set of pairs, and who is in which."""
 
 import hashlib
 import json
@@ -72,7 +72,7 @@ class PairSet(ABC):
 
 
 def _fitting(pixels: NDArray[np.int64], limit: float) -> int:
-    """How many images fit into `limit` pixels together, in this order."""
+    """Number of images fit into `limit` pixels together, in this order."""
     return int(np.searchsorted(np.cumsum(pixels), limit, side="right"))
 
 
@@ -110,7 +110,7 @@ def shared(pairs: PairSet, split: Split) -> dict[str, str]:
 
 
 def _digests(pair: Pair) -> list[tuple[torch.Size, bytes]]:
-    """What tells images by their decoded pixels, for both sides."""
+    """Digests that tell images by their decoded pixels, for both sides."""
     return [
         (side.shape, hashlib.sha256(side.numpy().tobytes()).digest()) for side in (pair.degraded, pair.clean)
     ]

@@ -20,7 +20,7 @@ from search.space import Choices, open_leaves
 Rows = NDArray[np.float64]
 """(recipes, settings): for a range the position in it, from 0 to 1; for choices the number of the choice."""
 ABSENT_CHOICE, ABSENT_NUMBER = -1.0, 0.5
-"""What stands where a recipe does not have a setting, because another choice was made above it."""
+"""Numbers that stand where a recipe does not have a setting, because another choice was made above it."""
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class Restorer:
             everything = Tiling(-(-longest // self.multiple) * self.multiple, 0)
             tiles.restore(image, everything, write, None, meter.add)
             return Trace(tile=None)
-        sample = Sample.of(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
+        sample = Sample.drawn_from(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
         whole = self.exact.survey(sample) if tiles.is_global else None
         found = reach.measure(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
@@ -203,7 +203,7 @@ class Restorer:
         candidate = Precision("auto", self.how.device).name
         if candidate == "fp32":
             return "fp32"
-        sample = Sample.of(image, self.multiple, 2**18)
+        sample = Sample.drawn_from(image, self.multiple, 2**18)
         patches = sample.patches[:PROBED_PATCHES]
         results, seconds = [], []
         for name in ("fp32", candidate):

@@ -63,7 +63,7 @@ class Observations:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What is fitted to the scores; the letters are those at the top of this file."""
+    """Parameters that are fitted to the scores; the letters are those at the top of this file."""
 
     effect_variances: Tensor
     """(m + 1,): a, then b."""
@@ -91,7 +91,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Similarities:
-    """What the covariance of some scores (rows) with the n that were seen is made of."""
+    """Ingredients of the covariance of some scores (rows) with the n that were seen."""
 
     settings: Tensor
     """(rows, n, m): c_d"""

@@ -33,7 +33,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How one restored image compares with its clean original (8-bit codes)."""
+    """Distances of one restored image from its clean original (8-bit codes)."""
 
     psnr_db: float
     ssim: float
@@ -95,7 +95,7 @@ def _restore_tiles(model: nn.Module, degraded: Tensor, precision: Precision, sid
     image = Image(lambda rows, columns: degraded[:, rows, columns], *degraded.shape[1:])
     whole = None
     if tiles.is_global:
-        whole = tiles.survey(Sample.of(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2))
+        whole = tiles.survey(Sample.drawn_from(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2))
 
     def write(top: int, rows: Tensor) -> None:
         restored[:, top : top + rows.shape[1]] = rows

@@ -1,4 +1,4 @@
-"""What a trial survives: a lack of memory, and one divergence. Here is what happened, and what follows from it."""
+"""Recovery of a trial from a lack of memory and from one divergence: what happened, and what follows from it."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ class Diverged(Exception):
 
 @dataclass
 class Rescue:
-    """How a trial is trained since it was rescued; saved with its state."""
+    """Changes in how a trial is trained since it was rescued; saved with its state."""
 
     parts: int = 1
     """Each batch goes through the model in so many micro-batches; gradients add up to those of the batch."""

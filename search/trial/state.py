@@ -1,4 +1,4 @@
-"""What changes while a trial trains: how it is made, goes to disk, comes back and is rescued."""
+"""State of a trial, all that changes while it trains: how it is made, goes to disk, comes back and is rescued."""
 
 import time
 from collections.abc import Callable, Mapping

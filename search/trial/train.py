@@ -49,7 +49,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a finished run achieved. `score` is over the validation pairs in float32, with the best weights."""
+    """Result of a finished run. `score` is over the validation pairs in float32, with the best weights."""
 
     score: Score
     image_scores: list[ImageScore]

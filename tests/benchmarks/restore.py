@@ -139,7 +139,7 @@ def knowledge(exported: Exported, crop: Pixels, tile: int) -> None:
         tiles.restore(image, Tiling(tile, margin), write, known, lambda pixels: None)
         return 255 * float((result - whole).abs().max())
 
-    sample = Sample.of(image, tiles.multiple, 2**20)
+    sample = Sample.drawn_from(image, tiles.multiple, 2**20)
     calibrated = tiles.survey(sample)
     plain = tiles.survey(Sample(sample.patches, sample.area, None, sample.busiest))
     print(f"each tile by itself: {apart(None):.2f} of 255 from the image at once", flush=True)
