@@ -1,4 +1,4 @@
-"""How far one image is shifted against another, to a fraction of a pixel."""
+"""Shift of one image against another, to a fraction of a pixel."""
 
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ def shift(fixed: Gray, moved: Gray) -> Shift:
 
 
 def band(gray: Gray) -> Gray:
-    """What is between two blurs: edges and texture, without the finest noise and without shading."""
+    """The difference of two blurs: edges and texture, without the finest noise and without shading."""
     fine = cv2.GaussianBlur(gray, (0, 0), FINE, borderType=cv2.BORDER_REFLECT)
     return np.asarray(fine - cv2.GaussianBlur(gray, (0, 0), COARSE, borderType=cv2.BORDER_REFLECT))
 

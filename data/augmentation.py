@@ -1,4 +1,4 @@
-"""How training crops are varied: the settings, and what they do to a batch."""
+"""Augmentation of training crops: the settings, and what they do to a batch."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ Vary = Callable[[NDArray[np.float32]], None]
 
 
 class Augmentation(BaseModel):
-    """What is done to training crops, to both sides of a pair alike unless it says otherwise.
+    """Variations of training crops, to both sides of a pair alike unless it says otherwise.
 
     Each share is the chance of every crop for itself. Where degraded images are made from clean ones, the
     clean ones are varied first: their noise is as it was set. Where both come from files, resizing and
@@ -55,7 +55,7 @@ class Augmentation(BaseModel):
     )
 
     def elements(self) -> tuple[int, ...]:
-        """What `dihedral` may be called with, equally often: closed under composition, the identity first."""
+        """Elements that `dihedral` may be called with, equally often: closed under composition, the identity first."""
         if self.flips and self.rotations:
             return tuple(range(8))
         if self.rotations:

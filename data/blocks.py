@@ -1,4 +1,4 @@
-"""Whether an image once was a JPEG file, whatever format it has now."""
+"""Traces of JPEG in an image, whatever format it has now."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ _HALF_A_BLOCK = 4
 
 
 def jpeg_trace(gray: NDArray[np.uint8]) -> tuple[float, int]:
-    """How clearly an (H, W) image shows the blocks of JPEG, 0 to nearly 1, and the quality it had, within 10 or so.
+    """Strength of JPEG blocks in an (H, W) image, 0 to nearly 1, and the quality it had, within 10 or so.
 
     A JPEG that goes through JPEG again at its old quality stays nearly as it is, as long as its blocks lie
     where they lay; half a block beside it changes like any other image. (After the ghosts of Farid, IEEE TIFS

@@ -28,7 +28,7 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Report:
-    """What was found, the worst first."""
+    """Findings of a check, the worst first."""
 
     folder: Path
     findings: list[Finding]
@@ -40,7 +40,7 @@ class Report:
 
     @property
     def spoiled(self) -> bool:
-        """Whether anything here would spoil a search."""
+        """True if anything here would spoil a search."""
         return any(finding.severity == Severity.ERROR for finding in self.findings)
 
 

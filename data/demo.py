@@ -30,7 +30,7 @@ class Photo(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one side of the split is made of: no photograph or passage is in two parts."""
+    """Material of one side of the split: no photograph or passage is in two parts."""
 
     photos: tuple[Photo, ...]
     passages: tuple[str, ...]

@@ -33,7 +33,7 @@ class Page:
     dpi: tuple[float, float] | None = None
     """Across and down."""
     notes: list[str] = field(default_factory=list)
-    """What of the file is not in here."""
+    """Contents of the file that are not in here."""
 
 
 class Document(Protocol):
@@ -65,7 +65,7 @@ def opened(path: Path, pdf_dpi: float) -> Iterator[Document]:
 
 
 class _Images:
-    """What Pillow opens. Several frames are pages in TIFF alone; elsewhere they are a film or previews."""
+    """Images that Pillow opens. Several frames are pages in TIFF alone; elsewhere they are a film or previews."""
 
     def __init__(self, path: Path, image: Image.Image) -> None:
         self.path, self.image, self.size = path, image, (image.height, image.width)
@@ -114,7 +114,7 @@ class _Images:
 
 
 def _exif(image: Image.Image) -> Image.Exif | None:
-    """What the file says of its making, without what it says of its storage; the pixels are upright now."""
+    """Metadata of how the file was made, without what it says of its storage; the pixels are upright now."""
     # A PNG whose EXIF does not precede its pixels would be decoded to look for it.
     if image.format == "PNG" and "exif" not in image.info:
         return None

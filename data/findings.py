@@ -1,4 +1,4 @@
-"""What the pair doctor can find: every kind of fault with its weight, its name and what to do about it."""
+"""Findings of the pair doctor: every kind of fault with its weight, its name and what to do about it."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -57,7 +57,7 @@ def of_pair(
 
 
 def of_set(pairs: Sequence[PairFiles]) -> Iterable[Finding]:
-    """Whether there are enough pairs, and what their names say."""
+    """Findings about the number of pairs, and about their names."""
     val = sum(pair.part == "val" for pair in pairs)
     if len(pairs) < FEW_PAIRS:
         yield Finding("few", f"{len(pairs)} pairs in all: {some(pair.key for pair in pairs)}", whole_set=True)

@@ -59,7 +59,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file promises before its pixels are decoded. Height and width are as shown (EXIF applied)."""
+    """Facts of an image file before its pixels are decoded. Height and width are as shown (EXIF applied)."""
 
     height: int
     width: int

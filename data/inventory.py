@@ -3,7 +3,6 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,11 +101,3 @@ def _perhaps(name: str, free: list[str]) -> str:
 
 def _bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", SIDE_WORDS.sub("", name.casefold()))
-
-
-def by_part(pairs: Iterable[PairFiles]) -> dict[str, list[PairFiles]]:
-    """The pairs of each part, in order."""
-    parts: dict[str, list[PairFiles]] = {}
-    for pair in pairs:
-        parts.setdefault(pair.part, []).append(pair)
-    return parts

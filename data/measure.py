@@ -27,12 +27,12 @@ _FITS, _LARGE = 0.7, 256
 
 @dataclass(frozen=True)
 class Fit:
-    """How two sides of one size fit together; brightness in levels of 0 to 255, degraded minus clean."""
+    """Fit of two sides of one size; brightness in levels of 0 to 255, degraded minus clean."""
 
     shift: alignment.Shift
     offset: float
     colour: tuple[float, float]
-    """How much more red and blue are brighter than green on the degraded side."""
+    """Excess by which red and blue are brighter than green on the degraded side."""
     ordered: float
     exchanged: float
     """Correlation of the colours as they are, and with red and blue of one side exchanged."""
@@ -70,7 +70,7 @@ class Measured:
     paper: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
     """The brightest of the smoothed degraded side in cells of a power of two of pixels: what is behind the ink."""
     telling: bool = True
-    """Whether the images are large enough to be told from others by their small pictures."""
+    """True if the images are large enough to be told from others by their small pictures."""
 
 
 def measure(pair: PairFiles) -> Measured:
@@ -183,7 +183,7 @@ def _missing_part(
 
 
 def _edge_there(one: NDArray[np.float32], other: NDArray[np.float32], rows: int) -> bool:
-    """Whether the sides are much less alike in the last `rows` rows than before them."""
+    """True if the sides are much less alike in the last `rows` rows than before them."""
     within = alignment.correlation(
         *(np.ascontiguousarray(alignment.band(np.ascontiguousarray(side))[:-rows]) for side in (one, other))
     )

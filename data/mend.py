@@ -30,18 +30,18 @@ Turn = Callable[[Pixels], Pixels]
 
 @dataclass
 class Plan:
-    """What becomes of each pair, by key."""
+    """Plan of a repair: what becomes of each pair, by key."""
 
     dropped: dict[str, str] = field(default_factory=dict)
     """Why a pair is left out."""
     changed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """What is done to a pair, in words."""
+    """Changes of a pair, in words."""
     parts: dict[str, str] = field(default_factory=dict)
     """train or val."""
     lonely: list[Path] = field(default_factory=list)
     """Files without a partner."""
     left: list[str] = field(default_factory=list)
-    """What was found, and stays."""
+    """Findings that stay."""
 
 
 def mend(
@@ -96,7 +96,7 @@ def refuse(folder: Path, out: Path) -> None:
 
 
 def planned(report: Report, given_groups: Sequence[str] | None = None) -> Plan:
-    """What would be done."""
+    """The changes that are planned."""
     plan = Plan()
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in report.findings:
@@ -204,7 +204,7 @@ def _write(m: Measured, found: Set[str], plan: Plan, place: Path, name: str) -> 
 
 
 def _repairs(m: Measured, found: Set[str]) -> tuple[list[Turn | None], list[str]]:
-    """What is done to the pixels that will be the degraded and the clean side, and in words."""
+    """Changes of the pixels that will be the degraded and the clean side, and in words."""
     headers = _headers(m)
     steps: list[list[Turn]] = [[], []]
     words = []

@@ -24,8 +24,8 @@ Pairs = Sequence[Measured]
 Told = Iterable[Finding]
 
 
-def of(fitting: Pairs) -> Told:
-    """What is unusual about pairs whose two sides have one size."""
+def unusual_pairs(fitting: Pairs) -> Told:
+    """Findings about what is unusual in pairs whose two sides have one size."""
     first = [*_clean_sides(fitting), *_shifts(fitting)]
     yield from first
     # Where edges do not lie on edges, dark and bright places differ too.
@@ -40,8 +40,11 @@ def tell(m: Measured, kind: str, found: str, milder: bool = False, **facts: floa
 
 
 def character(m: Measured) -> tuple[float, float, float, float, float]:
-    """What changes its sign with the sides: logarithms of degraded over clean noise, contrast and edges, with which
-    side their difference goes, and their offset in units of OFFSET_SCALE levels."""
+    """Measures that change their sign with the sides.
+
+    Logarithms of degraded over clean noise, contrast and edges, with which side their difference goes, and their
+    offset in units of OFFSET_SCALE levels.
+    """
     assert m.textures is not None and m.fit is not None
     scan, clean = m.textures
     return (

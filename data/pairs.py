@@ -11,7 +11,7 @@ from data import folders, store
 from data.augmentation import Vary
 from data.crops import Crop, cut, dihedral, resized
 from data.images import DataError, Header, Pair, Pixels, to_unit
-from data.split import Split, divided, place_key
+from data.split import PairSet, Split, divided, place_key
 
 
 class PairsConfig(BaseModel):
@@ -67,8 +67,8 @@ class PairsConfig(BaseModel):
         return FolderPairs(list(files), pixels[::2], pixels[1::2])
 
 
-class FolderPairs:
-    """Pairs whose pixels are decoded: a `PairSet`."""
+class FolderPairs(PairSet):
+    """Pairs whose pixels are decoded."""
 
     def __init__(self, names: Sequence[str], degraded: Sequence[Pixels], clean: Sequence[Pixels]) -> None:
         """Images are (C, H, W), all of one pixel type; the two sides of a pair have one shape."""

@@ -1,4 +1,4 @@
-"""What age and a bad scanner do to a sheet of paper: paper, stains, folds, shadows, dust, noise, JPEG.
+"""Simulation of age and a bad scanner on a sheet of paper: paper, stains, folds, shadows, dust, noise, JPEG.
 
 Every effect is a random map, made from the generator it is given; `poor_scan` puts them in the order in
 which they happen to a real sheet.
@@ -21,7 +21,7 @@ _BROWN = (0.45, 0.65, 0.95)
 
 @dataclass(frozen=True)
 class Wear:
-    """How hard a sheet has lived. Chances are 0 to 1, the rest are (lowest, highest) of a uniform draw."""
+    """Severity of the damage of a sheet. Chances are 0 to 1, the rest are (lowest, highest) of a uniform draw."""
 
     papers: tuple[tuple[float, float, float], ...]
     """Share of red, green and blue light that the blank paper may send back."""
@@ -201,7 +201,7 @@ def _dusty(sheet: Map, per_megapixel: float, rng: np.random.Generator) -> Map:
 
 
 def _sensed(light: Map, deviation: float, rng: np.random.Generator) -> Map:
-    """What a cheap line sensor makes of it: photon noise, common to the colours in part, and streaks."""
+    """The image of a cheap line sensor: photon noise, common to the colours in part, and streaks."""
     height, width, channels = light.shape
     own = rng.normal(0, 1, light.shape).astype(np.float32)
     common = cv2.GaussianBlur(rng.normal(0, 1, (height, width)).astype(np.float32), (0, 0), 0.6)

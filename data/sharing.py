@@ -1,4 +1,4 @@
-"""What pairs have in common, and whether that crosses from training to validation."""
+"""Things that pairs have in common, and whether that crosses from training to validation."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def links(measured: Sequence[Measured]) -> Links:
 
 
 def findings(measured: Sequence[Measured], linked: Links, ill: Collection[str] = ()) -> Iterator[Finding]:
-    """What is shared, from the worst on; what a worse finding has told is not told again.
+    """Findings about what is shared, from the worst on; what a worse finding has told is not told again.
 
     Pairs of the keys `ill` are known to have a side that is not theirs.
     """

@@ -29,7 +29,7 @@ _MEAN_OF_SMALLER = 0.4736
 
 @dataclass(frozen=True)
 class Label:
-    """What a file says about itself; nothing of its pixels."""
+    """A file as it describes itself; nothing of its pixels."""
 
     problem: tuple[str, str] | None
     """Kind of fault and what was found, for a file that cannot be read."""
@@ -161,7 +161,7 @@ def smooth(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _at_once(path: Path) -> tuple[str, str] | None:
-    """What is wrong before any reader has tried."""
+    """Faults that show before any reader has tried."""
     try:
         if not path.is_file():
             return "unreadable", "the link leads nowhere" if path.is_symlink() else "not a file"

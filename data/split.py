@@ -1,15 +1,18 @@
-"""What a data source hands over: a training and a validation set of pairs, and who is in which."""
+"""An opened data source: a training and a validation set of pairs, and who is in which."""
 
 import hashlib
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from data.augmentation import Vary
 from data.crops import Crop
@@ -18,26 +21,59 @@ from data.images import DataError, Pair
 T = TypeVar("T")
 
 
-class PairSet(Protocol):
+class PairSet(ABC):
     """Pairs of images of one channel count, in a fixed order, held so that crops of them are cheap."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def name(self, index: int) -> str:
         """The file stem: unique in the set."""
 
+    @abstractmethod
     def size(self, index: int) -> tuple[int, int]:
         """Height and width in pixels."""
 
+    @abstractmethod
     def whole(self, index: int) -> Pair:
         """The whole pair (C, H, W), unaugmented and the same at every call."""
 
+    @abstractmethod
     def crops(self, crops: Sequence[Crop], patch: int, vary: Vary, key: tuple[int, ...]) -> Pair:
         """These crops as one contiguous batch (B, C, patch, patch), in memory of its own.
 
         Both sides are cut, turned and varied alike. `key` seeds whatever chance the set itself adds (noise),
         after that.
         """
+
+    def representative(self, megapixels: float) -> list[int]:
+        """Positions of images that hold at most so many pixels together, lightly to badly degraded; one at least.
+
+        Scoring all pages of a large set, at every rung, would cost more than training. Ordered by how degraded
+        they are and taken at even distances, a few images stand for all; even distances in the order of names
+        would follow whatever pattern the names have.
+        """
+        order, limit = self._by_degradation, megapixels * 1e6
+        pixels = np.array([height * width for height, width in map(self.size, order)], np.int64)
+        # No larger number of images fits than of the smallest ones.
+        for count in range(_fitting(np.sort(pixels), limit), 1, -1):
+            places = (2 * np.arange(count) + 1) * len(order) // (2 * count)
+            if int(pixels[places].sum()) <= limit:
+                return sorted(order[place] for place in places)
+        return [order[len(order) // 2]]
+
+    @cached_property
+    def _by_degradation(self) -> list[int]:
+        """All positions, those with the smallest squared error first. Looks at every image, once."""
+        pairs = map(self.whole, range(len(self)))
+        errors = [float((pair.degraded - pair.clean).square().mean()) for pair in pairs]
+        return sorted(range(len(self)), key=errors.__getitem__)
+
+
+def _fitting(pixels: NDArray[np.int64], limit: float) -> int:
+    """Number of images fit into `limit` pixels together, in this order."""
+    return int(np.searchsorted(np.cumsum(pixels), limit, side="right"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +110,7 @@ def shared(pairs: PairSet, split: Split) -> dict[str, str]:
 
 
 def _digests(pair: Pair) -> list[tuple[torch.Size, bytes]]:
-    """What tells images by their decoded pixels, for both sides."""
+    """Digests that tell images by their decoded pixels, for both sides."""
     return [
         (side.shape, hashlib.sha256(side.numpy().tobytes()).digest()) for side in (pair.degraded, pair.clean)
     ]

@@ -81,7 +81,7 @@ def load(
 
 
 def kind(pixels: Sequence[Pixels]) -> str:
-    """What `load` returned, for people: "gray 8 bit"."""
+    """Kind of the pixels that `load` returned, for people: "gray 8 bit"."""
     return f"{'gray' if pixels[0].shape[0] == 1 else 'colour'} {8 * pixels[0].itemsize} bit"
 
 

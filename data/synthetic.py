@@ -17,7 +17,7 @@ from data.augmentation import Vary
 from data.crops import Crop
 from data.images import Pair, Pixels, jpeg_round_trip, to_unit
 from data.pairs import channel_count, collate
-from data.split import Split, divided, place_key
+from data.split import PairSet, Split, divided, place_key
 
 
 def _as_range(value: Any) -> Any:
@@ -133,8 +133,8 @@ class SyntheticConfig(BaseModel):
         return degraded
 
 
-class SyntheticPairs:
-    """Clean pixels that are degraded when asked for: a `PairSet`."""
+class SyntheticPairs(PairSet):
+    """Clean pixels that are degraded when asked for."""
 
     def __init__(self, names: Sequence[str], clean: Sequence[Pixels], config: SyntheticConfig) -> None:
         self._names, self._clean, self._config = list(names), list(clean), config

@@ -25,7 +25,7 @@ Told = Iterable[Finding]
 
 
 def verdicts(measured: Pairs) -> list[Finding]:
-    """What is wrong with pairs whose two files can be read."""
+    """Findings about pairs whose two files can be read."""
     whole = [m for m in measured if m.textures is not None]
     fitting = [m for m in whole if m.fit is not None]
     found = [finding for m in whole for finding in _by_itself(m)]
@@ -34,7 +34,7 @@ def verdicts(measured: Pairs) -> list[Finding]:
     found = _first_causes(found)
     ill = {key for finding in found if finding.kind in CAUSES for key in finding.pairs}
     if len(fitting) >= outliers.FEWEST:
-        found += [finding for finding in outliers.of(fitting) if finding.pairs[0] not in ill]
+        found += [finding for finding in outliers.unusual_pairs(fitting) if finding.pairs[0] not in ill]
     found += _traces(whole)
     return [*found, *_small_shift_of_all(fitting, found)]
 
@@ -49,7 +49,7 @@ def _first_causes(found: list[Finding]) -> list[Finding]:
 
 
 def _by_itself(m: Measured) -> Told:
-    """What one pair shows without any other."""
+    """Findings about one pair, without any other."""
     assert m.textures is not None
     scan, clean = m.textures
     for side, texture, label in zip(SIDES, m.textures, m.labels, strict=True):
@@ -66,7 +66,7 @@ def _by_itself(m: Measured) -> Told:
 
 
 def is_turned(m: Measured) -> bool:
-    """Whether the degraded side fits much better after `m.element`."""
+    """True if the degraded side fits much better after `m.element`."""
     negative = m.fit is not None and m.fit.shift.likeness < -0.5
     return not negative and m.element != 0 and m.turned_likeness > max(0.6, m.likeness + 0.3)
 

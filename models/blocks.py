@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def autocast_is_on(like: Tensor) -> bool:
-    """Whether autocast acts on operations with `like`."""
+    """True if autocast acts on operations with `like`."""
     device = like.device.type
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
@@ -31,7 +31,7 @@ def fast_layout(images: Tensor) -> Tensor:
 
 
 def compute_dtype(like: Tensor) -> torch.dtype:
-    """What matrix products on `like` run in: the autocast type where autocast is on, else its own."""
+    """Type that matrix products on `like` run in: the autocast type where autocast is on, else its own."""
     return torch.get_autocast_dtype(like.device.type) if autocast_is_on(like) else like.dtype
 
 
@@ -162,7 +162,7 @@ def make_activation(kind: ActivationKind) -> nn.Module:
 
 
 def activation_factor(kind: ActivationKind) -> int:
-    """How many channels an activation takes for each that it gives: 2 if gated (arXiv 1612.08083), else 1."""
+    """Number of channels an activation takes for each that it gives: 2 if gated (arXiv 1612.08083), else 1."""
     return 2 if kind == "glu" else 1
 
 

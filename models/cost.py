@@ -1,4 +1,4 @@
-"""What a model costs: parameters and multiplications."""
+"""Costs of a model: parameters and multiplications."""
 
 import copy
 

@@ -65,6 +65,6 @@ class DnCNN(nn.Module):
             return degraded - noise
 
     def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What pruning may mask: the kernels between the first and the last layer."""
+        """Parameters that pruning may mask: the kernels between the first and the last layer."""
         kernels = [(name, parameter) for name, parameter in self.named_parameters() if parameter.ndim == 4]
         return kernels[1:-1]

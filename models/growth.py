@@ -20,12 +20,12 @@ _FREE = frozenset({"drop_path", "dropout", "recompute"})
 
 
 def outgrows(large: ModelConfig, small: ModelConfig) -> bool:
-    """Whether `large` is `small` with more channels or more blocks, and else the same network."""
+    """True if `large` is `small` with more channels or more blocks, and else the same network."""
     return _outgrows(large.model_dump(), small.model_dump())
 
 
 def any_outgrows(models: Iterable[ModelConfig]) -> bool:
-    """Whether there is such a pair."""
+    """True if there is such a pair."""
     growing = [model for model in dict.fromkeys(models) if model.kind in GROWING or model.kind == "luminance"]
     return any(outgrows(one, other) or outgrows(other, one) for one, other in combinations(growing, 2))
 

@@ -47,7 +47,7 @@ class KBNetSConfig(UShapeConfig):
 
 
 def _divides(width: int, levels: int) -> bool:
-    """Whether every level's channels split into the groups that a block needs."""
+    """True if every level's channels split into the groups that a block needs."""
     sizes = [width * 2**level for level in range(levels + 1)]
     return all(size % GROUP_SIZE == 0 and size % min(size, NUM_BASES) == 0 for size in sizes)
 

@@ -77,14 +77,14 @@ def _as_wanted(
 
 
 def _triton_products(dtype: torch.dtype) -> str:
-    """What to multiply in; float32 as matrix products outside have it (`torch.set_float32_matmul_precision`)."""
+    """Type of the products; float32 as matrix products outside have it (`torch.set_float32_matmul_precision`)."""
     half = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
     return half or ("tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32")
 
 
 @functools.cache
 def native_kernel_basis_works() -> bool:
-    """Whether the compiled code is there and agrees with the definition on a small example, both ways."""
+    """True if the compiled code is there and agrees with the definition on a small example, both ways."""
     try:
         library("kernel_basis")
     except Unavailable:
@@ -106,7 +106,7 @@ def why_not_compiled() -> str | None:
 
 @functools.cache
 def triton_kernel_basis_works(device: torch.device, products: str) -> bool:
-    """Whether Triton is there, makes code for this device, and the code agrees with the definition.
+    """True if Triton is there, makes code for this device, and the code agrees with the definition.
 
     `RESTUNE_NATIVE=0` switches it off, too.
     """
@@ -187,7 +187,7 @@ def kernel_basis_convolution(
 
 
 class _Saved:
-    """What a function of autograd keeps for its gradients, where it runs without autograd."""
+    """Context of an autograd function: what it keeps for its gradients, where it runs without autograd."""
 
     def __init__(self, sizes: tuple[Any, ...] = (), *tensors: Tensor) -> None:
         self.sizes = sizes

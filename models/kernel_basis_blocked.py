@@ -105,7 +105,7 @@ class _Bands:
                 to[:, :, rows.start + y : rows.stop + y, x : x + width] += spread[:, :, y, x]
 
     def filtered(self, rows: slice) -> Tensor:
-        """What every basis makes of the band, bias included: (B, groups, N, D, pixels), wide."""
+        """Output of every basis for the band, bias included: (B, groups, N, D, pixels), wide."""
         product = self.kernels @ self.patches(rows)
         return product.to(self.wide).view(*product.shape[:2], self.bases, self.depth, product.shape[-1])
 

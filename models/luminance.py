@@ -70,5 +70,5 @@ class Luminance(nn.Module):
         return (images * self.luma).sum(1, keepdim=True)
 
     def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What the network lets pruning mask."""
+        """Parameters that the network lets pruning mask."""
         return [(f"model.{name}", parameter) for name, parameter in self.model.prunable()]

@@ -79,7 +79,7 @@ def load(name: str) -> ctypes.CDLL | str:
 
 
 def is_to_be_built(name: str) -> bool:
-    """Whether `load` will have to compile, which takes from seconds to two minutes."""
+    """True if `load` will have to compile, which takes from seconds to two minutes."""
     compiler, folder = _compiler(), _cache_folder()
     if compiler is None or os.environ.get("RESTUNE_NATIVE", "1") == "0":
         return False
@@ -122,7 +122,7 @@ def _cache_folder() -> Path | None:
 
 
 def _processor() -> str:
-    """What the processor can do: code made for another one may not run."""
+    """Abilities of the processor: code made for another one may not run."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return "".join(

@@ -136,6 +136,6 @@ class Pix2Pix(nn.Module):
             return degraded + last if self.residual else (torch.tanh(last) + 1) / 2
 
     def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What pruning may mask: the kernels between the first and the last layer."""
+        """Parameters that pruning may mask: the kernels between the first and the last layer."""
         kernels = [(name, parameter) for name, parameter in self.named_parameters() if parameter.ndim == 4]
         return kernels[1:-1]

@@ -19,5 +19,5 @@ class Recomputable(nn.Module):
         return self.compute(features)
 
     def compute(self, features: Tensor) -> Tensor:
-        """What the block makes of `features`."""
+        """Output of the block for `features`."""
         raise NotImplementedError

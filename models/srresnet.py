@@ -172,6 +172,6 @@ class SRResNet(nn.Module):
             return restored * self.std + self.mean if self.restores else restored
 
     def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What pruning may mask: the kernels between the first and the last layer."""
+        """Parameters that pruning may mask: the kernels between the first and the last layer."""
         kernels = [(name, parameter) for name, parameter in self.named_parameters() if parameter.ndim == 4]
         return kernels[1:-1]

@@ -34,7 +34,7 @@ class UNetConfig(BaseModel):
 
     @property
     def is_drunet(self) -> bool:
-        """Whether other tools (spandrel, and so chaiNNer and ComfyUI) take the weights for a DRUNet."""
+        """True if other tools (spandrel, and so chaiNNer and ComfyUI) take the weights for a DRUNet."""
         published = (self.levels, self.skip, self.activation) == (3, "add", "relu")
         return published and self.blocks >= 2 and self.noise_map and not self.global_residual
 
@@ -114,7 +114,7 @@ class UNet(nn.Module):
         return x + skip if self.config.skip == "add" else torch.cat((x, skip), 1)
 
     def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What pruning may mask: the kernels between the first and the last layer."""
+        """Parameters that pruning may mask: the kernels between the first and the last layer."""
         ends = ("m_head.", "m_tail.")
         return [
             (name, parameter)

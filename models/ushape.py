@@ -93,7 +93,7 @@ class UShape(nn.Module):
             return self.ending(x.to(degraded.dtype)) + degraded  # type: ignore[no-any-return]
 
     def prunable(self) -> list[tuple[str, nn.Parameter]]:
-        """What pruning may mask: kernels and kernel bases, not the first and last layer, not `sca`."""
+        """Parameters that pruning may mask: kernels and kernel bases, not the first and last layer, not `sca`."""
         dense = ("intro.", "ending.")
         return [
             (name, parameter)

@@ -1,4 +1,4 @@
-"""What a network has to know of the whole image while it sees one tile: the statistics of its global layers.
+"""Knowledge that a network needs of the whole image while it sees one tile: the statistics of its global layers.
 
 A mean over all pixels (NAFNet's and KBNet's channel attention) or a norm over them (instance, group) makes
 every pixel depend on all others, so tiles that are restored one by one differ from the image as a whole. Here
@@ -37,7 +37,7 @@ class Moments:
     square: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, weights: Tensor | None, spread: bool) -> "Moments":
+    def measured(cls, features: Tensor, weights: Tensor | None, spread: bool) -> "Moments":
         """Over all pixels of (N, C, H, W). Images count by `weights` (N), which sum to 1, or alike.
 
         Without `spread` the mean square is left at zero.
@@ -80,7 +80,7 @@ class Whole:
     known: dict[str, Moments] = field(default_factory=dict)
     seen: dict[str, Moments] = field(default_factory=dict)
     weights: Tensor | None = None
-    """How much each patch counts."""
+    """Weight of each patch."""
     key: str = ""
     """Which of several images of one size is seen (an image turned is another image)."""
     area: Area = (slice(0, 1), slice(0, 1))
@@ -91,13 +91,13 @@ class Whole:
         self.area, self.size, self.key = area, (tile.shape[2], tile.shape[3]), key
 
     def moments(self, name: str, features: Tensor, spread: bool) -> Moments:
-        """What layer `name` is to use for the moments of the image that `features` are a tile of."""
+        """The moments that layer `name` is to use for the moments of the image that `features` are a tile of."""
         inner = (
             slice(_scaled(part.start, here, there), _scaled(part.stop, here, there))
             for part, here, there in zip(self.area, features.shape[2:], self.size, strict=True)
         )
         name = self.key + name
-        found = Moments.of(features[:, :, *inner], self.weights, spread)
+        found = Moments.measured(features[:, :, *inner], self.weights, spread)
         if self.mode == "together":
             self.known[name] = found
         else:
@@ -149,7 +149,7 @@ RIDGE = 0.05
 
 
 def traits(images: Tensor) -> Tensor:
-    """What tells bright from dark, flat from busy: (N, T) means over simple functions of (N, C, H, W), float64.
+    """Traits that tell bright from dark, flat from busy: (N, T) means over simple functions of (N, C, H, W), float64.
 
     These are cheap for the whole image, and what a network's channels measure goes along with them.
     """

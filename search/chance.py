@@ -5,7 +5,7 @@ import random
 from collections.abc import Hashable, Sequence
 from statistics import fmean, pstdev
 
-from search.courses import Course
+from search.courses import TrainingCost
 from search.study import StudySpec
 
 LUCK = 0.5  # of a score at a rung, where the quality of recipes varies by 1
@@ -17,7 +17,9 @@ STEPS_COUNT = 0.55
 class Chance:
     """The dice of one played search."""
 
-    def __init__(self, spec: StudySpec, known: Sequence[Course], drawn: Sequence[Course], seed: int) -> None:
+    def __init__(
+        self, spec: StudySpec, known: Sequence[TrainingCost], drawn: Sequence[TrainingCost], seed: int
+    ) -> None:
         self.random = random.Random(seed)
         self.by_branch = spec.sampler == "neighbours"
         self.known, self.drawn = known, drawn
@@ -25,7 +27,7 @@ class Chance:
         self._middle, self._spread = (fmean(logs), pstdev(logs)) if logs else (0.0, 0.0)
         self._branches: dict[Hashable, float] = {}
 
-    def course(self, number: int, best_first: Sequence[Course]) -> Course:
+    def course(self, number: int, best_first: Sequence[TrainingCost]) -> TrainingCost:
         """The recipe of trial `number`, after those that have been trained to their end.
 
         Known ones come first. A sampler that tries neighbours stays in the branch of the best, and takes
@@ -40,7 +42,7 @@ class Chance:
         branch = branches[0] if number % 3 else others[number // 3 % len(others)]
         return self.random.choice([one for one in (*self.drawn, *self.known) if one.branch == branch])
 
-    def quality(self, course: Course) -> float:
+    def quality(self, course: TrainingCost) -> float:
         """By what is expected of its number of steps, else by chance; in the end all studies vary by about 1."""
         if self.by_branch:  # branches are as unlike as recipes elsewhere
             branch = self._branches.setdefault(course.branch, self.random.gauss(0, 1))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from search.chart_values import short_number
+
 WIDTH, HEIGHT = 400, 270
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 26, 40  # margins
 MOST_CURVES = 300  # more cannot be told apart, and would make the page heavy
@@ -66,13 +68,6 @@ def axis(label: str, values: Sequence[float], *, log: bool = False) -> Axis:
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 6)
     first = math.ceil(low / step)
     return Axis(label, low, high, [n * step for n in range(first, math.floor(high / step) + 1)])
-
-
-def floor_without_outliers(values: Sequence[float]) -> float:
-    """Where to cut an axis whose lowest tenth would take more room than all others: the least value, if none does."""
-    ordered = sorted(values)
-    low, tenth, high = ordered[0], ordered[len(ordered) // 10], ordered[-1]
-    return tenth - 0.1 * (high - tenth) if tenth - low > high - tenth else low
 
 
 def percent_axis(label: str, lowest: float) -> Axis:
@@ -151,23 +146,6 @@ def chart(
     )
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The (cost, quality) pairs that no other beats in both, by rising cost."""
-    best: list[tuple[float, float]] = []
-    for cost, quality in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not best or quality > best[-1][1]:
-            best.append((cost, quality))
-    return best
-
-
-def number(value: float) -> str:
-    """A tick in few letters: 45k, 1.5M, 0.02."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:.6g}"
-
-
 def _grid(x: Axis, y: Axis, across: Callable[[float], float], up: Callable[[float], float]) -> Markup:
     bottom = HEIGHT - BOTTOM
     parts = []
@@ -176,14 +154,14 @@ def _grid(x: Axis, y: Axis, across: Callable[[float], float], up: Callable[[floa
             Markup(
                 '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
                 '<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(LEFT, WIDTH - RIGHT, up(tick), up(tick), LEFT - 6, up(tick) + 4, number(tick))
+            ).format(LEFT, WIDTH - RIGHT, up(tick), up(tick), LEFT - 6, up(tick) + 4, short_number(tick))
         )
     for tick in x.ticks:
         parts.append(
             Markup(
                 '<line class="grid" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>'
                 '<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>'
-            ).format(across(tick), across(tick), TOP, bottom, across(tick), bottom + 15, number(tick))
+            ).format(across(tick), across(tick), TOP, bottom, across(tick), bottom + 15, short_number(tick))
         )
     parts.append(
         Markup('<text class="axis" x="{}" y="{}" text-anchor="end">{}</text>').format(

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data import check, mend
 from data.check import Report
 from data.findings import Finding, Severity
-from search import checkup_page, groups
+from search import checkup_page
 from search.errors import UserError
+from search.groups import image_groups
 
 LINES = 6
 """So many findings of a kind are printed; --json and --html have all."""
@@ -176,7 +177,7 @@ def _mend(report: Report, options: Options) -> None:
     assert options.fix is not None
     given = None
     if options.groups is not None:
-        given = groups.of_images(options.groups, [m.pair.name for m in report.measured])
+        given = image_groups(options.groups, [m.pair.name for m in report.measured])
     with _bar("writing pairs", options.quiet) as step:
         plan = mend.mend(report, options.fix, given, step)
     if not options.quiet and options.json != "-":

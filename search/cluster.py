@@ -17,7 +17,7 @@ import torch
 
 from data import PairsConfig, Split, parcel
 from search import crew, post, storage
-from search.errors import UserError
+from search.errors import UserError, first_line
 from search.opening import data_of
 from search.run import Outcome
 from search.study import StudySpec
@@ -100,7 +100,7 @@ class _Fleet:
             found = self.ray.get(actor.measure.remote(spec.model_dump_json(), arguments))
             return float(found)
         except self.ray.exceptions.RayError as error:
-            raise UserError(f"the cluster cannot measure how fast it trains: {_first_line(error)}") from None
+            raise UserError(f"the cluster cannot measure how fast it trains: {first_line(error)}") from None
         finally:
             self.ray.kill(actor)
 
@@ -202,7 +202,7 @@ class _Remote:
         try:
             code = self._life()
         except self.fleet.ray.exceptions.RayError as error:
-            self._write(f"{type(error).__name__}: {_first_line(error)}")
+            self._write(f"{type(error).__name__}: {first_line(error)}")
         except UserError as error:
             self._write(str(error))
             code = 2
@@ -280,11 +280,7 @@ def _connected(address: str) -> Any:
         ray.init(address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--cluster {address}: {_first_line(error)}\n"
+            f"--cluster {address}: {first_line(error)}\n"
             "Is the address right, and is RAY_AUTH_TOKEN (where the cluster has one) the same here?"
         ) from None
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

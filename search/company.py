@@ -14,7 +14,7 @@ import torch
 
 # A worker loads all this before it begins: that is a part of the time it takes.
 from search import joining as joining
-from search.samples import Sample, measure
+from search.samples import ProbeConfig, measure
 from search.trial.config import TrialConfig
 
 READY = "ready"
@@ -71,13 +71,13 @@ def main() -> None:
     wanted = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(wanted["threads"])
-    sample = Sample(TrialConfig.model_validate(wanted["config"]))
-    split = sample.config.data.open(seed=0, cache=Path(wanted["out"]))
+    probe = ProbeConfig(TrialConfig.model_validate(wanted["config"]))
+    split = probe.config.data.open(seed=0, cache=Path(wanted["out"]))
     device = torch.device(wanted["device"])
     torch.zeros(1, device=device)  # wakes a GPU
     print(READY, flush=True)
     while True:
-        measure(sample, split, device)
+        measure(probe, split, device)
 
 
 def _end_with_parent() -> None:

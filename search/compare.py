@@ -13,8 +13,10 @@ from rich.console import Console
 from data import DataConfig, DataError, PairsConfig, PairSet, Split
 from data.images import some
 from data.split import shared
-from search import groups, opening, run, space, storage, table, winners, worker
+from search import opening, run, space, storage, table, winners, worker
+from search.device import device_name
 from search.errors import UserError
+from search.groups import image_groups
 from search.limits import ms_per_megapixel
 from search.progress import clock
 from search.ranking import Effort, Entry, rank
@@ -61,7 +63,7 @@ def compare(specs: Sequence[StudySpec], how: worker.Options, options: Options) -
     data = _common_data(specs)
     split = data.open(seed=0, cache=how.out)
     judged = _judged(data, split, how.out, options)
-    group_of = groups.of_images(options.groups, [judged.name(index) for index in range(len(judged))])
+    group_of = image_groups(options.groups, [judged.name(index) for index in range(len(judged))])
     for spec in specs:
         opening.check_channels(spec, split.channels)
     for spec in specs:
@@ -226,7 +228,7 @@ def _place(data: DataConfig, options: Options) -> str:
 
 def _remarks(entries: Sequence[Entry], how: worker.Options, split: Split, options: Options) -> list[str]:
     """What a reader must know to judge the judgement."""
-    remarks = [f"studies worked on {split.note}; {worker.device_name(how.device)}"]
+    remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
     if options.test is None:
         remarks.append("these images chose the winners, which flatters all of them a little: see --test")
     budget = options.budget_seconds

@@ -17,7 +17,7 @@ from search.ranking import estimate
 from search.storage import LABEL, FrozenTrial, Study
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
-from search.trial.evaluate import Score, evaluate, spread
+from search.trial.evaluate import Score, evaluate
 from search.trial.precision import Precision
 from search.trial.train import Diverged, train
 from search.watch import StopSignals
@@ -78,7 +78,10 @@ def finalists(study: Study, ladder: LadderConfig, count: int) -> list[FrozenTria
 
 def held_out(split: Split, config: TrialConfig) -> tuple[list[int], bool]:
     """Validation images that scored no trial, and True; all of them and False where fewer than two are left."""
-    used = {*spread(split.val, config.val_megapixels), *spread(split.val, config.rung_megapixels)}
+    used = {
+        *split.val.representative(config.val_megapixels),
+        *split.val.representative(config.rung_megapixels),
+    }
     free = [index for index in range(len(split.val)) if index not in used]
     return (free, True) if len(free) > 1 else (list(range(len(split.val))), False)
 

@@ -1,4 +1,4 @@
-"""From a few measured samples to what the training of any recipe costs: time, memory, scores."""
+"""Costs of a training, in time and memory: of any recipe, from those of a few that were measured."""
 
 import math
 import time
@@ -13,10 +13,10 @@ from models.cost import count_macs
 from search.confirm import held_out
 from search.limits import PROBE_SECONDS, PROBE_SIDE, TIMED_RUNS
 from search.pictures import STRIP_CROPS
-from search.samples import Measured, Sample, Scale
+from search.samples import ProbeConfig, ProbeResult, Scale
 from search.study import StudySpec
 from search.trial.config import TrialConfig
-from search.trial.evaluate import score_image, spread
+from search.trial.evaluate import score_image
 
 WRITES_PER_CLIMB = 8  # changes in the database: claimed, described, scored, handed back or ended
 WRITES_AT_BIRTH = 6  # and one for each open setting
@@ -24,8 +24,8 @@ REPEAT_SCORES = 4  # of the images of a rung, in a training from a new seed
 
 
 @dataclass(frozen=True)
-class Course:
-    """What the training of one recipe costs, in seconds."""
+class TrainingCost:
+    """Seconds that the training of one recipe takes, by what they go to."""
 
     steps: int
     per_step: float
@@ -41,7 +41,7 @@ class Course:
     shares: tuple[float, ...]
     """Of its steps, where it is scored; the last is 1."""
     branch: Hashable = None
-    """What recipes have in common that lie near each other in the space."""
+    """The choices that recipes near each other in the space have in common."""
 
     def steps_at(self, share: float) -> int:
         """Steps done at that share: at least one."""
@@ -57,31 +57,31 @@ class Course:
         return steps * self.per_step + scores * self.per_score + self.per_climb + birth + end
 
 
-class Costs:
-    """What trials of a study cost here. `teramacs` is their length where the recipe leaves it open."""
+class CostModel:
+    """Prediction of what trials cost here, from measurements; `teramacs`: their length where the recipe has none."""
 
     def __init__(
         self,
         spec: StudySpec,
         split: Split,
-        measured: Sequence[Measured],
+        measured: Sequence[ProbeResult],
         teramacs: float | None,
         writing: float = 0.0,
     ) -> None:
         """`writing`: seconds that a change in the database takes."""
         self.spec, self.teramacs, self.writing = spec, teramacs, writing
-        self.by_config = {id(one.sample.config): one for one in measured}
-        self.per_step = Scale([(one.sample.work, one.pace.seconds_per_step) for one in measured])
-        self.bytes = Scale([(one.sample.work, one.pace.peak_bytes) for one in measured])
+        self.results = {one.probe.number: one for one in measured}
+        self.per_step = Scale([(one.probe.work, one.pace.seconds_per_step) for one in measured])
+        self.bytes = Scale([(one.probe.work, one.pace.peak_bytes) for one in measured])
         self.per_megapixel = Scale(
-            [(one.sample.work_per_pixel, one.seconds_per_megapixel) for one in measured]
+            [(one.probe.work_per_pixel, one.seconds_per_megapixel) for one in measured]
         )
         self.to_start = median(one.pace.seconds_to_start for one in measured)
-        config = measured[0].sample.config
+        config = measured[0].probe.config
         self.to_build = _seconds_to_build(config)
         val = split.val
-        self.rung_megapixels = _megapixels(val, spread(val, config.rung_megapixels))
-        self.val_megapixels = _megapixels(val, spread(val, config.val_megapixels))
+        self.rung_megapixels = _megapixels(val, val.representative(config.rung_megapixels))
+        self.val_megapixels = _megapixels(val, val.representative(config.val_megapixels))
         strip = sorted({n * len(val) // STRIP_CROPS for n in range(STRIP_CROPS)})
         self.strip_megapixels = _megapixels(val, strip)
         self.judging_megapixels = _megapixels(val, held_out(split, config)[0])
@@ -93,46 +93,46 @@ class Costs:
         other.spec, other.teramacs = spec, teramacs
         return other
 
-    def course(self, sample: Sample, branch: Hashable = None) -> Course:
-        """What its training costs, from the rungs of the ladder to the end."""
-        config, restoring = sample.config, self.seconds_per_megapixel(sample)
+    def training_cost(self, probe: ProbeConfig, branch: Hashable = None) -> TrainingCost:
+        """Costs of its whole training, scored at the rungs of the ladder and evenly between."""
+        config, restoring = probe.config, self.seconds_per_megapixel(probe)
         pauses = self.spec.ladder.shares()[:-1]
         evenly = (n / config.evaluations for n in range(1, config.evaluations + 1))
         scoring = restoring + self.compare_seconds
-        writes_at_birth = WRITES_AT_BIRTH + len(sample.values)
+        writes_at_birth = WRITES_AT_BIRTH + len(probe.values)
         judging = REPEAT_SCORES * self.rung_megapixels + self.val_megapixels + self.judging_megapixels
-        return Course(
-            steps=self.steps(sample),
-            per_step=self.seconds_per_step(sample),
+        return TrainingCost(
+            steps=self.steps(probe),
+            per_step=self.seconds_per_step(probe),
             per_score=self.rung_megapixels * scoring,
             at_end=self.val_megapixels * scoring,
             per_climb=self.to_start + self.strip_megapixels * restoring + WRITES_PER_CLIMB * self.writing,
             at_birth=2 * self.to_build + _seconds_to_weigh(restoring) + writes_at_birth * self.writing,
             per_repeat=self.to_start + judging * scoring,
-            shares=tuple(sorted({*pauses, *evenly})) if self.steps(sample) else (),
+            shares=tuple(sorted({*pauses, *evenly})) if self.steps(probe) else (),
             branch=branch,
         )
 
-    def steps(self, sample: Sample) -> int:
+    def steps(self, probe: ProbeConfig) -> int:
         """The length of its whole training."""
         if self.teramacs is None:
-            return sample.config.total_steps
-        return max(1, round(self.teramacs / sample.work))
+            return probe.config.total_steps
+        return max(1, round(self.teramacs / probe.work))
 
-    def seconds_per_step(self, sample: Sample) -> float:
+    def seconds_per_step(self, probe: ProbeConfig) -> float:
         """Measured, or what recipes of like work took."""
-        found = self.by_config.get(id(sample.config))
-        return found.pace.seconds_per_step if found else self.per_step.at(sample.work)
+        found = self.results.get(probe.number)
+        return found.pace.seconds_per_step if found else self.per_step.at(probe.work)
 
-    def seconds_per_megapixel(self, sample: Sample) -> float:
+    def seconds_per_megapixel(self, probe: ProbeConfig) -> float:
         """Of restoring; measured, or what recipes of like work took."""
-        found = self.by_config.get(id(sample.config))
-        return found.seconds_per_megapixel if found else self.per_megapixel.at(sample.work_per_pixel)
+        found = self.results.get(probe.number)
+        return found.seconds_per_megapixel if found else self.per_megapixel.at(probe.work_per_pixel)
 
-    def memory(self, sample: Sample) -> float:
+    def memory(self, probe: ProbeConfig) -> float:
         """Bytes of training it in one piece; measured, or what recipes of like work took."""
-        found = self.by_config.get(id(sample.config))
-        return found.pace.peak_bytes if found else self.bytes.at(sample.work)
+        found = self.results.get(probe.number)
+        return found.pace.peak_bytes if found else self.bytes.at(probe.work)
 
 
 def _megapixels(pairs: PairSet, indices: Sequence[int]) -> float:

@@ -18,6 +18,14 @@ from torch import nn
 
 from models.kernel_basis import triton_kernel_basis_works, why_not_compiled
 from search import upkeep
+from search.device import (
+    available,
+    free_and_total_memory,
+    graphics_cards,
+    has_own_memory,
+    model_and_capability,
+    synchronise,
+)
 from search.errors import UserError
 from search.trial.precision import Precision, PrecisionName
 
@@ -170,30 +178,27 @@ def processor() -> Iterator[Finding]:
 
 
 def devices() -> Iterator[Finding]:
-    for index in range(torch.cuda.device_count()):
-        free, total = torch.cuda.mem_get_info(index)
-        major, minor = torch.cuda.get_device_capability(index)
-        name = torch.cuda.get_device_name(index)
-        yield Finding(
-            "ok",
-            "devices",
-            f"cuda:{index}: {name}, compute {major}.{minor}, {_size(free)} of {_size(total)} free",
-        )
-    if not torch.cuda.is_available():
-        if shutil.which("nvidia-smi"):
-            built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-            yield Finding("wrong", "devices", f"nvidia-smi is there, but torch ({built}) finds no GPU")
-        else:
-            yield Finding("ok", "devices", "cpu only")
+    _, *accelerators = available()
+    for one in accelerators:
+        text = str(one)
+        if has_own_memory(one):
+            free, total = free_and_total_memory(one)
+            text += f": {model_and_capability(one)}, {_size(free)} of {_size(total)} free"
+        yield Finding("ok", "devices", text)
+    if not graphics_cards() and shutil.which("nvidia-smi"):
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        yield Finding("wrong", "devices", f"nvidia-smi is there, but torch ({built}) finds no GPU")
+    elif not accelerators:
+        yield Finding("ok", "devices", "cpu only")
 
 
 def precision() -> Iterator[Finding]:
     """What `auto` takes, and whether a few steps of a small network say the same."""
-    for device in _all_devices():
-        auto = Precision("auto", device).name
+    for one in available():
+        auto = Precision("auto", one).name
         half: PrecisionName = "bf16" if auto == "fp32" else auto
-        gain = _seconds(device, "fp32") / _seconds(device, half)
-        text = f"{device}: auto takes {auto}; measured on a small network, {half} is {gain:.1f} times as fast as fp32"
+        gain = _seconds(one, "fp32") / _seconds(one, half)
+        text = f"{one}: auto takes {auto}; measured on a small network, {half} is {gain:.1f} times as fast as fp32"
         surprising = gain < CLEARLY_SLOWER if auto != "fp32" else gain > 1 / CLEARLY_SLOWER
         advice = f'; precision = "{"fp32" if auto != "fp32" else half}" in the recipe may be faster'
         yield Finding("note" if surprising else "ok", "precision", text + (advice if surprising else ""))
@@ -205,11 +210,12 @@ def operator() -> Iterator[Finding]:
         yield Finding("note", "operator", f"cpu: not compiled ({reason}): KBNet trains several times slower")
     else:
         yield Finding("ok", "operator", "cpu: compiled, agrees with its definition")
-    if not torch.cuda.is_available():
+    cards = graphics_cards()
+    if not cards:
         return
     if not importlib.util.find_spec("triton"):
         yield Finding("note", "operator", "cuda: no Triton: KBNet trains several times slower")
-    elif triton_kernel_basis_works(torch.device("cuda:0"), "tf32"):
+    elif triton_kernel_basis_works(cards[0], "tf32"):
         version = importlib.metadata.version("triton")
         yield Finding("ok", "operator", f"cuda: Triton {version}, agrees with its definition")
     else:
@@ -235,24 +241,19 @@ def onnx() -> Iterator[Finding]:
     )
 
 
-def _all_devices() -> list[torch.device]:
-    return [torch.device("cpu"), *(torch.device("cuda", i) for i in range(torch.cuda.device_count()))]
-
-
-def _seconds(device: torch.device, name: PrecisionName) -> float:
+def _seconds(on: torch.device, name: PrecisionName) -> float:
     """The shortest of a few training steps."""
-    context, generator = Precision(name, device), torch.Generator().manual_seed(0)
-    channels, side = (64, 256) if device.type == "cuda" else (32, 64)
-    network = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))).to(device)
-    images = torch.rand(2, channels, side, side, generator=generator).to(device)
+    context, generator = Precision(name, on, tf32=True), torch.Generator().manual_seed(0)
+    channels, side = (32, 64) if on.type == "cpu" else (64, 256)
+    network = nn.Sequential(*(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3))).to(on)
+    images = torch.rand(2, channels, side, side, generator=generator).to(on)
     times = []
     for _ in range(TIMED_STEPS):
         started = time.perf_counter()
         with context.forward():
             loss = network(images).float().square().mean()
         context.backward(loss)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(on)
         times.append(time.perf_counter() - started)
     return min(times)
 

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from data import folders
 from data.images import DataError, Pixels, decode, to_tensor, with_channels
-from search import exported, groups, pictures
+from search import exported, pictures
 from search.errors import UserError
+from search.groups import image_groups
 from search.pictures import Crops
 from search.ranking import CONFIDENCE, ENOUGH_GROUPS, Estimate, estimate
 from search.restorer import How, Restorer
@@ -90,7 +91,7 @@ def evaluate(options: Options) -> list[Result]:
     console = Console(quiet=options.quiet, highlight=False)
     part, files = _files(options)
     names = list(files)
-    group_of = groups.of_images(options.groups, names)
+    group_of = image_groups(options.groups, names)
     restorer = Restorer(exported.load(options.model), options.how)
     try:
         options.to.mkdir(parents=True, exist_ok=True)

@@ -15,10 +15,10 @@ from data import Split
 from models.cost import count_parameters
 from search import card, exported, formats, pictures, storage, winners
 from search.errors import UserError
-from search.exported import FORMAT, SETTINGS, WEIGHTS
+from search.export_settings import FORMAT, SETTINGS, WEIGHTS, read_settings
 from search.limits import LimitsConfig
 from search.storage import Study
-from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image, spread
+from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image
 from search.trial.precision import Precision
 from search.winners import Winner
 
@@ -146,7 +146,7 @@ def _validate(winner: Winner, split: Split) -> tuple[list[ImageScore], list[Imag
     winners.refuse_other_images(winner.trial, split)
     pairs = [split.val.whole(index) for index in range(len(split.val))]
     scores = evaluate(winner.model, pairs, Precision("fp32", CPU))
-    judged = [scores[index] for index in spread(split.val, winner.megapixels)]
+    judged = [scores[index] for index in split.val.representative(winner.megapixels)]
     again = mean_score(judged, step=0, seconds=0.0).psnr_db
     if not abs(again - winner.psnr_db) <= SCORE_TOLERANCE_DB:
         raise UserError(
@@ -224,7 +224,7 @@ def _refuse_folder(target: Path, winner: Winner, name: str, manner: Manner) -> N
         raise UserError(f"{target}: is a file; --to names a folder")
     if target.is_dir() and any(target.iterdir()):
         try:
-            earlier = exported.read_settings(target)
+            earlier = read_settings(target)
         except UserError:
             raise UserError(f"{target}: holds other files; --to names a new or an empty folder") from None
         score, trial = earlier.get("psnr_db"), winner.trial

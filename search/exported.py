@@ -1,7 +1,5 @@
 """An exported model, loaded again: from its folder, its weights or its ONNX graph; nothing is unpickled."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +10,11 @@ from torch import nn
 
 from models import ModelConfig
 from models.cost import count_parameters
-from search.errors import UserError
+from search.errors import UserError, first_line
+from search.export_settings import SETTINGS, WEIGHTS, Exported, read_settings
 from search.trial import checkpoint
 
-WEIGHTS, ONNX, SETTINGS = "model.safetensors", "model.onnx", "config.json"
-FORMAT = "restune-1"
-
 _MODEL: TypeAdapter[Any] = TypeAdapter(ModelConfig)
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A model that restores, (N, C, H, W) float32 in [0, 1] in and out, and what it was trained for."""
-
-    model: nn.Module
-    channels: int
-    """1 (gray) or 3 (RGB)."""
-    multiple: int
-    """`model.body` takes sides that are multiples of this."""
-    name: str
 
 
 def load(path: Path) -> Exported:
@@ -55,20 +39,6 @@ def load(path: Path) -> Exported:
     return Exported(model, config.channels, int(model.size_multiple), config.kind)  # type: ignore[arg-type]
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """The `config.json` of an exported folder. Raises `UserError` if it is none of ours."""
-    path = folder / SETTINGS
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; an exported folder has {SETTINGS} and {WEIGHTS}") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {_first_line(error)}") from None
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        raise UserError(f"{path}: not an export of this program (format {FORMAT})")
-    return settings
-
-
 def _build(folder: Path, settings: dict[str, Any], weights: Path) -> tuple[nn.Module, Any]:
     try:
         config = _MODEL.validate_python(settings.get("model"))
@@ -78,11 +48,7 @@ def _build(folder: Path, settings: dict[str, Any], weights: Path) -> tuple[nn.Mo
     except FileNotFoundError:
         raise UserError(f"{weights}: missing; an exported folder has {SETTINGS} and {WEIGHTS}") from None
     except (ValueError, KeyError, TypeError, RuntimeError, OSError, SafetensorError) as error:
-        raise UserError(f"{folder}: cannot be loaded: {_first_line(error)}") from None
+        raise UserError(f"{folder}: cannot be loaded: {first_line(error)}") from None
     if not all(bool(torch.isfinite(tensor).all()) for tensor in model.state_dict().values()):
         raise UserError(f"{weights}: damaged: some weights are no finite numbers")
     return model, config
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -9,7 +9,7 @@ from statistics import median
 
 from search.chance import Chance
 from search.climb import FINALE_SAFETY, LOOKS, MOMENT_S, MOST_OVER, fewest_steps
-from search.courses import Course
+from search.courses import TrainingCost
 from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable, ranked
 from search.study import StudySpec
 
@@ -32,8 +32,8 @@ class Fate:
 
 def play(
     spec: StudySpec,
-    known: Sequence[Course],
-    drawn: Sequence[Course],
+    known: Sequence[TrainingCost],
+    drawn: Sequence[TrainingCost],
     opening: float,
     seed: int,
     workers: int = 1,
@@ -49,8 +49,8 @@ def play(
 
 def plays(
     spec: StudySpec,
-    known: Sequence[Course],
-    drawn: Sequence[Course],
+    known: Sequence[TrainingCost],
+    drawn: Sequence[TrainingCost],
     opening: float,
     count: int = PLAYS,
     seconds: float = SECONDS,
@@ -75,7 +75,7 @@ class _Game:
         self.ladder: LadderConfig = spec.ladder
         self.clock = 0.0
         self.climbers: list[Climber] = []
-        self.courses: list[Course] = []
+        self.courses: list[TrainingCost] = []
         self.quality: list[float] = []
         self.spent: list[float] = []
         self.lengths: list[int] = []

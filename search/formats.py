@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models import DnCNNConfig, KBNetSConfig, ModelConfig, NAFNetConfig, UNetConfig
 from models.padding import crop_like, pad_to_multiple
 from search.errors import UserError, closest
-from search.exported import ONNX, WEIGHTS
+from search.export_settings import ONNX, WEIGHTS
 from search.trial import checkpoint
 
 FORMATS = ("safetensors", "onnx", "pt2", "coreml")

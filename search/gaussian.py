@@ -8,93 +8,95 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
 from search.ladder import TOP, LadderConfig
-from search.places import Places, Rows
+from search.places import Encoding, Rows
 from search.planned import PlannedSampler
-from search.surrogate import Floats, Observed, Surrogate
+from search.surrogate import Floats, Observations, Surrogate
 
-STARTUP = 6  # trials with scores, before a surrogate is asked
+STARTUP = 6  # trials with scores, before a surrogate is fitted
 MOST_SCORES = 120  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
-DRAWN = 150  # recipes at random that are weighed up
-LEADERS = 5  # trials near which others are
-NEAR = 8  # of each
-ROUNDS = 10  # of variations of the most promising ones
-PROMISING = 10
+RANDOM_CANDIDATES = 150
+BEST_TRIALS = 5  # that are mutated
+MUTANTS = 8  # of each
+ROUNDS = 10  # of mutating the candidates with the highest acquisition
+KEPT_CANDIDATES = 10
 
-Worth = Callable[[Rows], Floats]
+Acquisition = Callable[[Rows], Floats]
+"""The value of trying recipes, (rows,); the highest is proposed."""
 
 
 class GaussianSampler(PlannedSampler):
     """Proposes the recipe that is expected to improve most on the best one at the end of a training.
 
     Expected improvement (Jones et al., 1998) over the best trial as the surrogate sees it, weighted with the
-    probability that all limits are kept (Gardner et al., ICML 2014), and made large by variation: random
-    recipes and neighbours of the best trials, then neighbours of the most promising of these, round after round.
-    Trials that others are at work on count as if they had scored what is foretold for them, so that several
+    probability that all limits are kept (Gardner et al., ICML 2014), maximised by mutation: random recipes and
+    mutants of the best trials, then mutants of the best of these, round after round.
+    Trials that other workers train count as if they had scored their predicted means, so that several
     workers do not all propose the same. A trial that diverged before its first rung counts as bad as the worst.
     As long as fewer than six trials have a score, at random within the limits.
     """
 
     def __init__(self, recipe: Mapping[str, Any], ladder: LadderConfig, seed: int) -> None:
         super().__init__(seed)
-        self._places = Places(recipe)
+        self._encoding = Encoding(recipe)
         self._levels = {percent: level for level, percent in enumerate(ladder.percents())}
-        self._dice = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(seed)
 
     def plan(self, trials: Sequence[FrozenTrial], number: int) -> Mapping[str, Any]:
-        if not self._places.settings:
+        if not self._encoding.settings:
             return {}
         limits = self._limits([trial for trial in trials if trial.constraints])
         known, scores = self._scored(trials)
-        improvement: Worth = _indifferent
-        leaders = np.empty((0, len(self._places.settings)))
+        improvement: Acquisition = _constant
+        best = np.empty((0, len(self._encoding.settings)))
         if len(known) >= STARTUP:
-            improvement, leaders = self._improvement(known, scores, trials)
+            improvement, best = self._expected_improvement(known, scores, trials)
         elif not limits:
             return {}
         tried = {_key(row) for row in self._rows([trial for trial in trials if trial.params])}
 
-        def worth(rows: Rows) -> Floats:
-            gain = improvement(rows)
+        def acquisition(rows: Rows) -> Floats:
+            value = improvement(rows)
             for limit in limits:
-                excess, doubt = limit.foretell(rows)
-                gain = gain * norm.cdf(-excess / doubt)
-            return np.where([_key(row) in tried for row in rows], -1.0, gain)
+                excess, deviation = limit.predict(rows)
+                value = value * norm.cdf(-excess / deviation)
+            return np.where([_key(row) in tried for row in rows], -1.0, value)
 
-        return self._places.params(self._best(worth, leaders))
+        return self._encoding.decode(self._maximised(acquisition, best))
 
-    def _improvement(
+    def _expected_improvement(
         self,
         known: Sequence[FrozenTrial],
         scores: Sequence[Mapping[int, float]],
         trials: Sequence[FrozenTrial],
-    ) -> tuple[Worth, Rows]:
-        """What is expected of recipes beyond the best trial, in dB, and the rows of the best trials."""
+    ) -> tuple[Acquisition, Rows]:
+        """Expected improvement on the best trial, in dB, and the rows of the best trials."""
         rows = self._rows(known)
-        surrogate = Surrogate(rows, self._places.is_choice, _observed(scores), self._levels[TOP])
-        finals, _ = surrogate.foretell(rows, np.arange(len(rows)))
-        if at_work := [trial for trial in trials if trial.state == TrialState.RUNNING and trial.params]:
-            surrogate = surrogate.believing(self._rows(at_work))
+        surrogate = Surrogate(rows, self._encoding.is_choice, _observations(scores), self._levels[TOP])
+        finals, _ = surrogate.predict(rows, np.arange(len(rows)))
+        if pending := [trial for trial in trials if trial.state == TrialState.RUNNING and trial.params]:
+            surrogate = surrogate.with_pending(self._rows(pending))
 
         def improvement(rows: Rows) -> Floats:
-            mean, deviation = surrogate.foretell(rows)
-            ahead = (mean - finals.max()) / deviation
-            return np.asarray(deviation * (ahead * norm.cdf(ahead) + norm.pdf(ahead)))
+            mean, deviation = surrogate.predict(rows)
+            z = (mean - finals.max()) / deviation
+            return np.asarray(deviation * (z * norm.cdf(z) + norm.pdf(z)))
 
-        return improvement, rows[np.argsort(-finals, kind="stable")[:LEADERS]]
+        return improvement, rows[np.argsort(-finals, kind="stable")[:BEST_TRIALS]]
 
-    def _best(self, worth: Worth, leaders: Rows) -> Rows:
-        near = self._places.varied(np.repeat(leaders, NEAR, axis=0), self._dice)
-        rows = np.concatenate([self._places.drawn(DRAWN, self._dice), near])
-        value = worth(rows)
+    def _maximised(self, acquisition: Acquisition, best: Rows) -> Rows:
+        """The row with the highest acquisition that was found, starting from random rows and the best trials."""
+        mutants = self._encoding.mutate(np.repeat(best, MUTANTS, axis=0), self._rng)
+        rows = np.concatenate([self._encoding.sample(RANDOM_CANDIDATES, self._rng), mutants])
+        value = acquisition(rows)
         for _ in range(ROUNDS):
-            kept = np.argsort(-value, kind="stable")[:PROMISING]
-            others = self._places.varied(np.repeat(rows[kept], NEAR, axis=0), self._dice)
-            rows = np.concatenate([rows[kept], others])
-            value = np.concatenate([value[kept], worth(others)])
+            kept = np.argsort(-value, kind="stable")[:KEPT_CANDIDATES]
+            mutants = self._encoding.mutate(np.repeat(rows[kept], MUTANTS, axis=0), self._rng)
+            rows = np.concatenate([rows[kept], mutants])
+            value = np.concatenate([value[kept], acquisition(mutants)])
         return np.asarray(rows[value.argmax()])
 
     def _rows(self, trials: Sequence[FrozenTrial]) -> Rows:
-        return np.stack([self._places.row(trial.params) for trial in trials])
+        return np.stack([self._encoding.encode(trial.params) for trial in trials])
 
     def _scored(self, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[dict[int, float]]]:
         """Trials with their scores by rung: those on the highest rungs, and the latest below."""
@@ -106,9 +108,9 @@ class GaussianSampler(PlannedSampler):
                 scores[trial.number] = {0: worst}
         known = [trial for trial in trials if scores[trial.number]]
         known.sort(key=lambda trial: (max(scores[trial.number]), trial.number), reverse=True)
-        room = np.cumsum([len(scores[trial.number]) for trial in known])
-        telling = [trial for trial, count in zip(known, room, strict=True) if count <= MOST_SCORES]
-        return telling, [scores[trial.number] for trial in telling]
+        total = np.cumsum([len(scores[trial.number]) for trial in known])
+        fitted = [trial for trial, count in zip(known, total, strict=True) if count <= MOST_SCORES]
+        return fitted, [scores[trial.number] for trial in fitted]
 
     def _scores(self, trial: FrozenTrial) -> dict[int, float]:
         reported = trial.intermediate_values.items()
@@ -118,18 +120,20 @@ class GaussianSampler(PlannedSampler):
         return {level: score for level, score in scores.items() if np.isfinite(score)}
 
     def _limits(self, trials: Sequence[FrozenTrial]) -> list[Surrogate]:
-        """How far recipes are over each limit that any of the latest trials was over."""
+        """Surrogates of how far recipes are over each limit that any of the latest trials was over."""
         trials = trials[-MOST_SCORES:]
         names = sorted({name for trial in trials for name, over in trial.constraints.items() if over > 0})
         found = []
         for name in names:
-            told = [trial for trial in trials if name in trial.constraints]
-            excesses = [{0: trial.constraints[name]} for trial in told]
-            found.append(Surrogate(self._rows(told), self._places.is_choice, _observed(excesses), top=0))
+            measured = [trial for trial in trials if name in trial.constraints]
+            excesses = [{0: trial.constraints[name]} for trial in measured]
+            found.append(
+                Surrogate(self._rows(measured), self._encoding.is_choice, _observations(excesses), top=0)
+            )
         return found
 
 
-def _indifferent(rows: Rows) -> Floats:
+def _constant(rows: Rows) -> Floats:
     return np.ones(len(rows))
 
 
@@ -138,7 +142,7 @@ def _key(row: Rows) -> bytes:
     return (np.round(row, 6) + 0.0).tobytes()
 
 
-def _observed(scores: Sequence[Mapping[int, float]]) -> Observed:
+def _observations(scores: Sequence[Mapping[int, float]]) -> Observations:
     entries = [(n, level, score) for n, one in enumerate(scores) for level, score in one.items()]
     recipe, rung, score = (np.array(column) for column in zip(*entries, strict=True))
-    return Observed(recipe.astype(np.int64), rung.astype(np.float64), score.astype(np.float64))
+    return Observations(recipe.astype(np.int64), rung.astype(np.float64), score.astype(np.float64))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.padding import crop_like, pad_to_multiple
 from search.errors import UserError
-from search.exported import SETTINGS, Exported, read_settings
+from search.export_settings import SETTINGS, Exported, read_settings
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALLOWED = "allowed: one input and one output (1, C, H, W), float32, C = 1 or 3, any H and W"

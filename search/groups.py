@@ -5,18 +5,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.images import EXTENSIONS, some
-from search.errors import UserError
+from data.images import EXTENSIONS, DataError, some
 
 COLUMNS = ("name", "group")
 
 
-def of_images(given: str | None, names: Sequence[str]) -> list[str]:
+def image_groups(given: str | None, names: Sequence[str]) -> list[str]:
     """The group of each image.
 
     `given` is a CSV file with the columns name and group (it may name other images too), or a regular
     expression with one capture group that finds the group in a name; without it every image is a
-    group of its own. Raises `UserError` for images that get no group.
+    group of its own. Raises `DataError` for images that get no group.
     """
     if given is None:
         return list(names)
@@ -27,7 +26,7 @@ def of_images(given: str | None, names: Sequence[str]) -> list[str]:
         pattern = _compiled(given)
         groups = [match[1] if (match := pattern.search(name)) else None for name in names]
     if without := [name for name, group in zip(names, groups, strict=True) if not group]:
-        raise UserError(
+        raise DataError(
             f"--groups {given}: no group for {len(without)} of {len(names)} images: {some(without)}"
         )
     return [group for group in groups if group]
@@ -40,7 +39,7 @@ def _read(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             if not set(COLUMNS) <= set(rows.fieldnames or ()):
-                raise UserError(
+                raise DataError(
                     f"--groups {path}: needs the columns name,group in its first line "
                     f"(found: {','.join(rows.fieldnames or ()) or 'nothing'})"
                 )
@@ -48,13 +47,13 @@ def _read(path: Path) -> dict[str, str]:
             for row in rows:
                 name, group = _stem((row["name"] or "").strip()), (row["group"] or "").strip()
                 if groups.setdefault(name, group) != group:
-                    raise UserError(
+                    raise DataError(
                         f"--groups {path}: {name} is in two groups, {groups[name]} and {group} (line {rows.line_num})"
                     )
     except OSError as error:
-        raise UserError(f"--groups {path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"--groups {path}: cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--groups {path}: not a CSV file: {error}") from None
+        raise DataError(f"--groups {path}: not a CSV file: {error}") from None
     return groups
 
 
@@ -67,9 +66,9 @@ def _compiled(given: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(given)
     except re.error as error:
-        raise UserError(f"--groups {given}: neither a file nor a valid regular expression: {error}") from None
+        raise DataError(f"--groups {given}: neither a file nor a valid regular expression: {error}") from None
     if pattern.groups != 1:
-        raise UserError(
+        raise DataError(
             f"--groups {given}: no such file, and a pattern needs one capture group, as in 'page(\\d+)' "
             f"(found {pattern.groups})"
         )

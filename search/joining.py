@@ -14,14 +14,15 @@ import torch
 
 from search import leases, storage
 from search.climb import Sitting
+from search.device import device_name
 from search.errors import UserError
+from search.memory import limit_memory
 from search.opening import FINGERPRINT, SPEC, open_data
 from search.progress import Progress, Shows
 from search.study import StudySpec
-from search.trial.rescue import limit_memory
 from search.watch import StopSignals
 from search.wire import Wire
-from search.worker import Options, Worker, device_name
+from search.worker import Options, Worker
 
 OPENING_S = 120.0
 """A worker may come so long before the study that it is to join."""

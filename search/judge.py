@@ -17,7 +17,7 @@ from search import storage, winners
 from search.errors import UserError
 from search.ranking import ENOUGH_GROUPS, Estimate, estimate
 from search.storage import FrozenTrial, Study
-from search.trial.evaluate import ImageScore, mean_score, restore, score_image, spread
+from search.trial.evaluate import ImageScore, mean_score, restore, score_image
 from search.trial.metrics import to_codes
 from search.trial.precision import Precision
 from search.winners import Winner
@@ -89,8 +89,8 @@ def judge(
     winner = winners.of_trial(study.study_name, trial, out)
     split = winner.config.data.open(seed=0, cache=out)
     winners.refuse_other_images(trial, split)
-    chosen = spread(split.val, MEGAPIXELS)
-    searched = set(spread(split.val, winner.config.val_megapixels))
+    chosen = split.val.representative(MEGAPIXELS)
+    searched = set(split.val.representative(winner.config.val_megapixels))
     say(f"trial {trial.number}: restoring {len(chosen)} validation images")
     inputs = [score_image(pair.degraded, pair.clean) for pair in map(split.val.whole, chosen)]
     ours = _scores(winner, split, chosen)

@@ -31,20 +31,20 @@ def training_speed(spec: StudySpec, split: Split, device: torch.device) -> float
     From recipes from all over the space, or, for a short study, from the first.
     """
     return samples.typical_speed(
-        samples.Recipes(spec, split.channels),
-        lambda config: seconds_per_step(config, split, device),
+        samples.ProbeConfigs(spec, split.channels),
+        lambda probe: seconds_per_step(probe.config, split, device),
         MEASURING_SHARE * spec.timeout,
     )
 
 
-def affordable(spec: StudySpec, speed: float, recipes: samples.Recipes) -> Length:
+def affordable(spec: StudySpec, speed: float, probes: samples.ProbeConfigs) -> Length:
     """A training whose last stretch takes the time of the finale at `speed`, and the rungs that are worth it.
 
     The first recipe, or a median one where none is known, makes `ladder.fewest_steps` up to the lowest.
     """
     ladder, rungs = spec.ladder, spec.ladder.rungs
     teramacs = speed * spec.timeout * spec.finale / (1 - 1 / ladder.factor)
-    first = recipes.known[0] if recipes.known else samples.sizes(recipes.drawn)["median"]
+    first = probes.known[0] if probes.known else samples.sizes(probes.drawn)["median"]
     while rungs > FEWEST_RUNGS and teramacs < ladder.fewest_steps * ladder.factor**rungs * first.work:
         rungs -= 1
     return Length(teramacs, rungs)

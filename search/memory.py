@@ -5,16 +5,26 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import torch
 from torch import Tensor
+
+from search.device import (
+    allocated_memory,
+    free_and_total_memory,
+    has_own_memory,
+    peak_memory,
+    reset_peak_memory,
+)
 
 DEFAULT_LIMIT = 1800 * 2**20
 PROBE_SIDE = 320
 LEAST_BYTES_PER_PIXEL = 64.0
 WATCH_SECONDS = 0.002
 SLACK = 1.15  # allocators keep some of what they were given back
+_MMAP_THRESHOLD = -3  # a parameter of glibc's mallopt
 
 
 def limit_for(device: torch.device, wanted: int | None) -> int:
@@ -22,8 +32,8 @@ def limit_for(device: torch.device, wanted: int | None) -> int:
 
     On a GPU: of its memory, what is wanted or nine tenths of what is free.
     """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
+    if has_own_memory(device):
+        free, _ = free_and_total_memory(device)
         return wanted or free * 9 // 10
     return wanted or min(DEFAULT_LIMIT, resident() + psutil.virtual_memory().available // 2)
 
@@ -53,11 +63,11 @@ def _give_back() -> None:
 
 def peak_growth(call: Callable[[], object], device: torch.device) -> int:
     """Bytes by which memory grows while `call` runs: of a GPU, or of the process, looked at every few milliseconds."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        allocated = torch.cuda.memory_allocated(device)
+    if has_own_memory(device):
+        reset_peak_memory(device)
+        allocated = allocated_memory(device)
         call()
-        return torch.cuda.max_memory_allocated(device) - allocated
+        return peak_memory(device) - allocated
     _give_back()
     process, done = psutil.Process(), threading.Event()
     before = highest = process.memory_info().rss
@@ -75,3 +85,22 @@ def peak_growth(call: Callable[[], object], device: torch.device) -> int:
         done.set()
         watcher.join()
     return int(max(highest, process.memory_info().rss) - before)
+
+
+def limit_memory(size: int) -> None:
+    """Let allocations fail once this process holds `size` bytes of its own, as they do on an accelerator.
+
+    Raises `OSError` where the system has no such limit (it is Linux's RLIMIT_DATA), or for less than is held
+    already.
+    """
+    if sys.platform != "linux":
+        raise OSError("only Linux can limit the memory of a process")
+    import resource
+
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    held = int(status["VmData"].split()[0]) * 1024
+    if size <= held:
+        raise OSError(f"{size / 2**30:.1f} GiB are too little: {held / 2**30:.1f} GiB are in use already")
+    # What a failed attempt held must go back to the system at once, and not wait in malloc's own heap.
+    ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, resource.RLIM_INFINITY))

@@ -10,15 +10,16 @@ from data import DataConfig, PairsConfig, Split
 from models.kernel_basis import why_not_compiled
 from models.native import is_to_be_built
 from search import checkup, leases, space, storage, warm
+from search.device import device_name
 from search.errors import UserError
 from search.length import affordable, training_speed
 from search.records import flat
-from search.samples import Recipes
+from search.samples import ProbeConfigs
 from search.storage import LABEL, REPLACED
 from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig
-from search.trial.evaluate import Score, mean_score, score_image, spread
-from search.worker import Options, device_name, starting_point
+from search.trial.evaluate import Score, mean_score, score_image
+from search.worker import Options, starting_point
 
 SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
 FINGERPRINT = "data"  # study attribute: which pairs it works on
@@ -55,7 +56,7 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
     if "steps" not in spec.recipe:
         if storage.FULL not in study.user_attrs:
             speed = (measure or training_speed)(spec, split, options.device)
-            length = affordable(spec, speed, Recipes(spec, split.channels))
+            length = affordable(spec, speed, ProbeConfigs(spec, split.channels))
             study.set_user_attr(storage.RUNGS, length.rungs)
             study.set_user_attr(storage.FULL, length.teramacs)
         rungs = study.user_attrs.get(storage.RUNGS, spec.ladder.rungs)
@@ -72,7 +73,7 @@ def open_search(spec: StudySpec, options: Options, measure: Measure | None = Non
         storage.remember_command(study, options.typed)
     study.set_user_attr(SPEC, spec.model_dump_json())
     study.set_user_attr(FINGERPRINT, split.fingerprint)
-    judged = spread(split.val, any_config(spec).val_megapixels)
+    judged = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = unchanged(split, judged).psnr_db
     lines = [
         f"{spec.name}: {split.note}; {device_name(options.device)}",

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search import charts, storage
+from search import chart_values, storage
+from search.chart_values import floor_without_outliers, short_number
 from search.errors import UserError
 from search.limits import SPEED
 from search.records import COMPLETE, PRUNED, Record
@@ -52,11 +53,8 @@ def points(records: Sequence[Record], by: Cost) -> list[Point]:
 
 def front(found: Sequence[Point]) -> list[Point]:
     """Those that no other beats in both, by rising cost; of equal ones the first."""
-    best: list[Point] = []
-    for point in sorted(found, key=lambda point: (point.cost, -point.psnr_db, point.record.number)):
-        if not best or point.psnr_db > best[-1].psnr_db:
-            best.append(point)
-    return best
+    in_order = sorted(found, key=lambda point: point.record.number)
+    return chart_values.front(in_order, lambda point: (point.cost, point.psnr_db))
 
 
 def write(name: str, records: Sequence[Record], by: Cost, target: Path, console: Console) -> None:
@@ -120,12 +118,12 @@ def _draw(path: Path, name: str, found: Sequence[Point], best: Sequence[Point], 
         axes.annotate(text, (point.cost, point.psnr_db), (4, 6), textcoords="offset points", fontsize=8)
     if min(point.cost for point in found) > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: charts.number(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
         if max(p.cost for p in found) > 10 * min(p.cost for p in found):
             axes.xaxis.set_minor_formatter(NullFormatter())
         else:
-            axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: charts.number(value)))
-    floor = charts.floor_without_outliers([point.psnr_db for point in found])
+            axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    floor = floor_without_outliers([point.psnr_db for point in found])
     if below := [point for point in found if point.psnr_db < floor]:
         top = max(point.psnr_db for point in found)
         axes.set_ylim(floor - 0.05 * (top - floor), top + 0.08 * (top - floor))

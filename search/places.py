@@ -1,4 +1,4 @@
-"""The open settings of a study as rows of numbers, which a model of the space can compute with."""
+"""Encoding of a study's open settings: recipes as rows of numbers, with which a surrogate can compute."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -18,9 +18,9 @@ from search.kinship import distribution
 from search.space import Choices, open_leaves
 
 Rows = NDArray[np.float64]
-"""(recipes, settings): for a range the place in it, from 0 to 1; for choices the number of the choice."""
+"""(recipes, settings): for a range the position in it, from 0 to 1; for choices the number of the choice."""
 ABSENT_CHOICE, ABSENT_NUMBER = -1.0, 0.5
-"""What stands where a recipe does not have a setting, because another choice was made above it."""
+"""Numbers that stand where a recipe does not have a setting, because another choice was made above it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Setting:
         assert isinstance(d, FloatDistribution | IntDistribution)
         return 0 if d.log or d.step is None else round((d.high - d.low) / d.step) + 1
 
-    def place(self, value: Any) -> float:
+    def encode(self, value: Any) -> float:
         """The number that stands for a value; one outside the space is as near as can be, or absent."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
@@ -54,53 +54,55 @@ class Setting:
         x = math.log(value) if d.log else value
         return min(max((x - low) / (high - low), 0.0), 1.0)
 
-    def value(self, place: float) -> Any:
+    def decode(self, number: float) -> Any:
         """The value that a number stands for."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
-            return d.choices[int(place)]
+            return d.choices[int(number)]
         assert isinstance(d, FloatDistribution | IntDistribution)
-        x = d.low * (d.high / d.low) ** place if d.log else d.low + (d.high - d.low) * place
+        x = d.low * (d.high / d.low) ** number if d.log else d.low + (d.high - d.low) * number
         if not d.log and d.step is not None:
             x = d.low + round((x - d.low) / d.step) * d.step
         x = min(max(x, d.low), d.high)
         return round(x) if isinstance(d, IntDistribution) else x
 
 
-class Places:
-    """The space of a recipe."""
+class Encoding:
+    """The open settings of a recipe, one column each."""
 
     def __init__(self, recipe: Mapping[str, Any]) -> None:
         self.settings = list(_settings(recipe))
         self.is_choice = np.array([setting.is_choice for setting in self.settings], dtype=bool)
 
-    def row(self, params: Mapping[str, Any]) -> Rows:
+    def encode(self, params: Mapping[str, Any]) -> Rows:
         """The numbers of one recipe, (settings,)."""
-        absent = np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER)
+        row = np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER)
         for column, setting in enumerate(self.settings):
             if setting.name in params:
-                absent[column] = setting.place(params[setting.name])
-        return absent
+                row[column] = setting.encode(params[setting.name])
+        return row
 
-    def params(self, row: Rows) -> dict[str, Any]:
+    def decode(self, row: Rows) -> dict[str, Any]:
         """The recipe of a row."""
-        there = self._present(row[None])[0]
-        pairs = zip(self.settings, row, there, strict=True)
-        return {setting.name: setting.value(float(place)) for setting, place, present in pairs if present}
+        columns = zip(self.settings, row, self._present(row[None])[0], strict=True)
+        return {
+            setting.name: setting.decode(float(number)) for setting, number, present in columns if present
+        }
 
-    def drawn(self, count: int, random: np.random.Generator) -> Rows:
+    def sample(self, count: int, rng: np.random.Generator) -> Rows:
         """Recipes drawn at random."""
-        return self._settled(self._fresh(count, random))
+        return self._without_absent(self._sample_all(count, rng))
 
-    def varied(self, rows: Rows, random: np.random.Generator) -> Rows:
+    def mutate(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """The same recipes, one setting of each drawn anew, with those that depend on it."""
-        there = self._present(rows)
-        turn = np.where(there, random.random(rows.shape), -1.0).argmax(axis=1)
-        kept = there & (np.arange(rows.shape[1]) != turn[:, None])
-        return self._settled(np.where(kept, rows, self._fresh(len(rows), random)))
+        present = self._present(rows)
+        changed = np.where(present, rng.random(rows.shape), -1.0).argmax(axis=1)
+        kept = present & (np.arange(rows.shape[1]) != changed[:, None])
+        return self._without_absent(np.where(kept, rows, self._sample_all(len(rows), rng)))
 
-    def _fresh(self, count: int, random: np.random.Generator) -> Rows:
-        rows = random.random((count, len(self.settings)))
+    def _sample_all(self, count: int, rng: np.random.Generator) -> Rows:
+        """Every column at random, those too that a recipe does not have."""
+        rows = rng.random((count, len(self.settings)))
         for column, setting in enumerate(self.settings):
             if setting.count:
                 rows[:, column] = np.floor(rows[:, column] * setting.count)
@@ -108,16 +110,18 @@ class Places:
                     rows[:, column] /= max(setting.count - 1, 1)
         return rows
 
-    def _settled(self, rows: Rows) -> Rows:
+    def _without_absent(self, rows: Rows) -> Rows:
+        """The same with the numbers for absent settings where a recipe does not have one."""
         return np.where(self._present(rows), rows, np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER))
 
     def _present(self, rows: Rows) -> NDArray[np.bool_]:
-        there = np.ones(rows.shape, dtype=bool)
+        """True where a recipe has the setting: the choices above it are those that it belongs to."""
+        present = np.ones(rows.shape, dtype=bool)
         for column, setting in enumerate(self.settings):
             if setting.depends is not None:
                 above, choice = setting.depends
-                there[:, column] = there[:, above] & (rows[:, above] == choice)
-        return there
+                present[:, column] = present[:, above] & (rows[:, above] == choice)
+        return present
 
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[Setting]:

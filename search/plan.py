@@ -1,9 +1,9 @@
-"""What a budget buys, told before anything starts: measured on this device, then played by the rules of a search."""
+"""Forecast of a search before anything starts: recipes are measured on this device, then searches are simulated."""
 
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -15,20 +15,20 @@ from data import Split
 from models.cost import count_parameters
 from search import forecast, storage
 from search.company import company
-from search.courses import Costs
+from search.courses import CostModel
+from search.device import device_name, free_and_total_memory, has_own_memory, is_lack_of_memory
 from search.errors import UserError
 from search.ladder import TELLING_STEPS
 from search.length import MEASURING_SHARE, affordable
+from search.memory import limit_memory
 from search.opening import any_config, open_data, unchanged
-from search.price import Bought, Plan, Range90, Size, gigabytes, short
+from search.price import ExpectedOutcome, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
-from search.samples import Measured, Recipes, Sample, Scale, branches, measure, sizes, typical_speed
+from search.samples import ProbeConfig, ProbeConfigs, ProbeResult, Scale, measure, sizes, typical_speed
 from search.study import StudySpec
-from search.trial.config import TrialConfig, forward_macs
-from search.trial.evaluate import spread
-from search.trial.rescue import is_lack_of_memory, limit_memory
+from search.trial.config import forward_macs
 from search.trial.train import Diverged
-from search.worker import COST_SIDE, Options, device_name
+from search.worker import COST_SIDE, Options
 
 MEASURE_SECONDS = 20.0
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
@@ -50,7 +50,7 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
         limit_memory(each)
         options = replace(options, memory=each)
     split = open_data(spec, options.out)
-    unchanged(split, spread(split.val, any_config(spec).val_megapixels))
+    unchanged(split, split.val.representative(any_config(spec).val_megapixels))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     hidden = console.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
@@ -60,13 +60,56 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
         writing = _seconds_to_write(spec, options.out)
         opening = time.monotonic() - started
         progress.update(task, description="starting workers")
-        typical = sizes(survey.all)["median"].config
+        typical = sizes(survey.probes.all)["median"].config
         with company(typical, options.out, options.device, others) as joining:
             if others:
                 survey.forget()  # alone, the pace was another
             survey.measure(until=time.monotonic() + MEASURE_SECONDS)
         progress.update(task, description="playing the search")
         return survey.plan(teramacs, opening + joining, writing, 1 + len(others))
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A search as it can be simulated; its study is that of the costs."""
+
+    costs: CostModel
+    probes: Sequence[ProbeConfig]
+    """The recipes that it draws from."""
+    opening_seconds: float
+    workers: int
+
+    def of(self, spec: StudySpec, teramacs: float | None) -> "_Search":
+        """The same for a study that differs in its time, and so in the length of trainings."""
+        return replace(self, costs=self.costs.of(spec, teramacs))
+
+    def simulated(self, count: int) -> ExpectedOutcome:
+        """The outcome of `count` simulated searches."""
+        spec, costs = self.costs.spec, self.costs
+        forks = _forks(self.probes)
+        trainings = [
+            (probe, costs.training_cost(probe, tuple((k, v) for k, v in probe.values.items() if k in forks)))
+            for probe in self.probes
+        ]
+        known = [training for probe, training in trainings if probe.name]
+        drawn = [training for probe, training in trainings if not probe.name] or known
+        played = forecast.plays(spec, known, drawn, self.opening_seconds, count, workers=self.workers)
+        first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
+        middle = costs.training_cost(sizes(self.probes)["median"])
+        return ExpectedOutcome(
+            begun=_range([one.begun for one in played]),
+            reached={p: _range([one.reached[p] for one in played]) for p in spec.ladder.percents()},
+            seconds=_range([one.seconds for one in played]),
+            winner_steps=_range([one.winner_steps for one in played]),
+            too_small=sum(one.reached[first] < needed for one in played) / len(played),
+            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else TELLING_STEPS,
+        )
+
+
+def _forks(probes: Sequence[ProbeConfig]) -> set[str]:
+    """The settings that have settings of their own below them: their values are the branch of a recipe."""
+    names = {name for probe in probes for name in probe.values}
+    return {name for name in names if any(other.startswith(f"{name}.") for other in names)}
 
 
 class _Survey:
@@ -78,17 +121,12 @@ class _Survey:
         """With as many rungs as it has time for."""
         self.speed = 0.0
         """10^12 multiply-adds a second, where that decides about the length."""
-        self.workers = 1
-        self.recipes = Recipes(spec, split.channels)
+        self.probes = ProbeConfigs(spec, split.channels)
         self.room = _room(options)
-        self.measured: dict[int, Measured] = {}
+        self.measured: dict[int, ProbeResult] = {}
         self.failed: dict[int, str] = {}
         self.took: list[tuple[float, float]] = []
         """Work of a step, and seconds that measuring it took."""
-
-    @property
-    def all(self) -> list[Sample]:
-        return self.recipes.known + self.recipes.drawn
 
     def forget(self) -> None:
         """All that was measured."""
@@ -99,57 +137,56 @@ class _Survey:
         if "steps" in self.spec.recipe:
             return None
         allowed = MEASURING_SHARE * self.spec.timeout
-        self.speed = typical_speed(self.recipes, self._seconds_per_step, allowed)
-        found = affordable(self.asked, self.speed, self.recipes)
+        self.speed = typical_speed(self.probes, self._seconds_per_step, allowed)
+        found = affordable(self.asked, self.speed, self.probes)
         self.spec = self.asked.with_changes(ladder=self.asked.ladder.at_most(found.rungs))
         return found.teramacs
 
     def measure(self, until: float) -> None:
         """Small, median and large, then known ones and others from small to large while there is time."""
-        ordered = sorted(self.recipes.drawn, key=lambda sample: sample.work)
-        others = [*self.recipes.known, *ordered[::4], *ordered[2::4], *ordered[1::2]]
-        for sample in sizes(self.all).values():
-            self._measure(sample)
-        for sample in others:
-            if not self.took or time.monotonic() + Scale(self.took).at(sample.work) < until:
-                self._measure(sample)
+        ordered = sorted(self.probes.drawn, key=lambda probe: probe.work)
+        others = [*self.probes.known, *ordered[::4], *ordered[2::4], *ordered[1::2]]
+        for probe in sizes(self.probes.all).values():
+            self._measure(probe)
+        for probe in others:
+            if not self.took or time.monotonic() + Scale(self.took).at(probe.work) < until:
+                self._measure(probe)
         if not self.measured:
             raise UserError(f"no recipe can be trained here: {next(iter(self.failed.values()))}")
 
-    def _seconds_per_step(self, config: TrialConfig) -> float:
-        sample = next(sample for sample in self.all if sample.config is config)
-        self._measure(sample)
-        if id(config) not in self.measured:
-            raise UserError(f"{_name(sample)}: cannot be trained here: {self.failed[id(config)]}")
-        return self.measured[id(config)].pace.seconds_per_step
+    def _seconds_per_step(self, probe: ProbeConfig) -> float:
+        self._measure(probe)
+        if probe.number not in self.measured:
+            raise UserError(f"{_name(probe)}: cannot be trained here: {self.failed[probe.number]}")
+        return self.measured[probe.number].pace.seconds_per_step
 
-    def _measure(self, sample: Sample) -> None:
-        if id(sample.config) in self.measured or id(sample.config) in self.failed:
+    def _measure(self, probe: ProbeConfig) -> None:
+        if probe.number in self.measured or probe.number in self.failed:
             return
-        self.tell(f"measuring {_name(sample)}")
+        self.tell(f"measuring {_name(probe)}")
         started = time.monotonic()
         try:
-            self.measured[id(sample.config)] = measure(sample, self.split, self.options.device)
+            self.measured[probe.number] = measure(probe, self.split, self.options.device)
         except Exception as error:
             if not (isinstance(error, Diverged) or is_lack_of_memory(error)):
                 raise
-            self.failed[id(sample.config)] = str(error).splitlines()[0]
-        self.took.append((sample.work, time.monotonic() - started))
+            self.failed[probe.number] = str(error).splitlines()[0]
+        self.took.append((probe.work, time.monotonic() - started))
 
     def plan(self, teramacs: float | None, opening: float, writing: float, workers: int) -> Plan:
-        self.workers = workers
         spec, measured = self.spec, list(self.measured.values())
         # Nothing about a filter tells how long it takes: those that were not tried stand for none.
-        trained = any(one.sample.work for one in measured)
-        costs = Costs(spec, self.split, measured, teramacs, writing)
-        over = [sample for sample in self.all if self._over_limits(sample, costs)]
-        pool = self.all if trained else [one.sample for one in measured]
-        within = [sample for sample in pool if sample not in over] or pool
-        bought = self._bought(spec, costs, within, opening, forecast.PLAYS)
-        large = [sample for sample in self.all if self._too_large(sample, costs)]
+        trained = any(one.probe.work for one in measured)
+        costs = CostModel(spec, self.split, measured, teramacs, writing)
+        over = [probe for probe in self.probes.all if self._over_limits(probe, costs)]
+        pool = self.probes.all if trained else [one.probe for one in measured]
+        within = [probe for probe in pool if probe not in over] or pool
+        search = _Search(costs, within, opening, workers)
+        outcome = search.simulated(forecast.PLAYS)
+        large = [probe for probe in self.probes.all if self._too_large(probe, costs)]
         shown = sizes(
-            [one.sample for one in measured],
-            (lambda sample: sample.work) if trained else costs.seconds_per_megapixel,
+            [one.probe for one in measured],
+            (lambda probe: probe.work) if trained else costs.seconds_per_megapixel,
         )
         return Plan(
             study=spec.name,
@@ -161,86 +198,64 @@ class _Survey:
             repeats_seconds=spec.timeout * max(1 - spec.finale - spec.search_share, 0.0),
             recipes_measured=len(measured),
             room_mb=self.room / 2**20,
-            sizes={name: self._size(sample, costs) for name, sample in shown.items()},
-            bought=bought,
-            as_written_seconds=self._as_written(costs, within, opening),
+            sizes={name: self._size(probe, costs) for name, probe in shown.items()},
+            bought=outcome,
+            as_written_seconds=self._as_written(search),
             too_large=_names(large),
             over_limits=_names(over),
-            advice=tuple(self._advice(bought, costs, within, opening, large)),
+            advice=tuple(self._advice(search, outcome, large)),
         )
 
-    def _bought(
-        self, spec: StudySpec, costs: Costs, samples: Sequence[Sample], opening: float, count: int
-    ) -> Bought:
-        branch = branches(samples)
-        courses = [(sample, costs.course(sample, branch[id(sample)])) for sample in samples]
-        known = [course for sample, course in courses if sample.name]
-        drawn = [course for sample, course in courses if not sample.name] or known
-        fates = forecast.plays(spec, known, drawn, opening, count, workers=self.workers)
-        first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
-        middle = costs.course(sizes(samples)["median"])
-        return Bought(
-            begun=_range([fate.begun for fate in fates]),
-            reached={p: _range([fate.reached[p] for fate in fates]) for p in spec.ladder.percents()},
-            seconds=_range([fate.seconds for fate in fates]),
-            winner_steps=_range([fate.winner_steps for fate in fates]),
-            too_small=sum(fate.reached[first] < needed for fate in fates) / len(fates),
-            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else TELLING_STEPS,
-        )
-
-    def _as_written(self, costs: Costs, samples: Sequence[Sample], opening: float) -> Range90 | None:
-        if costs.teramacs is not None or self.spec.trials >= MANY_TRIALS:
+    def _as_written(self, search: _Search) -> Range90 | None:
+        """The time of all trials, where the study says how many and how long."""
+        if search.costs.teramacs is not None or self.spec.trials >= MANY_TRIALS:
             return None
         endless = self.spec.with_changes(timeout=ENDLESS, confirm_seeds=0)
-        return self._bought(endless, costs, samples, opening, QUICK).seconds
+        return search.of(endless, None).simulated(QUICK).seconds
 
-    def _size(self, sample: Sample, costs: Costs) -> Size:
-        course, ladder, model = costs.course(sample), self.spec.ladder, sample.config.model
+    def _size(self, probe: ProbeConfig, costs: CostModel) -> Size:
+        cost, ladder, model = costs.training_cost(probe), self.spec.ladder, probe.config.model
         shares = dict(zip(ladder.percents(), ladder.shares(), strict=True))
         return Size(
-            recipe=_name(sample),
+            recipe=_name(probe),
             parameters=count_parameters(model.build()),
             gmacs_at_256=forward_macs(model, COST_SIDE) / 1e9,
-            seconds_per_step=course.per_step,
-            memory_mb=costs.memory(sample) / 2**20,
-            seconds_per_evaluation=course.per_score,
-            steps={percent: course.steps_at(share) for percent, share in shares.items()},
-            seconds={percent: course.climb(0.0, share) for percent, share in shares.items()},
-            notes=self.measured[id(sample.config)].pace.notes,
+            seconds_per_step=cost.per_step,
+            memory_mb=costs.memory(probe) / 2**20,
+            seconds_per_evaluation=cost.per_score,
+            steps={percent: cost.steps_at(share) for percent, share in shares.items()},
+            seconds={percent: cost.climb(0.0, share) for percent, share in shares.items()},
+            notes=self.measured[probe.number].pace.notes,
         )
 
-    def _over_limits(self, sample: Sample, costs: Costs) -> bool:
-        limits, model = self.spec.limits, sample.config.model
+    def _over_limits(self, probe: ProbeConfig, costs: CostModel) -> bool:
+        limits, model = self.spec.limits, probe.config.model
         if not limits.model_dump(exclude_none=True):
             return False
         facts = {
             "parameters": count_parameters(model.build()),
             "gmacs_at_256": forward_macs(model, COST_SIDE) / 1e9,
-            "ms_per_megapixel": 1e3 * costs.seconds_per_megapixel(sample),
+            "ms_per_megapixel": 1e3 * costs.seconds_per_megapixel(probe),
         }
         return limits.refusal(facts) is not None
 
-    def _too_large(self, sample: Sample, costs: Costs) -> bool:
-        found = self.measured.get(id(sample.config))
-        rescued = bool(found and found.pace.notes) or id(sample.config) in self.failed
-        return rescued or costs.memory(sample) > self.room
+    def _too_large(self, probe: ProbeConfig, costs: CostModel) -> bool:
+        found = self.measured.get(probe.number)
+        rescued = bool(found and found.pace.notes) or probe.number in self.failed
+        return rescued or costs.memory(probe) > self.room
 
-    def _advice(
-        self, bought: Bought, costs: Costs, samples: Sequence[Sample], opening: float, large: Sequence[Sample]
-    ) -> list[str]:
+    def _advice(self, search: _Search, outcome: ExpectedOutcome, large: Sequence[ProbeConfig]) -> list[str]:
         said = []
-        if not bought.enough:
-            what = (
-                f"{bought.too_small:.0%} of such searches compare fewer than {self.spec.ladder.factor} trials"
-            )
-            if bought.lowest_steps < TELLING_STEPS:
-                steps = f"{bought.lowest_steps} step" + "s" * (bought.lowest_steps > 1)
+        if not outcome.enough:
+            what = f"{outcome.too_small:.0%} of such searches compare fewer than {self.spec.ladder.factor} trials"
+            if outcome.lowest_steps < TELLING_STEPS:
+                steps = f"{outcome.lowest_steps} step" + "s" * (outcome.lowest_steps > 1)
                 what = f"a median model makes {steps} before it is judged first"
-            larger = self._larger_budget(costs, samples, opening)
+            larger = self._larger_budget(search)
             said.append(f"the budget is too small: {what}; {larger}")
-        elif bought.seconds.high > OVERDRAWN * self.spec.timeout:
+        elif outcome.seconds.high > OVERDRAWN * self.spec.timeout:
             said.append(
-                f"the best may take longer than the time that is left, {clock(bought.seconds.high)} in all: "
+                f"the best may take longer than the time that is left, {clock(outcome.seconds.high)} in all: "
                 "even its shortest last stretch does not end in time"
             )
         if large and self.options.memory is None and self.options.device.type == "cpu":
@@ -250,18 +265,17 @@ class _Survey:
             )
         return said
 
-    def _larger_budget(self, costs: Costs, samples: Sequence[Sample], opening: float) -> str:
+    def _larger_budget(self, search: _Search) -> str:
         """The next budget that is enough, in words."""
         for factor in LARGER:
             spec, teramacs = self.asked.with_changes(timeout=_rounded(factor * self.spec.timeout)), None
-            if costs.teramacs is not None:
-                found = affordable(spec, self.speed, self.recipes)
+            if search.costs.teramacs is not None:
+                found = affordable(spec, self.speed, self.probes)
                 spec = spec.with_changes(ladder=spec.ladder.at_most(found.rungs))
                 teramacs = found.teramacs
-            grown = costs.of(spec, teramacs)
-            if self._bought(spec, grown, samples, opening, QUICK).enough:
+            if search.of(spec, teramacs).simulated(QUICK).enough:
                 return f"--budget {short(spec.timeout)} would do"
-        if costs.teramacs is None:
+        if search.costs.teramacs is None:
             return "fewer recipe.steps would help"
         return "fewer rungs or smaller models would help"
 
@@ -279,8 +293,8 @@ def _seconds_to_write(spec: StudySpec, out: Path) -> float:
 
 def _room(options: Options) -> float:
     """Bytes that training may take here."""
-    if options.device.type == "cuda":
-        return float(torch.cuda.mem_get_info(options.device)[0])
+    if has_own_memory(options.device):
+        return float(free_and_total_memory(options.device)[0])
     if options.memory is not None:
         held = psutil.Process().memory_info()
         return float(options.memory - getattr(held, "data", held.rss))
@@ -293,14 +307,14 @@ def _range(values: Sequence[float]) -> Range90:
     return Range90(*(ordered[round(share * last)] for share in (0.5, 0.05, 0.95)))
 
 
-def _name(sample: Sample) -> str:
-    return sample.name or "a random recipe"
+def _name(probe: ProbeConfig) -> str:
+    return probe.name or "a random recipe"
 
 
-def _names(samples: Sequence[Sample]) -> tuple[str, ...]:
+def _names(probes: Sequence[ProbeConfig]) -> tuple[str, ...]:
     """The known ones by name, the others by their number."""
-    drawn = sum(not sample.name for sample in samples)
-    named = tuple(sample.name for sample in samples if sample.name)
+    drawn = sum(not probe.name for probe in probes)
+    named = tuple(probe.name for probe in probes if probe.name)
     return (*named, f"{drawn} random recipes") if drawn else named
 
 

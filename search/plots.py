@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from search import charts, trials
+from search.chart_values import floor_without_outliers, front
 from search.charts import Dot, Line
 from search.progress import clock
 from search.records import COMPLETE, Record
@@ -24,7 +25,7 @@ def curves(facts: Facts) -> dict[str, Any]:
             for trial in searched[-charts.MOST_CURVES :]
         ]
         scores = [y for line in lines for _, y in line.points]
-        low = charts.floor_without_outliers(scores)
+        low = floor_without_outliers(scores)
         shown["curves"] = charts.chart(
             charts.percent_axis(
                 "share of a whole training (%)", min(x for line in lines for x, _ in line.points)
@@ -78,13 +79,13 @@ def costs(facts: Facts) -> Iterable[Markup]:
             title = f"{trial.name}: {score:.2f} dB, {spent:,.4g} {name}; {trials.end(trial)}"
             dots.append(Dot(spent, score, title, kind, trial.name if kind == "best" else ""))
         if len({dot.x for dot in dots}) > 1:
-            low = charts.floor_without_outliers([dot.y for dot in dots])
+            low = floor_without_outliers([dot.y for dot in dots])
             dots = [dot for dot in dots if dot.y >= low]
-            front = charts.front([(dot.x, dot.y) for dot in dots if dot.kind != "faint"])
+            best = front([(dot.x, dot.y) for dot in dots if dot.kind != "faint"], lambda point: point)
             yield charts.chart(
                 charts.axis(name, [dot.x for dot in dots], log=True),
                 charts.axis("PSNR (dB)", [dot.y for dot in dots]),
                 dots=dots,
-                stairs=front,
+                stairs=best,
                 alt=f"PSNR against {name} of {len(dots)} trials",
             )

@@ -33,7 +33,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Range90:
-    """The median, and what nine of ten plays lie between."""
+    """The median, and the limits between which nine of ten simulated searches lie."""
 
     median: float
     low: float
@@ -41,8 +41,8 @@ class Range90:
 
 
 @dataclass(frozen=True)
-class Bought:
-    """What a budget buys, from many plays. `reached` by rung in percent; 100 is trained to the end."""
+class ExpectedOutcome:
+    """Outcome of many simulated searches. `reached` is by rung in percent; 100 is trained to the end."""
 
     begun: Range90
     reached: Mapping[int, Range90]
@@ -55,7 +55,7 @@ class Bought:
 
     @property
     def enough(self) -> bool:
-        """Whether a search of this length can tell recipes apart."""
+        """True if a search of this length can tell recipes apart."""
         return self.too_small <= RISK and self.lowest_steps >= TELLING_STEPS
 
 
@@ -75,7 +75,7 @@ class Plan:
     recipes_measured: int
     room_mb: float
     sizes: Mapping[str, Size]
-    bought: Bought
+    bought: ExpectedOutcome
     as_written_seconds: Range90 | None
     """Of all trials, where the study says how many and how long."""
     too_large: tuple[str, ...]

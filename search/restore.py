@@ -14,11 +14,11 @@ from data.documents import opened
 from data.images import DataError
 from data.saving import FORMATS, SEVERAL_PAGES, writing
 from search import exported
+from search.device import is_lack_of_memory
 from search.errors import UserError
 from search.inputs import Job, jobs, shown
 from search.progress import PLAIN_EVERY_S, clock
 from search.restorer import How, Restorer, Trace
-from search.trial.rescue import is_lack_of_memory
 
 EXTENSIONS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 

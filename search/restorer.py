@@ -13,10 +13,10 @@ from torch import Tensor
 from data.images import Pixels, to_unit
 from models.cost import count_parameters
 from search import memory
-from search.exported import Exported
+from search.device import has_own_memory, is_lack_of_memory, release_memory
+from search.export_settings import Exported
 from search.trial import reach
 from search.trial.precision import Precision, PrecisionName
-from search.trial.rescue import is_lack_of_memory, release_memory
 from search.trial.tiles import Image, Sample, Tiles, Tiling
 
 CPU_SIDE, GPU_SIDE = 768, 2048  # larger tiles are no faster
@@ -118,7 +118,7 @@ class Restorer:
         room = self._room(image, result_bytes)
         if self._pixels(image) <= room:
             return None
-        largest = GPU_SIDE if self.how.device.type == "cuda" else CPU_SIDE
+        largest = GPU_SIDE if has_own_memory(self.how.device) else CPU_SIDE
         return max(SMALLEST_SIDE, min(largest, int(room**0.5)))
 
     def _sampled_pixels(self, side: int | None) -> int:
@@ -127,7 +127,7 @@ class Restorer:
         if self.bytes_per_pixel is None:
             return max(most, SAMPLED_PIXELS)
         free = memory.limit_for(self.how.device, self.how.memory)
-        if self.how.device.type != "cuda":
+        if not has_own_memory(self.how.device):
             free -= memory.resident()
         return max(most, int(free / self.bytes_per_pixel))
 
@@ -144,7 +144,7 @@ class Restorer:
                 lambda images: self.exact.forward(images, whole, None), self.channels, self.multiple, device
             )
         free = memory.limit_for(device, self.how.memory)
-        if device.type != "cuda":
+        if not has_own_memory(device):
             strips = 4 * self.channels * image.width * min(image.height, CPU_SIDE) * 5 // 4
             free -= memory.resident() + result_bytes + strips
         return max(int(free / self.bytes_per_pixel), SMALLEST_SIDE**2)
@@ -163,7 +163,7 @@ class Restorer:
             everything = Tiling(-(-longest // self.multiple) * self.multiple, 0)
             tiles.restore(image, everything, write, None, meter.add)
             return Trace(tile=None)
-        sample = Sample.of(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
+        sample = Sample.drawn_from(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
         whole = self.exact.survey(sample) if tiles.is_global else None
         found = reach.measure(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
@@ -203,7 +203,7 @@ class Restorer:
         candidate = Precision("auto", self.how.device).name
         if candidate == "fp32":
             return "fp32"
-        sample = Sample.of(image, self.multiple, 2**18)
+        sample = Sample.drawn_from(image, self.multiple, 2**18)
         patches = sample.patches[:PROBED_PATCHES]
         results, seconds = [], []
         for name in ("fp32", candidate):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from search import leases, storage
 from search.climb import Sitting
+from search.memory import limit_memory
 from search.opening import Opened, compile_operator, open_search
 from search.progress import Progress
 from search.study import StudySpec
-from search.trial.rescue import limit_memory
 from search.watch import StopSignals
 from search.worker import Options, Worker
 

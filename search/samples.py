@@ -1,7 +1,7 @@
-"""Recipes from all over a study's space: how much work they are, and, measured, how long they take here."""
+"""Recipes from all over a study's space to probe a device with: their work, and how long they take here."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
@@ -26,10 +26,12 @@ Drawn = TypeVar("Drawn")
 
 
 @dataclass(frozen=True)
-class Sample:
+class ProbeConfig:
     """A recipe of the space; `name` is that of a known one, `values` those of the open settings."""
 
     config: TrialConfig
+    number: int = 0
+    """Tells it from the others of the study: known ones are counted first."""
     name: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,7 +47,7 @@ class Sample:
         return self.work / (crops.batch * crops.patch**2)
 
 
-class _Noting:
+class _Recording:
     """Passes on what another suggester draws, and keeps it."""
 
     def __init__(self, inner: space.Suggester) -> None:
@@ -66,9 +68,10 @@ class _Noting:
         return value
 
 
-class Recipes:
-    """The known recipes of a study, and random ones, always the same; closed when they are first asked for.
+class ProbeConfigs:
+    """Recipes to probe with: those that a study names, and random ones; the same in every process.
 
+    They are closed when they are first asked for.
     Their length is that of the study's recipe, or any where that leaves it open.
     """
 
@@ -76,85 +79,84 @@ class Recipes:
         self.spec, self.channels = spec, channels
 
     @cached_property
-    def known(self) -> list[Sample]:
+    def known(self) -> list[ProbeConfig]:
         return [
             self._closed(
-                space.replaced(self.spec.recipe, one.recipe), space.KnownSuggester(one.values), one.name
+                number,
+                space.replaced(self.spec.recipe, one.recipe),
+                space.KnownSuggester(one.values),
+                one.name,
             )
-            for one in self.spec.first
+            for number, one in enumerate(self.spec.first)
         ]
 
     @cached_property
-    def drawn(self) -> list[Sample]:
+    def drawn(self) -> list[ProbeConfig]:
         suggester = space.RandomSuggester(_SEED)
-        return [self._closed(self.spec.recipe, suggester) for _ in range(DRAWS)]
+        first = len(self.spec.first)
+        return [self._closed(first + n, self.spec.recipe, suggester) for n in range(DRAWS)]
 
-    def _closed(self, recipe: Mapping[str, Any], suggester: space.Suggester, name: str = "") -> Sample:
-        noting = _Noting(suggester)
-        tree = space.fill(recipe, noting)
+    @property
+    def all(self) -> list[ProbeConfig]:
+        return self.known + self.drawn
+
+    def _closed(
+        self, number: int, recipe: Mapping[str, Any], suggester: space.Suggester, name: str = ""
+    ) -> ProbeConfig:
+        recording = _Recording(suggester)
+        tree = space.fill(recipe, recording)
         config = close({**ANY_LENGTH, **tree, "model": {"channels": self.channels, **tree["model"]}})
-        return Sample(config, name, noting.values)
+        return ProbeConfig(config, number, name, recording.values)
 
 
 def sizes(
-    samples: Sequence[Sample], size: Callable[[Sample], float] = lambda sample: sample.work
-) -> dict[str, Sample]:
+    probes: Sequence[ProbeConfig], size: Callable[[ProbeConfig], float] = lambda probe: probe.work
+) -> dict[str, ProbeConfig]:
     """A small, a median and a large one of them, by the work of a step unless told otherwise."""
-    ordered = sorted(samples, key=size)
+    ordered = sorted(probes, key=size)
     return {name: ordered[round(share * (len(ordered) - 1))] for name, share in QUANTILES.items()}
 
 
-def branches(samples: Iterable[Sample]) -> dict[int, tuple[tuple[str, Any], ...]]:
-    """By the id of each: its values of the settings that have settings of their own below them."""
-    samples = list(samples)
-    names = {name for sample in samples for name in sample.values}
-    forks = {name for name in names if any(other.startswith(f"{name}.") for other in names)}
-    return {
-        id(sample): tuple((name, value) for name, value in sample.values.items() if name in forks)
-        for sample in samples
-    }
-
-
 def typical_speed(
-    recipes: Recipes, seconds_per_step: Callable[[TrialConfig], float], allowed: float
+    probes: ProbeConfigs, seconds_per_step: Callable[[ProbeConfig], float], allowed: float
 ) -> float:
     """10^12 multiply-adds that this device does in a second of training.
 
     The median over a small, a median and a large recipe where measuring them takes no more than `allowed`
-    seconds, as far as the first recipe foretells; else the speed of that one, known or random.
+    seconds, as far as the first recipe tells; else the speed of that one, known or random.
     """
     started = time.monotonic()
-    first = (recipes.known or recipes.drawn)[0]
-    speed = first.work / seconds_per_step(first.config)
+    first = (probes.known or probes.drawn)[0]
+    speed = first.work / seconds_per_step(first)
     took = time.monotonic() - started
     if took * (1 + len(QUANTILES)) > allowed:
         return speed
-    three = sizes(recipes.known + recipes.drawn).values()
-    expected = took * sum(max(1.0, sample.work / first.work) for sample in three)
+    three = sizes(probes.all).values()
+    expected = took * sum(max(1.0, probe.work / first.work) for probe in three)
     if time.monotonic() - started + expected > allowed:
         return speed
-    return median(sample.work / seconds_per_step(sample.config) for sample in three)
+    return median(probe.work / seconds_per_step(probe) for probe in three)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one sample takes on this device."""
+class ProbeResult:
+    """Times and memory of one recipe on this device."""
 
-    sample: Sample
+    probe: ProbeConfig
     pace: Pace
     seconds_per_megapixel: float
     """Restoring whole images."""
 
 
-def measure(sample: Sample, split: Split, device: torch.device) -> Measured:
+def measure(probe: ProbeConfig, split: Split, device: torch.device) -> ProbeResult:
     """Train a few steps and restore a part of an image. Raises what training raises."""
-    config = sample.config
+    config = probe.config
     found = pace(config, split, device) if config.total_steps else Pace(0.0, 0.0, 0)
     image = split.val.whole(0).degraded[:, :PROBE_SIDE, :PROBE_SIDE]
     model = config.model.build().to(device).eval()
-    precision = Precision(config.precision, device)
+    precision = Precision(config.precision, device, tf32=True)
     ms = ms_per_megapixel(model, image, precision, PROBE_SECONDS)
-    return Measured(sample, found, ms / 1e3)
+    return ProbeResult(probe, found, ms / 1e3)
 
 
 class Scale:

@@ -15,7 +15,7 @@ from search.errors import UserError, closest
 from search.ladder import LadderConfig
 from search.limits import LimitsConfig
 from search.trial.config import TrialConfig
-from search.trial.objective import WITH_FILES
+from search.trial.losses.base import WITH_FILES
 
 SHIPPED = Path(studies.__file__).parent
 RANDOM_DRAWS = 200

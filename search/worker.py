@@ -17,6 +17,7 @@ import torch
 from data import Split
 from models.cost import count_parameters
 from search import inherit, leases, limits, pictures, sampling, space, storage, winners
+from search.device import device_name, is_lack_of_memory, memory_mb
 from search.errors import UserError
 from search.ladder import TOP
 from search.progress import Shows, clock
@@ -25,8 +26,8 @@ from search.study import StudySpec, close
 from search.trial import checkpoint
 from search.trial.config import TrialConfig, forward_macs
 from search.trial.initial import InitialConfig
-from search.trial.rescue import Diverged, is_lack_of_memory
-from search.trial.train import Stopped, TrialResult, memory_mb, train
+from search.trial.rescue import Diverged
+from search.trial.train import Stopped, TrialResult, train
 from search.watch import StopSignals, Watch
 
 SAME_BUG_LIMIT = 3
@@ -307,10 +308,3 @@ def _short(params: Mapping[str, Any]) -> str:
         for name, value in params.items()
     )
     return "  " + " ".join(shown)
-
-
-def device_name(device: torch.device) -> str:
-    """The device, for people: "cpu (2 threads)"."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"

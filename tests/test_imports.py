@@ -39,6 +39,8 @@ WITHOUT_TORCH = {
     "search/progress.py",
     "search/study.py",
 }
+# What a trial, and whoever restores images, may import of the search.
+BELOW_A_TRIAL = ("search.device",)
 # What the command line may import of the project before it knows which command is meant.
 AT_ONCE = {"search.commands", "search.commands.endings", "search.errors"}
 
@@ -85,8 +87,19 @@ def test_imports_keep_to_the_plan(path: Path) -> None:
     if name in WITHOUT_TORCH:
         assert "torch" not in modules
     if name.startswith("search/trial/"):
-        above = {m for m in imported(path) if m.startswith("search.") and not m.startswith("search.trial")}
+        below = ("search.trial", *BELOW_A_TRIAL)
+        above = {m for m in imported(path) if m.startswith("search.") and not m.startswith(below)}
         assert not above, "a trial knows nothing of the study around it"
+
+
+def test_only_the_device_module_names_cuda() -> None:
+    naming = {
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "search").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.cuda", "torch.mps", "torch.xpu")
+    }
+    assert naming == {"search/device.py"}
 
 
 def test_command_line_imports_torch_only_inside_a_command() -> None:

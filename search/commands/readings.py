@@ -94,12 +94,10 @@ def size_in_bytes(size: str) -> int:
 
 def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
     """A device for each worker: those named, dealt out in turn."""
-    import torch
+    from search.device import graphics_cards
 
-    if names == "auto" and torch.cuda.device_count():
-        found = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    else:
-        found = [device(name.strip()) for name in names.split(",")]
+    found = graphics_cards() if names == "auto" else []
+    found = found or [device(name.strip()) for name in names.split(",")]
     if workers is None:
         return tuple(found)
     if workers < 1:
@@ -109,11 +107,13 @@ def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
 
 def device(name: str) -> "torch.device":
     """The device of that name, if this machine has it."""
-    import torch
+    from search.device import available, graphics_cards
 
-    there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    there = available()
     if name == "auto":
-        name = there[-1] if len(there) == 1 else "cuda:0"
-    if name not in there and not (name == "cuda" and len(there) > 1):
-        raise UserError(f"--device {name}: not on this machine; there are auto, {', '.join(there)}")
-    return torch.device("cuda:0" if name == "cuda" else name)
+        return next(iter(graphics_cards()), there[0])
+    # The kind alone, as in "cuda", is the first of that kind.
+    found = next((one for one in there if name in (str(one), one.type)), None)
+    if found is None:
+        raise UserError(f"--device {name}: not on this machine; there are auto, {', '.join(map(str, there))}")
+    return found

@@ -1,4 +1,4 @@
-"""What each training step sees: how many crops, how large, from the first step to the last."""
+"""Batches of the training steps: how many crops, how large, from the first step to the last."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What a trial leaves on disk: its best weights, and the state from which it can go on."""
+"""Files of a trial: its best weights, and the state from which it can go on."""
 
 import hashlib
 from collections.abc import Mapping

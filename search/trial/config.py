@@ -11,10 +11,10 @@ from data import DataConfig, DemoConfig
 from data.augmentation import Augmentation
 from models import ClassicalConfig, ModelConfig
 from models.cost import count_macs
-from search.trial.adversarial import ObjectiveConfig
 from search.trial.batches import CropsConfig
 from search.trial.initial import InitialConfig
-from search.trial.losses import L1Config
+from search.trial.losses import ObjectiveConfig
+from search.trial.losses.pixel import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
 from search.trial.precision import PrecisionName
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
@@ -141,7 +141,7 @@ class TrialConfig(BaseModel):
         return self.tempo.planned if self.tempo else self.total_steps
 
     def planned_step(self, step: int) -> float:
-        """What a step of this run stands for, in steps of the run as it was planned."""
+        """Place of a step of this run in the run as it was planned, in its steps."""
         return self.tempo.planned_step(step) if self.tempo else step
 
     def step_at(self, planned_step: int) -> int:
@@ -154,13 +154,13 @@ class TrialConfig(BaseModel):
         return self.in_tempo(steps, tempo.marks)
 
     def in_tempo(self, steps: int, marks: Sequence[Mark]) -> Self:
-        """What was planned, in `steps` and with these marks of its tempo."""
+        """The planned run, in `steps` and with these marks of its tempo."""
         tempo = {"planned": self.planned_steps, "marks": marks}
         return type(self).model_validate({**self.model_dump(), "steps": steps, "tempo": tempo})
 
     @property
     def length(self) -> tuple[int, tuple[Mark, ...]]:
-        """What `in_tempo` takes to make this run of the planned one."""
+        """Arguments that `in_tempo` takes to make this run of the planned one."""
         return self.total_steps, self.tempo.marks if self.tempo else ()
 
     def as_planned(self, **changes: object) -> Self:

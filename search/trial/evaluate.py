@@ -1,6 +1,5 @@
 """Score a model on validation pairs, and restore one image of any size."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -8,10 +7,10 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from data import Pair, PairSet
+from data import Pair
+from search.device import is_lack_of_memory, release_memory
 from search.trial import metrics
 from search.trial.precision import Precision
-from search.trial.rescue import is_lack_of_memory, release_memory
 from search.trial.tiles import Image, Sample, Tiles, Tiling
 
 # Above this many pixels an image is restored in tiles, so that memory stays bounded.
@@ -34,7 +33,7 @@ class Score:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How one restored image compares with its clean original (8-bit codes)."""
+    """Distances of one restored image from its clean original (8-bit codes)."""
 
     psnr_db: float
     ssim: float
@@ -96,7 +95,7 @@ def _restore_tiles(model: nn.Module, degraded: Tensor, precision: Precision, sid
     image = Image(lambda rows, columns: degraded[:, rows, columns], *degraded.shape[1:])
     whole = None
     if tiles.is_global:
-        whole = tiles.survey(Sample.of(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2))
+        whole = tiles.survey(Sample.drawn_from(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2))
 
     def write(top: int, rows: Tensor) -> None:
         restored[:, top : top + rows.shape[1]] = rows
@@ -107,23 +106,3 @@ def _restore_tiles(model: nn.Module, degraded: Tensor, precision: Precision, sid
     tiling = Tiling(whole_steps(side), whole_steps(TILE_OVERLAP))
     tiles.restore(image, tiling, write, whole, lambda pixels: None)
     return restored
-
-
-def spread(pairs: PairSet, megapixels: float) -> list[int]:
-    """Positions of images that hold at most so many pixels together (at least one image), lightly to badly degraded.
-
-    Validation on all pages of a large set, at every rung, would cost more than training. Ordered by
-    how degraded they are and taken at even distances, a few images stand for all; even distances
-    in the order of names would follow whatever pattern the names have.
-    """
-    errors = [_squared_error(pairs.whole(index)) for index in range(len(pairs))]
-    order = sorted(range(len(pairs)), key=lambda index: (errors[index], index))
-    for count in range(len(order), 1, -1):
-        picked = [order[(2 * n + 1) * len(order) // (2 * count)] for n in range(count)]
-        if sum(math.prod(pairs.size(index)) for index in picked) <= megapixels * 1e6:
-            return sorted(picked)
-    return [order[len(order) // 2]]
-
-
-def _squared_error(pair: Pair) -> float:
-    return float((pair.degraded - pair.clean).square().mean())

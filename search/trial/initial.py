@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validat
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from search.trial.objective import WITH_FILES
+from search.trial.losses.base import WITH_FILES
 
 
 class InitialConfig(BaseModel):
@@ -109,7 +109,7 @@ def _agree(value: Tensor, wanted: Tensor | None) -> bool:
 
 
 def _overlap(value: Tensor, other: Tensor | None) -> bool:
-    """Whether two weights differ in their numbers of channels at most, not in the size of a kernel."""
+    """True if two weights differ in their numbers of channels at most, not in the size of a kernel."""
     if other is None or value.ndim != other.ndim:
         return False
     return value.ndim != 4 or value.shape[2:] == other.shape[2:]

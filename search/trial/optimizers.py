@@ -1,10 +1,13 @@
-"""Optimizers and their settings."""
+"""Optimizers, their settings, and a step with clipped and masked gradients."""
 
 from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
+
+from search.trial.precision import Precision
+from search.trial.sparsity import Mask
 
 
 class _Settings(BaseModel):
@@ -94,6 +97,23 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """The same rate for every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def masked_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, mask: Mask, max_norm: float
+) -> None:
+    """Unscale, mask, clip, step and mask again, in this order.
+
+    Clipping comes after unscaling because `max_norm` is meant in units of the true gradient, and
+    after masking because weights held at zero must not use up the norm. The weights are masked
+    again also when an fp16 overflow made the scaler skip the step.
+    """
+    precision.scaler.unscale_(optimizer)
+    mask.zero_gradients()
+    nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)
+    precision.scaler.step(optimizer)
+    precision.scaler.update()
+    mask.zero_weights()
 
 
 def _is_kernel(parameter: nn.Parameter) -> bool:

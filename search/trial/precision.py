@@ -1,12 +1,13 @@
-"""Where half precision is used, and the one optimizer step in which its order of work matters."""
+"""Half precision: where it is used, and how losses are scaled for it."""
 
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from search.trial.sparsity import Mask
+from search.device import float32_products, half_precision
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -14,48 +15,32 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Precision:
-    """Autocast for forward passes, and a gradient step that scales losses where fp16 needs it.
+    """Autocast for forward passes, and backward passes that scale losses where fp16 needs it.
 
     Weights, optimizer state, losses, metrics and the model's last residual add stay in float32
     whatever the name says. "auto" is bf16 where the device has matrix units for it, else fp32.
+    With `tf32` a GPU may multiply what is left of float32 in TF32: for training, where speed counts;
+    scores and restored images in "fp32" are to be float32.
     """
 
-    def __init__(self, name: PrecisionName, device: torch.device) -> None:
-        self.device = device
-        self.name = _fastest(device) if name == "auto" else name
+    def __init__(self, name: PrecisionName, device: torch.device, *, tf32: bool = False) -> None:
+        self.device, self.tf32 = device, tf32
+        self.name = half_precision(device) or "fp32" if name == "auto" else name
         self.dtype = _DTYPES[self.name]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
-        if device.type == "cuda":
-            # What float32 is left may use TF32 (10-bit mantissas, like fp16's); crops keep their size, so that
-            # timing the convolution algorithms once pays.
-            torch.set_float32_matmul_precision("high")
-            torch.backends.cudnn.benchmark = True
 
-    def forward(self) -> AbstractContextManager[Any]:
+    def float32(self) -> AbstractContextManager[None]:
+        """The context in which losses are computed; part of `forward` and `backward`."""
+        return float32_products(self.device, tf32=self.tf32)
+
+    @contextmanager
+    def forward(self) -> Iterator[None]:
         """The context in which a model's forward pass runs."""
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.name != "fp32")
+        half = self.name != "fp32"
+        with self.float32(), torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+            yield
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` to those that are there."""
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-
-    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, mask: Mask, max_norm: float) -> None:
-        """Unscale, mask, clip, step and mask again, in this order.
-
-        Clipping comes after unscaling because `max_norm` is meant in units of the true gradient, and
-        after masking because weights held at zero must not use up the norm. The weights are masked
-        again also when an fp16 overflow made the scaler skip the step.
-        """
-        self.scaler.unscale_(optimizer)
-        mask.zero_gradients()
-        nn.utils.clip_grad_norm_(model.parameters(), max_norm, foreach=True)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        mask.zero_weights()
-
-
-def _fastest(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # 1.5 times faster for KBNet_s with AVX-512 BF16 (tests/benchmarks/kernel_basis.py); emulated, it is slower.
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+        with self.float32():
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

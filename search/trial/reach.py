@@ -1,4 +1,4 @@
-"""How far into a tile its edge is felt: what the margin around tiles has to be."""
+"""Margin that tiles need: how far into a tile its edge changes the result."""
 
 from dataclasses import dataclass
 

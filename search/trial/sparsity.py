@@ -19,10 +19,6 @@ class Phase:
     sparsity: float
     lr_scale: float
 
-    def steps(self, start: int) -> range:
-        """The steps of this phase that are still to be done when training goes on at `start`."""
-        return range(max(self.first, start), self.last)
-
 
 class DenseConfig(BaseModel):
     """Ordinary training: one dense phase."""
@@ -108,7 +104,7 @@ class Mask:
 
     @classmethod
     def from_state(cls, prunable: Iterable[tuple[str, nn.Parameter]], state: dict[str, Tensor]) -> "Mask":
-        """What `state()` gave, laid on the parameters of the same names."""
+        """The mask that `state()` described, laid on the parameters of the same names."""
         return cls({name: (p, state[name].to(p.device)) for name, p in prunable if name in state})
 
     def state(self) -> dict[str, Tensor]:

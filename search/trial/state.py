@@ -1,4 +1,4 @@
-"""What changes while a trial trains: how it is made, goes to disk, comes back and is rescued."""
+"""State of a trial, all that changes while it trains: how it is made, goes to disk, comes back and is rescued."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from data import Pair
+from search.device import is_lack_of_memory, random_state, release_memory, set_random_state
 from search.trial import checkpoint
 from search.trial.average import Average
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score
-from search.trial.optimizers import set_learning_rate
+from search.trial.optimizers import masked_step, set_learning_rate
 from search.trial.precision import Precision
-from search.trial.rescue import Diverged, Rescue, is_lack_of_memory, release_memory
+from search.trial.rescue import Diverged, Rescue
 from search.trial.sparsity import Mask
 
 
@@ -50,7 +51,8 @@ class State:
         self.forward = torch.compile(self.model) if config.compile else self.model
         self.average = Average(self.model, config.ema_decay)
         self.optimizer = config.optimizer.build(self.model)
-        self.precision = Precision("fp32" if self.rescue.full_precision else config.precision, self.device)
+        full = self.rescue.full_precision
+        self.precision = Precision("fp32" if full else config.precision, self.device, tf32=not full)
         self.objective = config.loss.objective_for(config.model.channels, self.precision)
         self.mask = Mask({})
         self.step = 0
@@ -108,8 +110,9 @@ class State:
             with self.precision.forward():
                 restored = self.forward(part.degraded)
             restored = restored.float()
-            self.objective.learn(restored.detach(), part, share)
-            loss = share * self.objective(restored, part)
+            with self.precision.float32():
+                self.objective.learn(restored.detach(), part, share)
+                loss = share * self.objective(restored, part)
             self.precision.backward(loss)
             losses.append(loss.detach())
             largest.append(restored.detach().abs().amax())
@@ -119,7 +122,7 @@ class State:
         """One step of the model, of its average, and of whatever the objective trains."""
         lr_scale = self.rescue.lr_scale
         set_learning_rate(self.optimizer, lr_scale * lr)
-        self.precision.step(self.model, self.optimizer, self.mask, max_norm=self.config.clip_norm)
+        masked_step(self.model, self.optimizer, self.precision, self.mask, self.config.clip_norm)
         self.objective.step(self.config.planned_step(self.step), self.config.planned_steps, lr_scale)
         self.average.update(self.model)
         self.mask.zero_copy(self.average.model)
@@ -154,7 +157,7 @@ class State:
                 "rungs": [asdict(score) for score in self.rungs],
                 "rescue": asdict(self.rescue),
                 "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+                "random_cuda": random_state(self.device),
                 "seconds": self.seconds,
             },
         )
@@ -172,8 +175,7 @@ class State:
         self.mask = Mask.from_state(prunable(), saved["mask"])
         self.rungs = [Score(**score) for score in saved["rungs"]]
         torch.set_rng_state(saved["random"])
-        if saved["random_cuda"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
+        set_random_state(self.device, saved["random_cuda"])
 
     def take_best_weights(self) -> Path:
         """Put the averaged weights of the best rung into `average`, or keep them where there was no rung."""

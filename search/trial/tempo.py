@@ -10,7 +10,7 @@ Mark = tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(gt=0)]]
 
 
 class Tempo(BaseModel):
-    """How fast a run goes through what was planned for it.
+    """Relation between the steps of a run and those that were planned for it.
 
     Up to the first mark a step is a planned step; from each mark on, a step is worth as many of them as it says.
     Rates, phases, crops and rungs follow the planned step: the run goes through all that was planned, and ends
@@ -30,7 +30,7 @@ class Tempo(BaseModel):
         return self
 
     def planned_step(self, step: int) -> float:
-        """What `step` stands for."""
+        """The planned step that `step` stands for."""
         first, low, worth = next(part for part in reversed(self._parts()) if part[0] <= step)
         return low + (step - first) * worth
 

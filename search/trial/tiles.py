@@ -39,9 +39,9 @@ class Tiling:
     side: int
     """Of what a tile adds to the image."""
     margin: int
-    """What a tile sees beyond what it keeps."""
+    """Border that a tile sees beyond what it keeps."""
     ramp: int = 0
-    """What a tile keeps beyond its side, blended with its neighbour."""
+    """Border that a tile keeps beyond its side, blended with its neighbour."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Sample:
     """Row and column of the middle of the patch with the most contrast."""
 
     @classmethod
-    def of(cls, image: Image, multiple: int, most_pixels: int) -> "Sample":
+    def drawn_from(cls, image: Image, multiple: int, most_pixels: int) -> "Sample":
         """Patches spread evenly over the image that hold up to `most_pixels` together."""
         edge = max(8, multiple)
         side = max(64, 3 * multiple, min(8 * multiple, 256))
@@ -231,7 +231,7 @@ class _Span:
         self.core = slice(start - self.outer.start, (padded if self.last else stop) - self.outer.start)
 
     def weights(self, like: Tensor) -> Tensor:
-        """How much each kept pixel counts: less and less where the neighbour takes over. They sum to 1."""
+        """Weight of each kept pixel: less and less where the neighbour takes over. They sum to 1."""
         result = like.new_ones(self.target.stop - self.target.start)
         width = 2 * self.ramp
         rising = (torch.arange(width, dtype=like.dtype) + 0.5) / max(width, 1)

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import torch
 from torch import Tensor
 
 from data import Split
 from search.trial.batches import Batches
 from search.trial.config import TrialConfig
-from search.trial.evaluate import ImageScore, Score, evaluate, mean_score, spread
+from search.trial.evaluate import ImageScore, Score, evaluate, mean_score
 from search.trial.precision import Precision
 from search.trial.rescue import Diverged as Diverged
 from search.trial.sparsity import Phase, enter_phase
@@ -50,7 +49,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a finished run achieved. `score` is over the validation pairs in float32, with the best weights."""
+    """Result of a finished run. `score` is over the validation pairs in float32, with the best weights."""
 
     score: Score
     image_scores: list[ImageScore]
@@ -70,8 +69,7 @@ def train(
     """
     steps = config.total_steps
     batches = Batches(config.crops, split.train, config.augmentation, config.seed, config.steps_at, device)
-    val_pairs = [split.val.whole(i) for i in spread(split.val, config.val_megapixels)]
-    rung_pairs = [split.val.whole(i) for i in spread(split.val, config.rung_megapixels)]
+    rung_pairs = [split.val.whole(i) for i in split.val.representative(config.rung_megapixels)]
     phases = config.sparsity.phases(config.planned_steps)
     rungs = set(config.rungs())
     state = State(config, device, folder, report.rescued)
@@ -105,6 +103,7 @@ def train(
             raise Stopped(f"at step {state.step} of {steps}")
 
     weights = state.take_best_weights()
+    val_pairs = (split.val.whole(i) for i in split.val.representative(config.val_megapixels))
     image_scores = evaluate(state.average.model, val_pairs, Precision("fp32", device))
     return TrialResult(
         score=mean_score(image_scores, state.step, state.seconds),
@@ -122,10 +121,3 @@ def _lr_factor(config: TrialConfig, phase: Phase, step: int) -> float:
 
 def _healthy(loss: Tensor, largest: Tensor) -> bool:
     return bool(loss.isfinite()) and float(largest) < EXPLODED
-
-
-def memory_mb(device: torch.device) -> float:
-    """Peak memory held on an accelerator; on a CPU what is resident in this process right now."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return float(psutil.Process().memory_info().rss) / 2**20

@@ -30,7 +30,7 @@ from search import sampling, space, study
 from search.export import load_model
 from search.opening import open_data
 from search.study import StudySpec, close
-from search.trial.evaluate import restore, spread
+from search.trial.evaluate import restore
 from search.trial.metrics import psnr_db, to_codes
 from search.trial.precision import Precision
 
@@ -67,7 +67,7 @@ def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
         split = open_data(spec, Path(folder))
     recipes = grid(spec)
     config = close(space.corners(spec.recipe)[0])
-    pairs = [split.val.whole(index) for index in spread(split.val, config.val_megapixels)]
+    pairs = [split.val.whole(index) for index in split.val.representative(config.val_megapixels)]
     data = f"{split.fingerprint}-{len(pairs)}"
     print(f"{len(recipes)} recipes, {len(pairs)} images; {split.note}")
     table: Table = {}

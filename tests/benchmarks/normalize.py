@@ -19,7 +19,7 @@ from data import Split
 from search import space, study
 from search.opening import open_data, unchanged
 from search.study import StudySpec, close
-from search.trial.evaluate import evaluate, mean_score, spread
+from search.trial.evaluate import evaluate, mean_score
 from search.trial.precision import Precision
 from search.trial.train import train
 from tests.benchmarks.by_hand import Silent
@@ -43,7 +43,7 @@ def main() -> None:
     recipe = known_recipe(spec, options.recipe)
     with tempfile.TemporaryDirectory() as folder:
         split = open_data(spec, Path(folder))
-        judged = spread(split.val, recipe["val_megapixels"])
+        judged = split.val.representative(recipe["val_megapixels"])
         print(f"{split.note}; {len(judged)} are scored, input {unchanged(split, judged).psnr_db:.2f} dB")
         print(
             "| channel_normalize | steps | at the start (dB) | trained (dB) | lowest to highest | MAE of 255 |"
@@ -71,7 +71,7 @@ def run_seeds(kind: str, tree: dict[str, Any], split: Split, seeds: int, folder:
     ]
     torch.manual_seed(0)
     fresh = configs[0].model.build().eval()
-    judged = map(split.val.whole, spread(split.val, configs[0].val_megapixels))
+    judged = map(split.val.whole, split.val.representative(configs[0].val_megapixels))
     start = mean_score(evaluate(fresh, judged, Precision("fp32", CPU)), 0, 0.0)
     scores = [
         train(config, split, CPU, folder / f"{kind}-{config.seed}", Silent()).score for config in configs

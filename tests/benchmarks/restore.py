@@ -26,7 +26,8 @@ from data.images import Pixels, to_tensor, with_bits, with_channels, write_png
 from data.pages import page
 from data.scan import PAGE, poor_scan
 from models.whole import Whole
-from search.exported import Exported, load
+from search.export_settings import Exported
+from search.exported import load
 from search.restorer import CPU_SIDE, How, Restorer
 from search.trial.precision import Precision
 from search.trial.tiles import Image, Sample, Tiles, Tiling
@@ -138,7 +139,7 @@ def knowledge(exported: Exported, crop: Pixels, tile: int) -> None:
         tiles.restore(image, Tiling(tile, margin), write, known, lambda pixels: None)
         return 255 * float((result - whole).abs().max())
 
-    sample = Sample.of(image, tiles.multiple, 2**20)
+    sample = Sample.drawn_from(image, tiles.multiple, 2**20)
     calibrated = tiles.survey(sample)
     plain = tiles.survey(Sample(sample.patches, sample.area, None, sample.busiest))
     print(f"each tile by itself: {apart(None):.2f} of 255 from the image at once", flush=True)

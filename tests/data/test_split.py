@@ -1,11 +1,15 @@
 """The split by image: drawn once, written down, kept when images come and go."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from data import Pair, PairSet
 from data.images import DataError
 from data.pairs import PairsConfig
 from data.split import held_out, shared
@@ -101,3 +105,74 @@ def test_images_that_are_in_a_split_are_found_by_their_pixels(make_pairs: MakePa
 def test_an_image_of_the_split_itself_is_found(make_pairs: MakePairs, tmp_path: Path) -> None:
     split = PairsConfig(dir=make_pairs("a", "b")).open(seed=0, cache=tmp_path)
     assert set(shared(split.val, split)) == {split.val.name(0)}
+
+
+class Degraded(PairSet):
+    """Square images, `errors[n]` away from clean; counts how often it is asked for one."""
+
+    def __init__(self, sides: Sequence[int], errors: Sequence[float]) -> None:
+        self.sides, self.errors, self.decoded = sides, errors, 0
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self.sides[index], self.sides[index]
+
+    def whole(self, index: int) -> Pair:
+        self.decoded += 1
+        clean = torch.zeros(1, *self.size(index))
+        return Pair(degraded=clean + self.errors[index], clean=clean)
+
+    def crops(self, *_: object) -> Pair:
+        raise NotImplementedError
+
+
+def every_count_tried(pairs: PairSet, megapixels: float) -> list[int]:
+    """The definition of `representative`, in square time."""
+    wholes = [pairs.whole(index) for index in range(len(pairs))]
+    errors = [float((pair.degraded - pair.clean).square().mean()) for pair in wholes]
+    order = sorted(range(len(pairs)), key=lambda index: (errors[index], index))
+    for count in range(len(order), 1, -1):
+        picked = [order[(2 * n + 1) * len(order) // (2 * count)] for n in range(count)]
+        if sum(math.prod(pairs.size(index)) for index in picked) <= megapixels * 1e6:
+            return sorted(picked)
+    return [order[len(order) // 2]]
+
+
+def test_representative_images_span_the_range_of_degradation() -> None:
+    val = Degraded([10] * 6, (0.5, 0.1, 0.9, 0.3, 0.7, 0.2))
+    assert val.representative(600e-6) == [0, 1, 2, 3, 4, 5]
+    assert val.representative(399e-6) == [0, 2, 5]
+    assert val.representative(299e-6) == [4, 5]
+
+
+def test_one_image_at_least_is_representative_and_otherwise_pixels_are_never_exceeded() -> None:
+    val = Degraded([10] * 9, [n / 10 for n in range(9)])
+    assert val.representative(1e-6) == [4]
+    for limit in range(100, 1000, 50):
+        picked = val.representative((limit + 1) * 1e-6)
+        assert len(picked) == max(1, limit // 100)
+        assert len(set(picked)) == len(picked)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_representative_images_are_those_of_the_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 40))
+    sides = rng.choice([3, 4, 9, 25], count) if seed % 2 else np.full(count, 7)
+    errors = rng.choice(np.linspace(0, 1, 9), count)  # some alike
+    val = Degraded(sides.tolist(), errors.tolist())
+    total = float((sides**2).sum())
+    for pixels in {0.0, total, total - 1, 2 * total, *(sides**2).tolist(), *rng.uniform(0, total, 30)}:
+        assert val.representative(pixels / 1e6) == every_count_tried(val, pixels / 1e6)
+
+
+def test_images_are_decoded_once_however_often_some_are_asked_for() -> None:
+    val = Degraded([10] * 9, [n / 10 for n in range(9)])
+    for megapixels in (1e-6, 4e-4, 1.0):
+        val.representative(megapixels)
+    assert val.decoded == 9

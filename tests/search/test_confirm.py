@@ -13,7 +13,6 @@ from data import Split
 from search import climb, confirm, leases, run, sampling, storage, study, worker
 from search.confirm import Repeat
 from search.trial.config import TrialConfig
-from search.trial.evaluate import spread
 from search.trial.train import Stopped
 
 StudyFile = Callable[..., Path]
@@ -62,7 +61,7 @@ def test_images_that_judge_scored_no_trial(
     images, fresh = confirm.held_out(split, config)
     assert fresh
     assert len(images) == len(split.val) - 1
-    assert not set(images) & set(spread(split.val, config.val_megapixels))
+    assert not set(images) & set(split.val.representative(config.val_megapixels))
     everything = config.model_copy(update={"val_megapixels": 20.0})
     assert confirm.held_out(split, everything) == (list(range(len(split.val))), False)
 

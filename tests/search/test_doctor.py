@@ -120,7 +120,7 @@ def test_precision_is_noted_where_auto_is_not_the_faster(
     auto: str, gain: float, level: str, advice: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: auto == "bf16")
-    monkeypatch.setattr(doctor, "_all_devices", lambda: [torch.device("cpu")])
+    monkeypatch.setattr(doctor, "available", lambda: [torch.device("cpu")])
     monkeypatch.setattr(doctor, "_seconds", lambda device, name: gain if name == "fp32" else 1.0)
     finding = only(doctor.precision())
     assert finding.level == level

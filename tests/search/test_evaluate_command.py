@@ -14,7 +14,7 @@ from models import ClassicalConfig
 from models.cost import count_parameters
 from models.filters import Unchanged
 from search.__main__ import main
-from search.exported import FORMAT, SETTINGS, WEIGHTS
+from search.export_settings import FORMAT, SETTINGS, WEIGHTS
 from search.trial import checkpoint
 from search.trial.evaluate import evaluate, mean_score
 from search.trial.precision import Precision

@@ -133,11 +133,11 @@ def test_other_tools_load_the_file_and_restore_the_same_pixels(exported: Path, s
 
 def test_stored_score_is_the_score_of_the_exported_weights(finished: Path, exported: Path) -> None:
     from data import PairsConfig
-    from search.trial.evaluate import score_image, spread
+    from search.trial.evaluate import score_image
 
     split = PairsConfig(dir=finished / "data").open(seed=0, cache=finished / "cache")
     model = load_model(exported)
-    picked = spread(split.val, 0.0008)
+    picked = split.val.representative(0.0008)
     assert 0 < len(picked) < len(split.val)
     with torch.inference_mode():
         pairs = [split.val.whole(index) for index in picked]

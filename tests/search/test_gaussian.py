@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search import gaussian, space
 from search.gaussian import GaussianSampler
 from search.ladder import LadderConfig
-from search.places import Places
+from search.places import Encoding
 from search.sampling import ShownSampler
 
 LADDER = LadderConfig(rungs=1, factor=3)  # 33 %, the end
@@ -27,7 +27,7 @@ RECIPE: dict[str, Any] = {
         }
     },
 }
-DISTRIBUTIONS = {setting.name: setting.distribution for setting in Places(RECIPE).settings}
+DISTRIBUTIONS = {setting.name: setting.distribution for setting in Encoding(RECIPE).settings}
 
 
 def quality(params: Mapping[str, Any]) -> float:
@@ -56,8 +56,8 @@ def trial(
 
 
 def at_random(seed: int) -> dict[str, Any]:
-    places = Places(RECIPE)
-    return places.params(places.drawn(1, np.random.default_rng(seed))[0])
+    encoding = Encoding(RECIPE)
+    return encoding.decode(encoding.sample(1, np.random.default_rng(seed))[0])
 
 
 def scored(seeds: range) -> list[FrozenTrial]:
@@ -113,13 +113,13 @@ def test_recipe_that_was_tried_is_not_proposed_again() -> None:
         "flips": {"choices": [True, False]},
         "bases": {"low": 1, "high": 2},
     }
-    places = Places(recipe)
-    every = {tuple(row): places.params(row) for row in places.drawn(200, np.random.default_rng(0))}
+    encoding = Encoding(recipe)
+    every = {tuple(row): encoding.decode(row) for row in encoding.sample(200, np.random.default_rng(0))}
     assert len(every) == 8
     left = every.popitem()[1]
     sampler = GaussianSampler(recipe, LADDER, seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    distributions = {setting.name: setting.distribution for setting in places.settings}
+    distributions = {setting.name: setting.distribution for setting in encoding.settings}
     for n, params in enumerate(every.values()):
         study.add_trial(
             create_trial(

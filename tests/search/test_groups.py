@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from search.errors import UserError
-from search.groups import of_images
+from data import DataError
+from search.groups import image_groups
 
 NAMES = ["page1_a", "page1_b", "page2.x_a"]
 
 
 def test_every_image_is_a_group_of_its_own_unless_told() -> None:
-    assert of_images(None, NAMES) == NAMES
+    assert image_groups(None, NAMES) == NAMES
 
 
 def test_pattern_finds_the_group_anywhere_in_the_name() -> None:
-    assert of_images(r"ge(\d)", NAMES) == ["1", "1", "2"]
+    assert image_groups(r"ge(\d)", NAMES) == ["1", "1", "2"]
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "byte-order mark"])
@@ -25,7 +25,7 @@ def test_file_gives_groups_by_name_with_or_without_extension(tmp_path: Path, sta
         f"{start}group,camera,name\none,x,page1_a.png\none,x, page1_b\ntwo,y,page2.x_a\nthree,y,not here\n",
         "utf-8",
     )
-    assert of_images(str(path), NAMES) == ["one", "one", "two"]
+    assert image_groups(str(path), NAMES) == ["one", "one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,8 @@ def test_file_gives_groups_by_name_with_or_without_extension(tmp_path: Path, sta
     ],
 )
 def test_pattern_that_gives_no_groups_is_refused(given: str, message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        of_images(given, NAMES)
+    with pytest.raises(DataError) as caught:
+        image_groups(given, NAMES)
     assert str(caught.value).startswith(f"--groups {given}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -62,8 +62,8 @@ def test_pattern_that_gives_no_groups_is_refused(given: str, message: str) -> No
 def test_file_that_gives_no_groups_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "groups.csv"
     path.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        of_images(str(path), NAMES)
+    with pytest.raises(DataError) as caught:
+        image_groups(str(path), NAMES)
     assert str(caught.value).startswith(f"--groups {path}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -24,7 +24,7 @@ def test_rungs_that_say_nothing_are_left_out(
 ) -> None:
     """`steps` is a whole training of the first recipe."""
     spec = spec_of(study_file).with_changes(ladder=LadderConfig(rungs=4, fewest_steps=fewest), timeout=100.0)
-    recipes = samples.Recipes(spec, 1)
+    recipes = samples.ProbeConfigs(spec, 1)
     median = samples.sizes(recipes.drawn)["median"]  # none is known
     # Half of the time is for the last two thirds of it.
     found = length.affordable(spec, 2 / 3 * steps * median.work / 50 * (1 + 1e-9), recipes)

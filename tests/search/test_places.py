@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from search import places, space, study
-from search.places import Places
+from search.places import Encoding
 
 RECIPE = {
     "lr": {"low": 1e-3, "high": 1e-1, "log": True},
@@ -22,50 +22,50 @@ SHIPPED = sorted(path.stem for path in study.SHIPPED.glob("*.toml"))
 @pytest.mark.parametrize("name", SHIPPED)
 def test_recipes_come_back_as_they_were(name: str) -> None:
     recipe = study.load(name).recipe
-    there = Places(recipe)
-    for row in there.drawn(20, np.random.default_rng(1)):
-        params = there.params(row)
+    encoding = Encoding(recipe)
+    for row in encoding.sample(20, np.random.default_rng(1)):
+        params = encoding.decode(row)
         asked = space.KnownSuggester(params)
         space.fill(recipe, asked)
         assert set(asked.seen) == set(params)  # nothing is missing, and nothing is of another branch
-        again = there.params(there.row(params))
+        again = encoding.decode(encoding.encode(params))
         assert again.keys() == params.keys()
         assert all(again[key] == pytest.approx(params[key]) for key in params)
 
 
-def test_numbers_are_places_in_the_range_and_choices_their_number() -> None:
-    there = Places(RECIPE)
-    names = [setting.name for setting in there.settings]
+def test_numbers_are_positions_in_the_range_and_choices_their_number() -> None:
+    encoding = Encoding(RECIPE)
+    names = [setting.name for setting in encoding.settings]
     params = {"lr": 1e-2, "blocks": 3, "drop": 0.5, "width": 8, "model": "large", "model.large.depth": 9}
-    found = dict(zip(names, there.row(params), strict=True))
+    found = dict(zip(names, encoding.encode(params), strict=True))
     expected = {"lr": 0.5, "blocks": 1 / 3, "drop": 1.0, "width": 0.0, "model": 1.0, "model.large.depth": 1.0}
     assert found == pytest.approx({**expected, "model.small.flips": places.ABSENT_CHOICE})
 
 
 def test_value_of_an_older_space_is_as_near_as_can_be() -> None:
-    there = Places(RECIPE)
-    row = there.row({"lr": 5.0, "model": "gone"})
-    found = {setting.name: place for setting, place in zip(there.settings, row, strict=True)}
+    encoding = Encoding(RECIPE)
+    row = encoding.encode({"lr": 5.0, "model": "gone"})
+    found = {setting.name: place for setting, place in zip(encoding.settings, row, strict=True)}
     assert found["lr"] == 1.0 and found["model"] == places.ABSENT_CHOICE
 
 
 def test_variation_draws_one_setting_anew_and_what_depends_on_it() -> None:
-    there, random = Places(RECIPE), np.random.default_rng(0)
-    rows = there.drawn(400, random)
+    encoding, random = Encoding(RECIPE), np.random.default_rng(0)
+    rows = encoding.sample(400, random)
     kinds = set()
-    for before, after in zip(rows, there.varied(rows, random), strict=True):
-        old, new = there.params(before), there.params(after)
+    for before, after in zip(rows, encoding.mutate(rows, random), strict=True):
+        old, new = encoding.decode(before), encoding.decode(after)
         changed = {name for name in {*old, *new} if old.get(name) != new.get(name)}
         branch = {name for name in changed if name.startswith("model")}
         assert len(changed - branch) + bool(branch) <= 1
         assert branch <= {"model.large.depth"} or branch <= {"model.small.flips"} or "model" in branch
         kinds |= changed
-    assert kinds == {setting.name for setting in there.settings}
+    assert kinds == {setting.name for setting in encoding.settings}
 
 
 def test_every_value_of_a_grid_is_drawn_equally_often() -> None:
-    there = Places({"blocks": RECIPE["blocks"], "drop": RECIPE["drop"]})
-    drawn = [there.params(row) for row in there.drawn(6000, np.random.default_rng(0))]
+    encoding = Encoding({"blocks": RECIPE["blocks"], "drop": RECIPE["drop"]})
+    drawn = [encoding.decode(row) for row in encoding.sample(6000, np.random.default_rng(0))]
     for name, values in (("blocks", [1, 3, 5, 7]), ("drop", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5])):
         counts = [sum(abs(one[name] - value) < 1e-9 for one in drawn) for value in values]
         assert sum(counts) == 6000
@@ -73,4 +73,4 @@ def test_every_value_of_a_grid_is_drawn_equally_often() -> None:
 
 
 def test_space_without_open_settings_has_no_columns() -> None:
-    assert Places({"seed": 3}).drawn(2, np.random.default_rng(0)).shape == (2, 0)
+    assert Encoding({"seed": 3}).sample(2, np.random.default_rng(0)).shape == (2, 0)

@@ -18,10 +18,9 @@ from rich.console import Console
 from data import Split
 from search import company, forecast, plan, price, run, samples, storage, study, worker
 from search.__main__ import main, parse
-from search.courses import Costs, Course
-from search.samples import Measured, Recipes, Sample, Scale, sizes, typical_speed
+from search.courses import CostModel, TrainingCost
+from search.samples import ProbeConfig, ProbeConfigs, ProbeResult, Scale, sizes, typical_speed
 from search.speed import Pace, Timer
-from search.trial.config import TrialConfig
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
@@ -29,7 +28,7 @@ CPU = torch.device("cpu")
 OPEN_LENGTH = (("steps = 8\n", ""), ("rungs = 0", "rungs = 2, factor = 4"))
 
 
-def course(per_step: float = 1.0, steps: int = 16, **changes: Any) -> Course:
+def course(per_step: float = 1.0, steps: int = 16, **changes: Any) -> TrainingCost:
     """A training of 16 steps of a second, scored for nothing."""
     free = {
         "per_score": 0.0,
@@ -39,7 +38,7 @@ def course(per_step: float = 1.0, steps: int = 16, **changes: Any) -> Course:
         "per_repeat": 0.0,
         "shares": (1.0,),
     }
-    return Course(**{"steps": steps, "per_step": per_step, **free, **changes})
+    return TrainingCost(**{"steps": steps, "per_step": per_step, **free, **changes})
 
 
 def spec_of(path: Path, **changes: Any) -> study.StudySpec:
@@ -204,15 +203,21 @@ def test_scale_is_straight_between_logarithms_and_in_proportion_beyond() -> None
 
 def test_branches_are_the_choices_that_have_settings_of_their_own() -> None:
     filters = study.load("classical")
-    recipes = Recipes(filters, channels=1)
-    found = samples.branches(recipes.known + recipes.drawn)
-    for sample in recipes.known + recipes.drawn:
-        kind = sample.config.model.filter.kind  # type: ignore[union-attr]
-        assert found[id(sample)] == (("model.filter", kind),)
+    recipes = ProbeConfigs(filters, channels=1)
+    forks = plan._forks(recipes.all)
+    assert forks == {"model.filter"}
+    kinds = [probe.config.model.filter.kind for probe in recipes.all]  # type: ignore[union-attr]
+    assert [probe.values["model.filter"] for probe in recipes.all] == kinds
+
+
+def test_recipes_are_told_apart_by_their_number(study_file: StudyFile) -> None:
+    known = '[[first]]\nname = "by hand"\n"model.width" = 6'
+    recipes = ProbeConfigs(study.load(str(study_file(more=known))), channels=1)
+    assert [probe.number for probe in recipes.all] == list(range(1 + samples.DRAWS))
 
 
 def test_company_trains_beside_us_and_says_how_long_it_took_to_come(study_file: StudyFile, out: Path) -> None:
-    config = Recipes(spec_of(study_file()), channels=1).drawn[0].config
+    config = ProbeConfigs(spec_of(study_file()), channels=1).drawn[0].config
     before = {child.pid for child in psutil.Process().children()}
     with company.company(config, out, CPU, [CPU]) as seconds:
         (other,) = {child.pid for child in psutil.Process().children()} - before
@@ -236,7 +241,7 @@ def test_plan_is_for_as_many_workers_as_asked(
 def test_recipes_are_the_known_ones_and_the_same_random_ones(study_file: StudyFile) -> None:
     known = '[[first]]\nname = "by hand"\n"model.width" = 6\n[first.recipe.crops]\nbatch = 3\npatch = 16'
     spec = study.load(str(study_file(more=known)))
-    first, second = Recipes(spec, channels=1), Recipes(spec, channels=1)
+    first, second = ProbeConfigs(spec, channels=1), ProbeConfigs(spec, channels=1)
     (sample,) = first.known
     assert (sample.name, sample.config.crops.batch) == ("by hand", 3)
     assert [s.config for s in first.drawn] == [s.config for s in second.drawn]
@@ -249,12 +254,12 @@ def test_recipes_are_the_known_ones_and_the_same_random_ones(study_file: StudyFi
 def test_typical_speed_is_the_median_where_there_is_time_to_measure(study_file: StudyFile) -> None:
     width = ("{ choices = [4, 6] }", "{ low = 4, high = 40 }")
     known = '[[first]]\nname = "by hand"\n"model.width" = 5'
-    recipes = Recipes(study.load(str(study_file(width, more=known))), channels=1)
+    recipes = ProbeConfigs(study.load(str(study_file(width, more=known))), channels=1)
     asked: list[float] = []
 
-    def seconds(config: TrialConfig) -> float:
-        asked.append(config.teramacs_per_step)
-        return {1: 4.0, 2: 1.0, 3: 2.0, 4: 7.0}[len(asked)] * config.teramacs_per_step
+    def seconds(probe: ProbeConfig) -> float:
+        asked.append(probe.work)
+        return {1: 4.0, 2: 1.0, 3: 2.0, 4: 7.0}[len(asked)] * probe.work
 
     assert typical_speed(recipes, seconds, allowed=1e9) == pytest.approx(1 / 2.0)
     assert asked[1] < asked[2] < asked[3]
@@ -292,8 +297,8 @@ def no_company(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every recipe trains a step in half a second, and restores in no time."""
 
-    def measure(sample: Sample, split: Split, device: torch.device) -> Measured:
-        return Measured(sample, Pace(0.5, 0.0, 3 * 2**20), 0.0)
+    def measure(sample: ProbeConfig, split: Split, device: torch.device) -> ProbeResult:
+        return ProbeResult(sample, Pace(0.5, 0.0, 3 * 2**20), 0.0)
 
     monkeypatch.setattr(plan, "measure", measure)
     monkeypatch.setattr("search.courses._compare_seconds", lambda pairs: 0.0)
@@ -349,16 +354,16 @@ def test_budget_that_is_too_small_is_called_so_with_one_that_would_do(
 def test_recipes_over_the_limits_are_named_and_not_counted(study_file: StudyFile, out: Path) -> None:
     known = '[[first]]\nname = "by hand"\n"model.width" = 6'
     found = planned(study_file(more=known), out, limits={"parameters": 300})
-    drawn = sum(s.config.model.width == 6 for s in Recipes(spec_of(study_file()), 1).drawn)  # type: ignore[union-attr]
+    drawn = sum(s.config.model.width == 6 for s in ProbeConfigs(spec_of(study_file()), 1).drawn)  # type: ignore[union-attr]
     assert found.over_limits == ("by hand", f"{drawn} random recipes")
 
 
 def test_recipe_that_had_to_go_in_parts_is_named(
     study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(sample: Sample, split: Split, device: torch.device) -> Measured:
+    def measure(sample: ProbeConfig, split: Split, device: torch.device) -> ProbeResult:
         notes = ("out of memory at step 0: batches of 2 in 2 parts from here",) if sample.name else ()
-        return Measured(sample, Pace(0.5, 0.0, 1, notes), 0.0)
+        return ProbeResult(sample, Pace(0.5, 0.0, 1, notes), 0.0)
 
     monkeypatch.setattr(plan, "measure", measure)
     known = '[[first]]\nname = "by hand"\n"model.width" = 6'
@@ -368,9 +373,9 @@ def test_recipe_that_had_to_go_in_parts_is_named(
 def test_memory_of_what_was_not_measured_grows_with_its_work(study_file: StudyFile, split: Split) -> None:
     width = ("{ choices = [4, 6] }", "{ low = 4, high = 64 }")
     spec = study.load(str(study_file(width)))
-    three = list(sizes(Recipes(spec, 1).drawn).values())
-    found = [Measured(s, Pace(1.0, 0.0, int(1e9 * s.work)), 0.1) for s in three[:2]]
-    costs = Costs(spec, split, found, teramacs=None)
+    three = list(sizes(ProbeConfigs(spec, 1).drawn).values())
+    found = [ProbeResult(s, Pace(1.0, 0.0, int(1e9 * s.work)), 0.1) for s in three[:2]]
+    costs = CostModel(spec, split, found, teramacs=None)
     assert costs.memory(three[2]) == pytest.approx(1e9 * three[2].work, rel=1e-3)
     assert costs.seconds_per_step(three[0]) == 1.0
 
@@ -407,7 +412,7 @@ def test_budget_and_timeout_are_one_flag(command: list[str], flag: str) -> None:
 def test_stopped_plan_leaves_no_trace(
     study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(*_: object) -> Measured:
+    def interrupted(*_: object) -> ProbeResult:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(plan, "measure", interrupted)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data.images import read_image
-from search import charts, page, report, storage, verdict, winners
+from search import chart_values, charts, page, report, storage, verdict, winners
 from search.__main__ import main
 from search.judge import Gain, Judgement, _busiest
 from search.ranking import Estimate
@@ -102,7 +102,7 @@ def test_front_is_what_no_other_beats() -> None:
         for cost, score in points
         if not any((c <= cost and s >= score) and (c, s) != (cost, score) for c, s in points)
     }
-    assert set(charts.front(points)) == unbeaten
+    assert set(chart_values.front(points, lambda point: point)) == unbeaten
 
 
 @pytest.mark.parametrize("values", [[1.0, 1.0], [15.2, 33.7], [0.001, 0.0023], [-3.0, 1e4], [3.0]])
@@ -114,14 +114,14 @@ def test_ticks_are_round_and_within(values: list[float]) -> None:
         assert axis.low < min(values) and max(values) < axis.high
         assert log or 2 <= len(axis.ticks) <= 7
         assert all(0 <= axis.place(tick) <= 1 for tick in axis.ticks)
-        assert all(len(charts.number(tick)) <= 7 for tick in axis.ticks)
+        assert all(len(chart_values.short_number(tick)) <= 7 for tick in axis.ticks)
 
 
 def test_axis_leaves_out_few_far_values_only() -> None:
-    assert charts.floor_without_outliers([20.0, 21.0, 22.0]) == 20
+    assert chart_values.floor_without_outliers([20.0, 21.0, 22.0]) == 20
     many = [30.0 + n / 10 for n in range(50)]
-    assert charts.floor_without_outliers(many) == 30
-    assert 29 < charts.floor_without_outliers([5.0, 7.0, *many]) < 31
+    assert chart_values.floor_without_outliers(many) == 30
+    assert 29 < chart_values.floor_without_outliers([5.0, 7.0, *many]) < 31
 
 
 def ended(number: int, state: str, why: str, **more: object) -> Record:

@@ -23,7 +23,8 @@ from models.filters import Gaussian, Unchanged
 from search import memory
 from search import restore as command
 from search.__main__ import main
-from search.exported import FORMAT, SETTINGS, WEIGHTS, load
+from search.export_settings import FORMAT, SETTINGS, WEIGHTS
+from search.exported import load
 from search.restorer import How, Restorer
 from search.trial import checkpoint
 from search.trial.metrics import to_codes

@@ -21,7 +21,7 @@ from search import space, storage, watch, worker
 from search.__main__ import main
 from search.errors import UserError
 from search.trial.config import TrialConfig
-from search.trial.losses import L1Config
+from search.trial.losses.pixel import L1Config
 from tests.search.runs import DSD, FIXED, ROOT, scores, search
 
 StudyFile = Callable[..., Path]
@@ -298,7 +298,7 @@ from pathlib import Path
 import torch
 from search import crew, run
 from search.__main__ import main
-from search.trial.rescue import limit_memory
+from search.memory import limit_memory
 
 
 def limit_growth(size):

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from data import Pair
 from models.cost import count_macs
-from search.trial.adversarial import Adversarial, AdversarialConfig
 from search.trial.config import TrialConfig
+from search.trial.losses.adversarial import Adversarial, AdversarialConfig
 from search.trial.precision import Precision
 
 CPU = torch.device("cpu")

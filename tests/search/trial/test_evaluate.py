@@ -9,7 +9,7 @@ import torch
 from data import Pair
 from models import DnCNNConfig
 from search.trial import evaluate, metrics
-from search.trial.evaluate import ImageScore, mean_score, restore, score_image, spread
+from search.trial.evaluate import ImageScore, mean_score, restore, score_image
 from search.trial.precision import Precision
 
 FP32 = Precision("fp32", torch.device("cpu"))
@@ -90,36 +90,3 @@ def test_mean_score_is_the_mean_over_images_not_over_pixels() -> None:
 def test_identical_images_have_a_finite_score() -> None:
     image = torch.rand(3, 17, 23)
     assert score_image(image, image.clone()).psnr_db == metrics.IDENTICAL_PSNR_DB
-
-
-class Degraded:
-    """A `PairSet` of square images, `errors[n]` away from clean."""
-
-    def __init__(self, side: int, *errors: float) -> None:
-        self.side, self.errors = side, errors
-
-    def __len__(self) -> int:
-        return len(self.errors)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self.side, self.side
-
-    def whole(self, index: int) -> Pair:
-        clean = torch.zeros(1, self.side, self.side)
-        return Pair(degraded=clean + self.errors[index], clean=clean)
-
-
-def test_subset_spans_the_range_of_degradation() -> None:
-    val = Degraded(10, 0.5, 0.1, 0.9, 0.3, 0.7, 0.2)
-    assert spread(val, 600e-6) == [0, 1, 2, 3, 4, 5]
-    assert spread(val, 399e-6) == [0, 2, 5]
-    assert spread(val, 299e-6) == [4, 5]
-
-
-def test_subset_has_at_least_one_image_and_never_exceeds_its_pixels_otherwise() -> None:
-    val = Degraded(10, *(n / 10 for n in range(9)))
-    assert spread(val, 1e-6) == [4]
-    for limit in range(100, 1000, 50):
-        picked = spread(val, (limit + 1) * 1e-6)
-        assert len(picked) == max(1, limit // 100)
-        assert len(set(picked)) == len(picked)

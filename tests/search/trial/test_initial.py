@@ -14,7 +14,7 @@ from models import DnCNNConfig, KBNetSConfig, ModelConfig, UNetConfig
 from search.trial.checkpoint import save_weights
 from search.trial.config import TrialConfig
 from search.trial.initial import InitialConfig
-from search.trial.objective import WITH_FILES
+from search.trial.losses.base import WITH_FILES
 from search.trial.train import Stopped, TrialResult
 
 Run = Callable[..., TrialResult]

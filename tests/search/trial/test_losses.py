@@ -14,20 +14,18 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from search.trial.config import TrialConfig
-from search.trial.losses import (
+from search.trial.losses.image_losses import LossConfig, SumConfig, TermConfig
+from search.trial.losses.perceptual import PerceptualConfig
+from search.trial.losses.pixel import (
     CharbonnierConfig,
     FourierConfig,
     GradientConfig,
     L1Config,
-    LossConfig,
     MSEConfig,
     MSSSIMConfig,
     PSNRConfig,
     SSIMConfig,
-    SumConfig,
-    TermConfig,
 )
-from search.trial.perceptual import PerceptualConfig
 from search.trial.train import TrialResult
 
 L1_AND_SSIM = SumConfig(

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from search.trial.objective import WITH_FILES
-from search.trial.perceptual import Perceptual, PerceptualConfig, layer_names
+from search.trial.losses.base import WITH_FILES
+from search.trial.losses.perceptual import Perceptual, PerceptualConfig, layer_names
 
 # Columns D and E of table 1 in arXiv 1409.1556, as far as the third pooling.
 TABLE = {

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import DnCNNConfig, KBNetSConfig
+from search.trial.optimizers import masked_step
 from search.trial.precision import Precision
 from search.trial.sparsity import Mask, magnitude_mask
 
@@ -18,10 +19,17 @@ def half_masked(model: nn.Linear) -> Mask:
     return Mask({"weight": (model.weight, magnitude_mask(model.weight, 0.5))})
 
 
-def take_step(precision: Precision, loss: Tensor, model: nn.Module, *others: Any, max_norm: float) -> None:
+def take_step(
+    precision: Precision,
+    loss: Tensor,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    mask: Mask,
+    max_norm: float,
+) -> None:
     model.zero_grad()
     precision.backward(loss)
-    precision.step(model, *others, max_norm=max_norm)
+    masked_step(model, optimizer, precision, mask, max_norm)
 
 
 class Recorder:
@@ -163,3 +171,56 @@ def test_auto_is_a_named_precision_and_never_scales_without_need() -> None:
     precision = Precision("auto", CPU)
     assert precision.name in ("fp32", "bf16")
     assert not precision.scaler.is_enabled()
+
+
+CUDA = torch.device("cuda")  # its settings can be made without one
+Flags = tuple[str, bool]
+
+
+def flags() -> Flags:
+    """What CUDA would multiply float32 in now: matrices, convolutions."""
+    return torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+
+
+class NotesFlags(torch.autograd.Function):
+    """The identity; adds the flags of its forward and backward pass to a list."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, noted: list[Flags]) -> Tensor:
+        ctx.noted = noted
+        noted.append(flags())
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ctx.noted.append(flags())
+        return gradients[0], None
+
+
+@pytest.mark.parametrize(("tf32", "expected"), [(False, ("highest", False)), (True, ("high", True))])
+def test_float32_on_cuda_is_float32_unless_tf32_is_asked_for(tf32: bool, expected: Flags) -> None:
+    before, benchmark = flags(), torch.backends.cudnn.benchmark
+    noted: list[Flags] = []
+    precision = Precision("fp32", CUDA, tf32=tf32)
+    assert flags() == before
+    with precision.forward():
+        result = NotesFlags.apply(torch.ones(2, requires_grad=True), noted)  # type: ignore[no-untyped-call]
+    assert flags() == before
+    precision.backward(result.sum())
+    assert noted == [expected, expected]
+    assert (flags(), torch.backends.cudnn.benchmark) == (before, benchmark)
+
+
+def test_scores_after_training_in_tf32_are_float32_again() -> None:
+    noted: list[Flags] = []
+    train, score = Precision("fp32", CUDA, tf32=True), Precision("fp32", CUDA)
+    for precision in (train, score, train):
+        with precision.forward():
+            noted.append(flags())
+    assert noted == [("high", True), ("highest", False), ("high", True)]
+
+
+def test_training_in_tf32_leaves_a_cpu_alone() -> None:
+    before = flags()
+    with Precision("fp32", CPU, tf32=True).forward():
+        assert flags() == before

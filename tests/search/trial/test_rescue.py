@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from data import Pair, Split
+from search.device import is_lack_of_memory
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import TILE_OVERLAP, restore
-from search.trial.objective import ImageObjective
+from search.trial.losses.base import ImageObjective
+from search.trial.optimizers import masked_step
 from search.trial.precision import Precision
-from search.trial.rescue import is_lack_of_memory
 from search.trial.train import Diverged, Stopped, TrialResult
 
 CPU = torch.device("cpu")
@@ -125,14 +126,13 @@ def test_divergence_goes_back_once_to_the_last_good_state_at_half_the_rate(
     trial = config(precision="bf16")
     rates: list[float] = []
     precisions: list[str] = []
-    step = Precision.step
 
-    def noting(precision: Precision, model: Any, optimizer: Any, mask: Any, max_norm: float) -> None:
+    def noting(model: Any, optimizer: Any, precision: Precision, mask: Any, max_norm: float) -> None:
         rates.append(optimizer.param_groups[0]["lr"])
         precisions.append(precision.name)
-        step(precision, model, optimizer, mask, max_norm)
+        masked_step(model, optimizer, precision, mask, max_norm)
 
-    monkeypatch.setattr(Precision, "step", noting)
+    monkeypatch.setattr("search.trial.state.masked_step", noting)
     run(trial, tmp_path / "whole")
     usual, rates[:] = list(rates), []
     precisions.clear()

@@ -104,7 +104,7 @@ def test_a_sample_and_one_pass_are_enough_to_know_the_whole(name: str) -> None:
         return float((in_tiles(tiles, degraded, Tiling(80, 32), whole) - expected).abs().max())
 
     blind = distance(None)
-    sample = Sample.of(as_image(degraded), tiles.multiple, 2**18)
+    sample = Sample.drawn_from(as_image(degraded), tiles.multiple, 2**18)
     whole = tiles.survey(sample)
     first = distance(whole)
     moved = tiles.settle(whole, sample)

@@ -14,7 +14,7 @@ from data import Split
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, evaluate, mean_score
-from search.trial.losses import L1Config
+from search.trial.losses.pixel import L1Config
 from search.trial.precision import Precision
 from search.trial.sparsity import Mask, Phase, enter_phase
 from search.trial.train import Diverged, Stopped, TrialResult, train

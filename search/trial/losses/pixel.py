@@ -1,16 +1,14 @@
-"""Training losses between restored and clean images, and their settings."""
+"""Losses on pixels, their differences, windows and spectra, and their settings."""
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytorch_msssim
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
-from search.trial.objective import ImageLossConfig
-from search.trial.perceptual import PerceptualConfig
+from search.trial.losses.base import ImageLossConfig
 
 Window = Literal[3, 5, 7, 9, 11]
 
@@ -106,48 +104,6 @@ class FourierConfig(ImageLossConfig):
         return SpectralError()
 
 
-MemberConfig = Annotated[
-    L1Config
-    | MSEConfig
-    | CharbonnierConfig
-    | PSNRConfig
-    | SSIMConfig
-    | MSSSIMConfig
-    | GradientConfig
-    | FourierConfig
-    | PerceptualConfig,
-    Field(discriminator="kind"),
-]
-
-
-class TermConfig(BaseModel):
-    """One loss in a sum."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    weight: float = Field(1.0, gt=0, le=1e5, description="its factor")
-    loss: MemberConfig
-
-
-class SumConfig(ImageLossConfig):
-    """A weighted sum of losses, each under a name of your choice."""
-
-    kind: Literal["sum"] = "sum"
-    terms: dict[str, TermConfig] = Field(min_length=1, description="name = { weight = 1.0, loss = { ... } }")
-
-    def build(self) -> nn.Module:
-        return WeightedSum({name: (term.weight, term.loss.build()) for name, term in self.terms.items()})
-
-    def macs(self, channels: Literal[1, 3], patch: int) -> int:
-        return sum(term.loss.macs(channels, patch) for term in self.terms.values())
-
-    @property
-    def smallest_patch(self) -> int:
-        return max(term.loss.smallest_patch for term in self.terms.values())
-
-
-LossConfig = Annotated[MemberConfig | SumConfig, Field(discriminator="kind")]
-
-
 class Charbonnier(nn.Module):
     """mean(sqrt((restored - clean)^2 + epsilon^2)); a scalar (Lai et al., arXiv 1710.01992)."""
 
@@ -219,16 +175,3 @@ class SpectralError(nn.Module):
     def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
         spectrum: Tensor = torch.fft.rfft2(restored - clean, norm="ortho")
         return spectrum.abs().mean()
-
-
-class WeightedSum(nn.Module):
-    """The sum of weight * loss over named terms; a scalar."""
-
-    def __init__(self, terms: Mapping[str, tuple[float, nn.Module]]) -> None:
-        super().__init__()
-        self.weights = [weight for weight, _ in terms.values()]
-        self.losses = nn.ModuleList(loss for _, loss in terms.values())
-
-    def forward(self, restored: Tensor, clean: Tensor) -> Tensor:
-        losses = torch.stack([loss(restored, clean) for loss in self.losses])
-        return (losses * losses.new_tensor(self.weights)).sum()

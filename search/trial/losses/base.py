@@ -1,4 +1,4 @@
-"""What a training step minimises, and what else has to learn for it."""
+"""Objectives that a training step minimises, and image losses, which learn nothing."""
 
 from typing import Literal
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.cost import count_macs
-from search.trial.objective import WITH_FILES, ImageLossConfig
+from search.trial.losses.base import WITH_FILES, ImageLossConfig
 
 Network = Literal["vgg16", "vgg19"]
 
@@ -121,7 +121,7 @@ class Perceptual(nn.Module):
         return torch.stack(terms).sum()
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """What the chosen layers see in images (N, 1 or 3, H, W)."""
+        """Features of the chosen layers for images (N, 1 or 3, H, W)."""
         seen = {}
         x = (image.expand(-1, 3, -1, -1) - self.mean) / self.std
         for index, layer in enumerate(self.stack):

@@ -1,6 +1,6 @@
 """Conditional adversarial training (pix2pix, arXiv 1611.07004), for any restoration model."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,10 @@ from torch import Tensor
 from data import Pair
 from models.cost import count_macs
 from models.patch_critic import PatchCriticConfig, smallest_patch
-from search.trial.losses import L1Config, LossConfig
-from search.trial.objective import Objective
-from search.trial.optimizers import set_learning_rate
+from search.trial.losses.base import Objective
+from search.trial.losses.image_losses import LossConfig
+from search.trial.losses.pixel import L1Config
+from search.trial.optimizers import masked_step, set_learning_rate
 from search.trial.precision import Precision
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
 from search.trial.sparsity import Mask
@@ -66,7 +67,7 @@ class Adversarial(Objective):
         self.critic = config.critic.build(channels).to(precision.device)
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.lr, betas=(config.beta1, 0.999))
         # Scales grow and shrink with the overflows of one network: the critic has a scaler of its own.
-        self.precision = Precision(precision.name, precision.device)
+        self.precision = Precision(precision.name, precision.device, tf32=precision.tf32)
 
     def forward(self, restored: Tensor, pair: Pair) -> Tensor:
         self.critic.requires_grad_(False)
@@ -83,7 +84,7 @@ class Adversarial(Objective):
     def step(self, step: float, steps: int, lr_scale: float) -> None:
         lr = self.config.lr * self.config.schedule.factor(step, steps)
         set_learning_rate(self.optimizer, lr_scale * lr)
-        self.precision.step(self.critic, self.optimizer, Mask({}), max_norm=float("inf"))
+        masked_step(self.critic, self.optimizer, self.precision, Mask({}), max_norm=float("inf"))
 
     def _judge(self, degraded: Tensor, image: Tensor) -> Tensor:
         with self.precision.forward():
@@ -102,6 +103,3 @@ class Adversarial(Objective):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
-
-
-ObjectiveConfig = Annotated[LossConfig | AdversarialConfig, Field(discriminator="kind")]
