@@ -7,7 +7,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
-from search.ladder import TOP, LadderConfig
+from search.rungs import TOP, LadderConfig
 from search.places import Places, Rows
 from search.planned import PlannedSampler
 from search.surrogate import Floats, Observed, Surrogate

@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 
 from search import leases, storage
-from search.climb import Sitting
+from search.loop import WorkerLoop
 from search.errors import UserError
 from search.opening import FINGERPRINT, SPEC, open_data
 from search.progress import Progress, Shows
@@ -73,7 +73,7 @@ def join(how: Joining) -> bool:
         if how.wire is None:
             progress.say(f"{spec.name}: joined; {split.note}; {device_name(how.options.device)}")
         worker = Worker(spec, how.options, study, split, stop, progress, pulse)
-        Sitting(worker, started).go()
+        WorkerLoop(worker, started).run()
     return stop.requested
 
 

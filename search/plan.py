@@ -1,4 +1,4 @@
-"""What a budget buys, told before anything starts: measured on this device, then played by the rules of a search."""
+"""What a budget buys, told before anything starts: measured on this device, then searches are simulated."""
 
 import tempfile
 import time
@@ -13,11 +13,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from data import Split
 from models.cost import count_parameters
-from search import forecast, storage
+from search import simulator, storage
 from search.company import company
 from search.courses import Costs
 from search.errors import UserError
-from search.ladder import TELLING_STEPS
+from search.rungs import TELLING_STEPS
 from search.length import MEASURING_SHARE, affordable
 from search.opening import any_config, open_data, unchanged
 from search.price import Bought, Plan, Range90, Size, gigabytes, short
@@ -33,14 +33,14 @@ from search.worker import COST_SIDE, Options, device_name
 MEASURE_SECONDS = 20.0
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
 OVERDRAWN = 1.2  # times the budget: more is told
-QUICK = 40  # plays for advice
+QUICK = 40  # simulations for advice
 ENDLESS = 1e9  # seconds
 WRITES = 10  # timed
 MANY_TRIALS = 1000  # as many as nobody asked for
 
 
 def make(spec: StudySpec, options: Options, console: Console, others: Sequence[torch.device] = ()) -> Plan:
-    """Measure recipes from all over the space on this device, and play the search many times.
+    """Measure recipes from all over the space on this device, and simulate the search many times.
 
     With further workers on the devices of `others`, each of them with as many threads as this process.
     """
@@ -65,7 +65,7 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
             if others:
                 survey.forget()  # alone, the pace was another
             survey.measure(until=time.monotonic() + MEASURE_SECONDS)
-        progress.update(task, description="playing the search")
+        progress.update(task, description="simulating the search")
         return survey.plan(teramacs, opening + joining, writing, 1 + len(others))
 
 
@@ -145,7 +145,7 @@ class _Survey:
         over = [sample for sample in self.all if self._over_limits(sample, costs)]
         pool = self.all if trained else [one.sample for one in measured]
         within = [sample for sample in pool if sample not in over] or pool
-        bought = self._bought(spec, costs, within, opening, forecast.PLAYS)
+        bought = self._bought(spec, costs, within, opening, simulator.SIMULATIONS)
         large = [sample for sample in self.all if self._too_large(sample, costs)]
         shown = sizes(
             [one.sample for one in measured],
@@ -176,15 +176,15 @@ class _Survey:
         courses = [(sample, costs.course(sample, branch[id(sample)])) for sample in samples]
         known = [course for sample, course in courses if sample.name]
         drawn = [course for sample, course in courses if not sample.name] or known
-        fates = forecast.plays(spec, known, drawn, opening, count, workers=self.workers)
+        searches = simulator.simulate_many(spec, known, drawn, opening, count, workers=self.workers)
         first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
         middle = costs.course(sizes(samples)["median"])
         return Bought(
-            begun=_range([fate.begun for fate in fates]),
-            reached={p: _range([fate.reached[p] for fate in fates]) for p in spec.ladder.percents()},
-            seconds=_range([fate.seconds for fate in fates]),
-            winner_steps=_range([fate.winner_steps for fate in fates]),
-            too_small=sum(fate.reached[first] < needed for fate in fates) / len(fates),
+            begun=_range([one.begun for one in searches]),
+            reached={p: _range([one.reached[p] for one in searches]) for p in spec.ladder.percents()},
+            seconds=_range([one.seconds for one in searches]),
+            winner_steps=_range([one.winner_steps for one in searches]),
+            too_small=sum(one.reached[first] < needed for one in searches) / len(searches),
             lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else TELLING_STEPS,
         )
 

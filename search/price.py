@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.ladder import TELLING_STEPS, TOP
+from search.rungs import TELLING_STEPS, TOP
 from search.progress import clock
 from search.trials import in_thousands
 

@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pytest
 
-from search.ladder import LadderConfig
+from search.rungs import LadderConfig
 from tests.benchmarks import tuners
 from tests.benchmarks.curve_model import RIDGE, CurveModel, _targets
 from tests.benchmarks.proposals import AtRandom, Deaf, Sampled

@@ -33,7 +33,7 @@ import numpy as np
 import optuna
 
 from search import sampling, study
-from search.ladder import LadderConfig
+from search.rungs import LadderConfig
 from search.study import StudySpec
 from tests.benchmarks.curve_model import CurveModel
 from tests.benchmarks.curve_trees import TreeModel

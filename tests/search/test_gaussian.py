@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import gaussian, space
 from search.gaussian import GaussianSampler
-from search.ladder import LadderConfig
+from search.rungs import LadderConfig
 from search.places import Places
 from search.sampling import ShownSampler
 

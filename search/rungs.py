@@ -1,7 +1,8 @@
-"""Which trial goes on next: the best of those that wait at a rung, or none."""
+"""The rungs of a training, and the order of trials at each of them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,8 +16,8 @@ TELLING_STEPS = 5
 class LadderConfig(BaseModel):
     """A trial pauses at each rung; when it is among the best there, it goes on from where it stood.
 
-    Successive halving without waiting (ASHA, arXiv 1810.05934), with pauses in place of ends: nothing
-    is trained twice, and a trial that looked beaten can still go on once worse ones are below it.
+    Asynchronous successive halving (ASHA, arXiv 1810.05934), with pauses in place of ends: nothing is
+    trained twice, and a trial that was not promoted at first can still be once worse ones are below it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,58 +72,95 @@ class LadderConfig(BaseModel):
         return next(rung for rung in self.percents() if rung > percent)
 
 
-@dataclass(frozen=True)
-class Climber:
-    """A trial on the ladder: what it scored at its rungs, and whether it waits at the highest of them."""
+class State(Enum):
+    """What a trial does at the moment."""
+
+    QUEUED = auto()
+    """Waits for its first step."""
+    RUNNING = auto()
+    PAUSED = auto()
+    """Waits at the rung that it was sent to."""
+    INTERRUPTED = auto()
+    """Waits for a worker on the way to that rung."""
+    COMPLETE = auto()
+    PRUNED = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """A trial, as far as it matters for what is done next."""
 
     number: int
-    scores: Mapping[int, float]
-    waits: bool
+    state: State
+    scores: Mapping[int, float] = field(default_factory=dict)
+    """PSNR in dB at the rungs that it reached, by their percent. None for a trial that failed."""
     early: frozenset[int] = frozenset()
     """Rungs at which it has made fewer than `TELLING_STEPS`."""
+    goal: int | None = None
+    """The rung that it was last sent to; None if it has never begun."""
+    steps: int = 0
+    """Of its whole training."""
+    steps_done: int = 0
+    seconds: float = 0.0
+    """That it has taken so far."""
+    seconds_per_step: float = 0.0
+    """Scores not counted."""
+    scored: int = 0
+    """How often it was scored so far."""
+    scores_to_come: float = 0.0
+    """And will be up to its end; the last score, of more images, counts as several."""
+    is_known: bool = False
+    """Whether it tries a recipe that was known before the search."""
+    is_retry: bool = False
+    """Whether it tries the settings of another trial again."""
 
     @property
     def rung(self) -> int:
         """The highest rung reached, in percent; 0 for none."""
         return max(self.scores, default=0)
 
+    @property
+    def is_paused(self) -> bool:
+        return self.state is State.PAUSED
 
-def promotable(climbers: Iterable[Climber], ladder: LadderConfig) -> list[Climber]:
-    """Those that wait among the best share of all that ever reached their rung: the highest rung and the best first."""
-    climbers, found = list(climbers), []
+
+def promotable(trials: Iterable[TrialView], ladder: LadderConfig) -> list[TrialView]:
+    """Those paused among the best share of all that ever reached their rung: the highest rung and the best first."""
+    trials = list(trials)
+    paused = {trial.rung for trial in trials if trial.is_paused}
+    found = []
     for rung in ladder.percents()[-2::-1]:
-        best = ranked(climbers, rung)[: _number_at(climbers, rung) // ladder.factor]
-        found += [climber for climber in best if climber.waits and climber.rung == rung]
+        if rung in paused:
+            there = ranked(trials, rung)
+            best = there[: len(there) // ladder.factor]
+            found += [trial for trial in best if trial.is_paused and trial.rung == rung]
     return found
 
 
-def leader(climbers: Iterable[Climber], ladder: LadderConfig) -> Climber | None:
+def leader(trials: Iterable[TrialView], ladder: LadderConfig) -> TrialView | None:
     """The best at the highest rung below the end that anyone has reached."""
-    climbers = list(climbers)
+    trials = list(trials)
     for rung in ladder.percents()[-2::-1]:
-        if best := ranked(climbers, rung):
+        if best := ranked(trials, rung):
             return best[0]
     return None
 
 
-def hopeless(climbers: Iterable[Climber], ladder: LadderConfig, keep: int) -> list[Climber]:
-    """Those that wait behind `keep` others that wait at the same rung."""
-    climbers = list(climbers)
+def surplus(trials: Iterable[TrialView], ladder: LadderConfig, keep: int) -> list[TrialView]:
+    """Those paused behind `keep` others that are paused at the same rung."""
+    paused = [trial for trial in trials if trial.is_paused]
     return [
-        climber
+        trial
         for rung in ladder.percents()[:-1]
-        for climber in [c for c in ranked(climbers, rung) if c.waits and c.rung == rung][keep:]
+        for trial in ranked([one for one in paused if one.rung == rung], rung)[keep:]
     ]
 
 
-def ranked(climbers: Iterable[Climber], rung: int) -> list[Climber]:
+def ranked(trials: Iterable[TrialView], rung: int) -> list[TrialView]:
     """All that reached `rung`, the best there first; of equal ones the earlier first.
 
     Those that had made too few steps come after all others.
     """
-    there = [climber for climber in climbers if rung in climber.scores]
-    return sorted(there, key=lambda c: (rung in c.early, -c.scores[rung], c.number))
-
-
-def _number_at(climbers: Iterable[Climber], rung: int) -> int:
-    return sum(rung in climber.scores for climber in climbers)
+    there = [trial for trial in trials if rung in trial.scores]
+    return sorted(there, key=lambda trial: (rung in trial.early, -trial.scores[rung], trial.number))
