@@ -33,7 +33,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Range90:
-    """The median, and what nine of ten plays lie between."""
+    """The median, and what nine of ten simulations lie between."""
 
     median: float
     low: float
@@ -42,14 +42,14 @@ class Range90:
 
 @dataclass(frozen=True)
 class Bought:
-    """What a budget buys, from many plays. `reached` by rung in percent; 100 is trained to the end."""
+    """What a budget buys, from many simulations. `reached` by rung in percent; 100 is trained to the end."""
 
     begun: Range90
     reached: Mapping[int, Range90]
     seconds: Range90
     winner_steps: Range90
     too_small: float
-    """Share of plays in which fewer trials reach the first rung than are compared there."""
+    """Share of simulations in which fewer trials reach the first rung than are compared there."""
     lowest_steps: int
     """Of a median model at the first rung."""
 

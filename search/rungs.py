@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import cache
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -50,15 +51,15 @@ class LadderConfig(BaseModel):
 
     def shares(self) -> tuple[float, ...]:
         """The rungs from the lowest to the end, as shares of a whole training."""
-        return tuple(self.factor ** (rung - self.rungs) for rung in range(self.rungs + 1))
+        return tuple(_shares(self.factor, self.rungs).values())
 
     def percents(self) -> tuple[int, ...]:
         """The rungs from the lowest to the end, in whole percent: their names."""
-        return tuple(round(TOP * share) for share in self.shares())
+        return tuple(_shares(self.factor, self.rungs))
 
     def share(self, percent: int) -> float:
         """The share of a training that a rung stands for; nothing for 0."""
-        return dict(zip(self.percents(), self.shares(), strict=True)).get(percent, 0.0)
+        return _shares(self.factor, self.rungs).get(percent, 0.0)
 
     def early(self, steps: int) -> frozenset[int]:
         """The rungs at which a training of so many steps has made fewer than `TELLING_STEPS`; none of one without."""
@@ -70,6 +71,13 @@ class LadderConfig(BaseModel):
     def above(self, percent: int) -> int:
         """The next rung after `percent`."""
         return next(rung for rung in self.percents() if rung > percent)
+
+
+@cache
+def _shares(factor: int, rungs: int) -> Mapping[int, float]:
+    """The rungs of a ladder by their names. Kept: a simulated search asks a thousand times."""
+    shares = (factor ** (rung - rungs) for rung in range(rungs + 1))
+    return {round(TOP * share): share for share in shares}
 
 
 class State(Enum):

@@ -3,6 +3,7 @@
 import heapq
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -84,6 +85,8 @@ class _Training:
     quality: float
     length: int
     """Steps of the whole training."""
+    scored_at: Sequence[int]
+    """Steps at which it is scored, as long as its length is as planned."""
     progress: float = 0.0
     """The share of its course that is behind it."""
 
@@ -163,7 +166,8 @@ class Simulation:
         number = len(self.trials) if queued is None else queued
         best_first = [self.trainings[trial.number].course for trial in ranked(self.trials, TOP)]
         course = self.chance.course(number, best_first)
-        self.trainings[number] = _Training(course, self.chance.quality(course), course.steps)
+        scored_at = sorted({course.steps_at(share) for share in course.shares})
+        self.trainings[number] = _Training(course, self.chance.quality(course), course.steps, scored_at)
         if queued is None:
             self.trials.append(TrialView(number, State.QUEUED))
         self._change(
@@ -181,18 +185,21 @@ class Simulation:
         steps = course.steps_at(high) - course.steps_at(low)
         took, limit = course.climb(low, high), self.trial_timeout
         if limit is not None and trial.seconds + took > limit:
-            yield from self._spend(worker, number, rung, max(limit - trial.seconds, 0.0))
-            self._change(number, state=State.PRUNED)
+            took = max(limit - trial.seconds, 0.0)
+            yield from self._spend(worker, number, rung, took)
+            self._change(number, state=State.PRUNED, seconds=trial.seconds + took)
             return
         yield from self._spend(worker, number, rung, took)
         if steps:
             worker.seconds_per_training.append(took * course.steps / steps)
-        # Of a training of few steps several rungs are at the same one.
-        shares = (share for share in self.ladder.shares() if share < 1)
-        passed = [share for share in shares if course.steps_at(share) <= course.steps_at(high)]
-        self._advance(number, max([high, *passed]), steps)
-        reached = {rung, *(p for p in map(self._percent, passed) if trial.rung < p)}
-        self._score(number, *reached)
+        # Of a training of few steps several rungs are at the same one, and have the same score.
+        reached = {rung} | {
+            percent
+            for percent, share in zip(self.ladder.percents(), self.ladder.shares(), strict=True)
+            if trial.rung < percent < TOP and course.steps_at(share) <= course.steps_at(high)
+        }
+        scores = dict.fromkeys(reached, self._score(number))
+        self._advance(number, self.ladder.share(max(reached)), steps, took, scores)
 
     def _finish(self, worker: _Worker, number: int, steps: int | None, pause_at: int | None) -> Seconds:
         """A part of the last stretch, at another pace of progress if the length is changed."""
@@ -203,12 +210,12 @@ class Simulation:
         low, high = training.progress, 1.0
         if until < training.length:
             high = low + (1 - low) * (until - done) / (training.length - done)
-        yield from self._spend(worker, number, TOP, training.course.climb(low, high, until - done))
-        self._advance(number, high, until - done)
+        took = training.course.climb(low, high, until - done)
+        yield from self._spend(worker, number, TOP, took)
         # It is scored at the rungs that it passes, too.
-        for share in self.ladder.shares():
-            if low < share <= high:
-                self._score(number, self._percent(share))
+        rungs = zip(self.ladder.percents(), self.ladder.shares(), strict=True)
+        scores = {percent: self._score(number) for percent, share in rungs if low < share <= high}
+        self._advance(number, high, until - done, took, scores)
 
     def _repeat(self, worker: _Worker, number: int, seed: int, steps: int) -> Seconds:
         training = self.trainings[number]
@@ -224,30 +231,28 @@ class Simulation:
         worker.busy_until = self.elapsed + seconds
         yield seconds
         worker.busy_until = None
-        self._change(number, seconds=self.trials[number].seconds + seconds)
 
-    def _advance(self, number: int, progress: float, steps: int) -> None:
+    def _advance(
+        self, number: int, progress: float, steps: int, seconds: float, scores: Mapping[int, float]
+    ) -> None:
+        """A trial has made `steps` in `seconds`, up to that share of its course."""
         training, trial = self.trainings[number], self.trials[number]
-        training.progress = progress
-        course = training.course
-        behind = {course.steps_at(share) for share in course.shares if share <= progress}
-        ahead = {course.steps_at(share) for share in course.shares if share > progress} - behind
+        training.progress, course = progress, training.course
+        waits = State.INTERRUPTED if trial.goal == TOP else State.PAUSED
+        behind = bisect_right(training.scored_at, course.steps_at(progress))
         last = course.at_end / course.per_score if course.per_score else 0.0
         self._change(
             number,
-            state=State.COMPLETE if progress == 1 else State.PAUSED if trial.goal != TOP else State.INTERRUPTED,
+            state=State.COMPLETE if progress == 1 else waits,
+            scores={**trial.scores, **scores},
             steps_done=trial.steps_done + steps,
-            scored=len(behind),
-            scores_to_come=len(ahead) + last,
+            seconds=trial.seconds + seconds,
+            scored=behind,
+            scores_to_come=len(training.scored_at) - behind + last,
         )
 
-    def _score(self, number: int, *rungs: int) -> None:
-        """The same score at all of them."""
-        score = self.chance.score(self.trainings[number].quality)
-        self._change(number, scores={**self.trials[number].scores, **dict.fromkeys(rungs, score)})
-
-    def _percent(self, share: float) -> int:
-        return self.ladder.percents()[self.ladder.shares().index(share)]
+    def _score(self, number: int) -> float:
+        return self.chance.score(self.trainings[number].quality)
 
     def _change(self, number: int, **changes: object) -> None:
         self.trials[number] = replace(self.trials[number], **changes)  # type: ignore[arg-type]
