@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from data import Split
-from search import storage
 from search.policy import RepeatView, best_repeated
 from search.progress import Shows, clock
 from search.ranking import estimate

@@ -13,8 +13,8 @@ from typing import IO, Any
 import torch
 
 from search import leases, storage
-from search.loop import WorkerLoop
 from search.errors import UserError
+from search.loop import WorkerLoop
 from search.opening import FINGERPRINT, SPEC, open_data
 from search.progress import Progress, Shows
 from search.study import StudySpec

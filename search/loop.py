@@ -49,7 +49,7 @@ class WorkerLoop:
         self.has_trained = False
 
     def run(self) -> None:
-        """Take part in the search from here to its end. Another worker may be faster: then the policy is asked again."""
+        """Take part in the search to its end. Where another worker was faster, the policy is asked again."""
         while not isinstance(action := self._next_action(), Done):
             match action:
                 case Resume(number, rung) | Promote(number, rung):
@@ -76,7 +76,9 @@ class WorkerLoop:
         if self.worker.stop.requested:
             return Done()
         options, seen = self.worker.options, self.worker.seconds_per_training
-        view = WorkerView(options.index, options.workers, statistics.median(seen) if seen else 0.0, self.phase)
+        view = WorkerView(
+            options.index, options.workers, statistics.median(seen) if seen else 0.0, self.phase
+        )
         searching = isinstance(self.phase, Searching)
         repeats = [] if searching else confirm.views(confirm.repeats(self.study))
         return policy.next_action(self.queue.snapshot(view, repeats), self.now() - self.started)
@@ -88,9 +90,7 @@ class WorkerLoop:
             self.has_trained = True
             self.worker.work_on(trial)
 
-    def _train(
-        self, number: int, rung: int, steps: int | None = None, pause_at: int | None = None
-    ) -> bool:
+    def _train(self, number: int, rung: int, steps: int | None = None, pause_at: int | None = None) -> bool:
         """Work on a trial that waits, up to `rung` or step `pause_at`; False if another worker was faster.
 
         Its length is changed to `steps`, if they are given.

@@ -17,11 +17,11 @@ from search import simulator, storage
 from search.company import company
 from search.courses import Costs
 from search.errors import UserError
-from search.rungs import TELLING_STEPS
 from search.length import MEASURING_SHARE, affordable
 from search.opening import any_config, open_data, unchanged
 from search.price import Bought, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
+from search.rungs import TELLING_STEPS
 from search.samples import Measured, Recipes, Sample, Scale, branches, measure, sizes, typical_speed
 from search.study import StudySpec
 from search.trial.config import TrialConfig, forward_macs

@@ -411,9 +411,7 @@ def _finish_the_best(snapshot: Snapshot, elapsed: float) -> Action:
 
 def _may_win(trial: TrialView) -> bool:
     """Whether a trial is paused, has been trained to its end, or is on its last stretch with another worker."""
-    return (
-        trial.is_paused or TOP in trial.scores or (trial.state is State.RUNNING and trial.goal == TOP)
-    )
+    return trial.is_paused or TOP in trial.scores or (trial.state is State.RUNNING and trial.goal == TOP)
 
 
 def finish_order(snapshot: Snapshot) -> list[TrialView]:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.rungs import TELLING_STEPS, TOP
 from search.progress import clock
+from search.rungs import TELLING_STEPS, TOP
 from search.trials import in_thousands
 
 RISK = 0.1  # a budget is called too small where that is more likely

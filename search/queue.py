@@ -55,7 +55,9 @@ def view(trial: FrozenTrial, ladder: LadderConfig) -> TrialView:
     return TrialView(
         number=trial.number,
         state=state,
-        scores={p: s for p, s in trial.intermediate_values.items() if p in ladder.percents()} if counts else {},
+        scores={p: s for p, s in trial.intermediate_values.items() if p in ladder.percents()}
+        if counts
+        else {},
         early=ladder.early(facts.get("steps", 0)),
         goal=facts.get(GOAL),
         steps=facts.get("steps", 0),

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from search import leases, queue, records, storage
-from search.rungs import TOP
 from search.leases import BEAT, OWNER, SITTING
 from search.progress import clock
+from search.rungs import TOP
 from search.storage import GOAL, FrozenTrial, Study, TrialState
 
 RUNNING, LEFT_BEHIND, INTERRUPTED = "running", "left behind", "interrupted"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search import leases, queue, storage
+from search import leases, queue
 from search.leases import BEAT, OWNER
 from search.progress import clock
 from search.status import RUNNING, state_of

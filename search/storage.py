@@ -54,7 +54,7 @@ def make_writable(folder: Path, flag: str = "--out") -> None:
         ) from None
 
 
-def opendatabase_of(url: str, *, create: bool) -> optuna.storages.RDBStorage:
+def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     """The database behind `url`; SQLite is put into WAL mode, with a busy timeout of a minute.
 
     Raises `UserError` for a file that is no database, one of another program, one that cannot be
@@ -101,7 +101,7 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
 
     Raises `ChangedRecipe` for another recipe under an old name, once the old one has trials.
     """
-    database = opendatabase_of(url, create=True)
+    database = open_database(url, create=True)
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
     )
@@ -126,7 +126,7 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
 
 def load_study(name: str, url: str) -> Study:
     """A study that exists. `UserError` names the ones there are."""
-    database = opendatabase_of(url, create=False)
+    database = open_database(url, create=False)
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
     if name not in names:
         known = ", ".join(names) or "none yet"

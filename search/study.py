@@ -12,9 +12,9 @@ import studies
 from models.growth import any_outgrows
 from search import space
 from search.errors import UserError, closest
-from search.rungs import LadderConfig
 from search.limits import LimitsConfig
 from search.policy import Rules
+from search.rungs import LadderConfig
 from search.trial.config import TrialConfig
 from search.trial.objective import WITH_FILES
 

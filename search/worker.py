@@ -18,8 +18,8 @@ from data import Split
 from models.cost import count_parameters
 from search import inherit, leases, limits, pictures, sampling, space, storage, winners
 from search.errors import UserError
-from search.rungs import TOP
 from search.progress import Shows, clock
+from search.rungs import TOP
 from search.storage import FULL, GOAL, LABEL, LENGTH, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint

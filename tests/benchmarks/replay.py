@@ -173,7 +173,9 @@ def at_random(
         play = partial(with_rungs, ladder=ladder, until=horizon, promote=False)
         found.append(Search(f"random, best {k} after 1/{part}", runs(play), Finale(needed=k, most=k)))
     for ladder in ladders:
-        found.append(Search(f"random, {title(ladder)}", runs(partial(with_rungs, ladder=ladder, until=horizon))))
+        found.append(
+            Search(f"random, {title(ladder)}", runs(partial(with_rungs, ladder=ladder, until=horizon)))
+        )
     return found
 
 

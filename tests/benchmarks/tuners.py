@@ -126,7 +126,9 @@ def with_rungs(
             proposer.scored(number, goal, score)
         scores = trial.scores if np.isnan(score) else {**trial.scores, goal: score}
         pauses = goal < TOP and not np.isnan(score)
-        trials[number] = TrialView(number, Progress.PAUSED if pauses else Progress.COMPLETE, scores, goal=goal)
+        trials[number] = TrialView(
+            number, Progress.PAUSED if pauses else Progress.COMPLETE, scores, goal=goal
+        )
         while isinstance(prune := next_action(Snapshot(rules, WorkerView(), trials), spent), Prune):
             trials[prune.trial] = replace(trials[prune.trial], state=Progress.PRUNED)
             proposer.ended(prune.trial, None)

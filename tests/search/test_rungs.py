@@ -70,7 +70,10 @@ def test_leader_is_the_best_at_the_highest_rung_anyone_has_reached() -> None:
     low = at_first(30.0, first=5)
     assert leader([], LADDER) is None
     assert leader(low, LADDER) == low[0]
-    higher = [TrialView(0, State.PAUSED, {6: 21.0, 25: 24.0}), TrialView(1, State.PAUSED, {6: 22.0, 25: 23.0})]
+    higher = [
+        TrialView(0, State.PAUSED, {6: 21.0, 25: 24.0}),
+        TrialView(1, State.PAUSED, {6: 22.0, 25: 23.0}),
+    ]
     assert leader([*low, *higher], LADDER) == higher[0]
 
 
