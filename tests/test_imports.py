@@ -28,7 +28,9 @@ OPTUNA_DOORS = {
 }
 WITHOUT_TORCH = {
     "search/space.py",
-    "search/ladder.py",
+    "search/rungs.py",
+    "search/policy.py",
+    "search/queue.py",
     "search/sampling.py",
     "search/storage.py",
     "search/leases.py",
@@ -39,6 +41,9 @@ WITHOUT_TORCH = {
     "search/progress.py",
     "search/study.py",
 }
+# Pure values and functions: what they may import of the project, and of other packages.
+POLICY = {"search/rungs.py", "search/policy.py"}
+POLICY_MAY_IMPORT = {"search.rungs", "pydantic"}
 # What the command line may import of the project before it knows which command is meant.
 AT_ONCE = {"search.commands", "search.commands.endings", "search.errors"}
 
@@ -87,6 +92,16 @@ def test_imports_keep_to_the_plan(path: Path) -> None:
     if name.startswith("search/trial/"):
         above = {m for m in imported(path) if m.startswith("search.") and not m.startswith("search.trial")}
         assert not above, "a trial knows nothing of the study around it"
+
+
+def test_policy_imports_nothing_of_the_study_around_it() -> None:
+    for name in POLICY:
+        known = {
+            module
+            for module in imported_at_once(ROOT / name)
+            if module.split(".")[0] not in sys.stdlib_module_names
+        }
+        assert known <= POLICY_MAY_IMPORT, name
 
 
 def test_command_line_imports_torch_only_inside_a_command() -> None:
