@@ -54,8 +54,10 @@ class WorkerLoop:
             match action:
                 case Resume(number, rung) | Promote(number, rung):
                     self._train(number, rung)
-                case Begin(rung, queued):
-                    self._begin(rung) if queued is None else self._train(queued, rung)
+                case Begin(rung, None):
+                    self._begin(rung)
+                case Begin(rung, int(queued)):
+                    self._train(queued, rung)
                 case Prune(number):
                     self.worker.prune(self._trial(number))
                 case Confirm(number, seed, steps):

@@ -189,6 +189,25 @@ def test_trials_with_too_many_better_ones_end_before_the_search_does(
     assert sum(t.state == TrialState.COMPLETE for t in trials()) == 1
 
 
+def test_policy_is_asked_again_where_another_worker_was_faster_to_take_a_trial(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, missed = leases.take, set[tuple[int, int]]()
+
+    def slow(study: Any, waiting: FrozenTrial, *args: Any, **facts: Any) -> Any:
+        """Too late once for each trial at each rung, and by then it waits again."""
+        turn = (waiting.number, facts.get(storage.GOAL, 0))
+        if turn in missed:
+            return take(study, waiting, *args, **facts)
+        missed.add(turn)
+        return None
+
+    monkeypatch.setattr(leases, "take", slow)
+    search(study_file(), out, trials=4)
+    assert {goal for _, goal in missed} == {0, 50, 100}
+    assert sorted(t.state.name for t in trials()) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+
+
 def test_last_stretch_has_no_limit_of_a_single_trial(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:

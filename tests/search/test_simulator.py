@@ -49,7 +49,7 @@ class Turns:
 
     def begin(self, index: int) -> None:
         with self.changed:
-            turn = self.changed.wait_for(lambda: self.running < 0 and self.agenda[0][1] == index, timeout=60)
+            turn = self.changed.wait_for(lambda: self.running < 0 and self.agenda[0][1] == index, timeout=600)
             assert turn, "another worker hangs"
             self.now, self.running = heapq.heappop(self.agenda)
 
@@ -179,8 +179,8 @@ def search(spec: study.StudySpec, out: Path, workers: int) -> None:
     "changes",
     [
         {"trials": 8, "timeout": 1e6},
-        {"trials": 1000, "timeout": 40.0},
-        {"trials": 1000, "timeout": 40.0, "confirm_seeds": 2, "finalists": 2},
+        {"trials": 1000, "timeout": 20.0},
+        {"trials": 1000, "timeout": 20.0, "confirm_seeds": 2, "finalists": 2},
         {"trials": 6, "timeout": 1e6, "confirm_seeds": 2, "finalists": 2, "keep": 1},
         {"trials": 1000, "timeout": 24.0, "ladder": {"rungs": 0}},
     ],
