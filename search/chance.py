@@ -1,4 +1,4 @@
-"""What chance decides in a search that is played: which recipe is drawn, how good it is, and what it scores."""
+"""What chance decides in a simulated search: which recipe is drawn, how good it is, and what it scores."""
 
 import math
 import random
@@ -15,7 +15,7 @@ STEPS_COUNT = 0.55
 
 
 class Chance:
-    """The dice of one played search."""
+    """The dice of one simulated search."""
 
     def __init__(
         self, spec: StudySpec, known: Sequence[TrainingCost], drawn: Sequence[TrainingCost], seed: int

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from statistics import fmean
 
@@ -10,8 +11,7 @@ import torch
 from torch import Tensor
 
 from data import Split
-from search import storage
-from search.ladder import LadderConfig, leader, ranked
+from search.policy import RepeatView, best_repeated
 from search.progress import Shows, clock
 from search.ranking import estimate
 from search.storage import LABEL, FrozenTrial, Study
@@ -60,22 +60,6 @@ class Retraining:
         return self.stop.requested
 
 
-def finalists(study: Study, ladder: LadderConfig, count: int) -> list[FrozenTrial]:
-    """The `count` best at the highest rung that anyone waits at, and the best recipe known beforehand."""
-    trials = study.get_trials(deepcopy=False)
-    climbers = storage.climbers(study, ladder)
-    waiting = [climber for climber in climbers if climber.waits]
-    best = leader(waiting, ladder)
-    if best is None:
-        return []
-    chosen = [climber.number for climber in ranked(waiting, best.rung)[:count]]
-    known = [climber for climber in climbers if LABEL in trials[climber.number].user_attrs]
-    first = leader(known, ladder)
-    if first is not None and first.number not in chosen:
-        chosen.append(first.number)
-    return [trials[number] for number in chosen]
-
-
 def held_out(split: Split, config: TrialConfig) -> tuple[list[int], bool]:
     """Validation images that scored no trial, and True; all of them and False where fewer than two are left."""
     used = {
@@ -119,15 +103,17 @@ def repeats(study: Study) -> list[Repeat]:
     return sorted(found, key=lambda entry: (entry.seed, entry.trial))
 
 
+def views(done: Sequence[Repeat]) -> list[RepeatView]:
+    """Repeats as the policy sees them."""
+    return [
+        RepeatView(entry.trial, entry.seed, entry.steps, fmean(entry.psnr_db) if entry.psnr_db else -inf)
+        for entry in done
+    ]
+
+
 def keep(study: Study, done: Repeat) -> None:
     """Write a repeat down with the study."""
     study.set_user_attr(f"{CONFIRMED}{done.trial}.{done.seed}", json.dumps(asdict(done)))
-
-
-def best_first(done: Sequence[Repeat]) -> list[int]:
-    """Numbers of the trials, the best mean first; those with a repeat that diverged come last."""
-    means = {number: _mean(done, number) for number in dict.fromkeys(entry.trial for entry in done)}
-    return sorted(means, key=lambda number: (-means[number], number))
 
 
 def sentences(study: Study) -> list[str]:
@@ -136,7 +122,7 @@ def sentences(study: Study) -> list[str]:
     if not done:
         return []
     trials = study.get_trials(deepcopy=False)
-    order = best_first(done)
+    order = best_repeated(views(done))
     first = order[0]
     images = max(len(entry.psnr_db) for entry in done)
     which = (
@@ -172,11 +158,6 @@ def _behind(done: Sequence[Repeat], trials: Sequence[FrozenTrial], first: int, n
     if common is not None:
         text += f"; in the search by {ours[common] - theirs[common]:.2f} dB at {common} %"
     return text
-
-
-def _mean(done: Sequence[Repeat], number: int) -> float:
-    runs = [entry.psnr_db for entry in done if entry.trial == number]
-    return fmean(fmean(run) for run in runs) if all(runs) else float("-inf")
 
 
 def _by_image(done: Sequence[Repeat], number: int) -> list[float]:

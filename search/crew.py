@@ -19,6 +19,7 @@ from search import leases, storage
 from search.errors import UserError
 from search.opening import Measure, Opened, compile_operator, open_search
 from search.progress import Progress
+from search.queue import is_under_way
 from search.run import Outcome, display, outcome
 from search.study import StudySpec
 from search.watch import StopSignals
@@ -195,7 +196,7 @@ class _Crew:
     def _left_over(self) -> bool:
         """Whether a trial that was begun is nobody's, though all workers have gone home."""
         return any(
-            trial.state == storage.TrialState.WAITING and storage.is_under_way(trial)
+            trial.state == storage.TrialState.WAITING and is_under_way(trial)
             for trial in self.opened.study.get_trials(deepcopy=False)
         )
 

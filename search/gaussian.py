@@ -7,9 +7,9 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import norm
 
-from search.ladder import TOP, LadderConfig
 from search.places import Encoding, Rows
 from search.planned import PlannedSampler
+from search.rungs import TOP, LadderConfig
 from search.surrogate import Floats, Observations, Surrogate
 
 STARTUP = 6  # trials with scores, before a surrogate is fitted

@@ -13,9 +13,9 @@ from typing import IO, Any
 import torch
 
 from search import leases, storage
-from search.climb import Sitting
 from search.device import device_name
 from search.errors import UserError
+from search.loop import WorkerLoop
 from search.memory import limit_memory
 from search.opening import FINGERPRINT, SPEC, open_data
 from search.progress import Progress, Shows
@@ -74,7 +74,7 @@ def join(how: Joining) -> bool:
         if how.wire is None:
             progress.say(f"{spec.name}: joined; {split.note}; {device_name(how.options.device)}")
         worker = Worker(spec, how.options, study, split, stop, progress, pulse)
-        Sitting(worker, started).go()
+        WorkerLoop(worker, started).run()
     return stop.requested
 
 

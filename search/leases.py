@@ -19,7 +19,7 @@ from typing import Any, Self
 import optuna
 import psutil
 
-from search import storage
+from search import queue, storage
 from search.errors import UserError
 from search.storage import FrozenTrial, Seen, Study, Trial, TrialState
 
@@ -72,7 +72,7 @@ def take(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -
 
 def begin(study: Study, most: int, sampling: Sampling, **facts: Any) -> Trial | None:
     """A new trial, running, with `facts` as attributes; None if the study has `most` of them."""
-    number = storage.begin(study, most, {**facts, OWNER: this_process()})
+    number = queue.begin(study, most, {**facts, OWNER: this_process()})
     if number is None:
         return None
     study.sampler = sampling(number)

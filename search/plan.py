@@ -13,17 +13,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from data import Split
 from models.cost import count_parameters
-from search import forecast, storage
+from search import simulator, storage
 from search.company import company
 from search.courses import CostModel
 from search.device import device_name, free_and_total_memory, has_own_memory, is_lack_of_memory
 from search.errors import UserError
-from search.ladder import TELLING_STEPS
 from search.length import MEASURING_SHARE, affordable
 from search.memory import limit_memory
 from search.opening import any_config, open_data, unchanged
 from search.price import ExpectedOutcome, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
+from search.rungs import TELLING_STEPS
 from search.samples import ProbeConfig, ProbeConfigs, ProbeResult, Scale, measure, sizes, typical_speed
 from search.study import StudySpec
 from search.trial.config import forward_macs
@@ -33,14 +33,14 @@ from search.worker import COST_SIDE, Options
 MEASURE_SECONDS = 20.0
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
 OVERDRAWN = 1.2  # times the budget: more is told
-QUICK = 40  # plays for advice
+QUICK = 40  # simulations for advice
 ENDLESS = 1e9  # seconds
 WRITES = 10  # timed
 MANY_TRIALS = 1000  # as many as nobody asked for
 
 
 def make(spec: StudySpec, options: Options, console: Console, others: Sequence[torch.device] = ()) -> Plan:
-    """Measure recipes from all over the space on this device, and play the search many times.
+    """Measure recipes from all over the space on this device, and simulate the search many times.
 
     With further workers on the devices of `others`, each of them with as many threads as this process.
     """
@@ -65,7 +65,7 @@ def make(spec: StudySpec, options: Options, console: Console, others: Sequence[t
             if others:
                 survey.forget()  # alone, the pace was another
             survey.measure(until=time.monotonic() + MEASURE_SECONDS)
-        progress.update(task, description="playing the search")
+        progress.update(task, description="simulating the search")
         return survey.plan(teramacs, opening + joining, writing, 1 + len(others))
 
 
@@ -93,15 +93,15 @@ class _Search:
         ]
         known = [training for probe, training in trainings if probe.name]
         drawn = [training for probe, training in trainings if not probe.name] or known
-        played = forecast.plays(spec, known, drawn, self.opening_seconds, count, workers=self.workers)
+        searches = simulator.simulate_many(spec, known, drawn, self.opening_seconds, count, workers=self.workers)
         first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
         middle = costs.training_cost(sizes(self.probes)["median"])
         return ExpectedOutcome(
-            begun=_range([one.begun for one in played]),
-            reached={p: _range([one.reached[p] for one in played]) for p in spec.ladder.percents()},
-            seconds=_range([one.seconds for one in played]),
-            winner_steps=_range([one.winner_steps for one in played]),
-            too_small=sum(one.reached[first] < needed for one in played) / len(played),
+            begun=_range([one.begun for one in searches]),
+            reached={p: _range([one.reached[p] for one in searches]) for p in spec.ladder.percents()},
+            seconds=_range([one.seconds for one in searches]),
+            winner_steps=_range([one.winner_steps for one in searches]),
+            too_small=sum(one.reached[first] < needed for one in searches) / len(searches),
             lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else TELLING_STEPS,
         )
 
@@ -182,7 +182,7 @@ class _Survey:
         pool = self.probes.all if trained else [one.probe for one in measured]
         within = [probe for probe in pool if probe not in over] or pool
         search = _Search(costs, within, opening, workers)
-        outcome = search.simulated(forecast.PLAYS)
+        outcome = search.simulated(simulator.SIMULATIONS)
         large = [probe for probe in self.probes.all if self._too_large(probe, costs)]
         shown = sizes(
             [one.probe for one in measured],

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.ladder import TELLING_STEPS, TOP
 from search.progress import clock
+from search.rungs import TELLING_STEPS, TOP
 from search.trials import in_thousands
 
 RISK = 0.1  # a budget is called too small where that is more likely
@@ -49,7 +49,7 @@ class ExpectedOutcome:
     seconds: Range90
     winner_steps: Range90
     too_small: float
-    """Share of plays in which fewer trials reach the first rung than are compared there."""
+    """Share of simulations in which fewer trials reach the first rung than are compared there."""
     lowest_steps: int
     """Of a median model at the first rung."""
 

@@ -1,10 +1,10 @@
-"""Run a study in this process, alone: one worker up the ladder, then the finale."""
+"""Run a study in this process, with one worker."""
 
 import time
 from dataclasses import dataclass
 
 from search import leases, storage
-from search.climb import Sitting
+from search.loop import WorkerLoop
 from search.memory import limit_memory
 from search.opening import Opened, compile_operator, open_search
 from search.progress import Progress
@@ -43,7 +43,7 @@ def run(spec: StudySpec, options: Options) -> Outcome:
         for line in opened.lines:
             progress.say(line)
         worker = Worker(opened.spec, options, opened.study, opened.split, stop, progress, pulse)
-        Sitting(worker, started).go()
+        WorkerLoop(worker, started).run()
     return outcome(opened, stopped=stop.requested)
 
 

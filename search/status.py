@@ -11,10 +11,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search import leases, records, storage
-from search.ladder import TOP
+from search import leases, queue, records, storage
 from search.leases import BEAT, OWNER, SITTING
 from search.progress import clock
+from search.rungs import TOP
 from search.storage import GOAL, FrozenTrial, Study, TrialState
 
 RUNNING, LEFT_BEHIND, INTERRUPTED = "running", "left behind", "interrupted"
@@ -116,7 +116,7 @@ def state_of(trial: FrozenTrial) -> str:
         owner = trial.user_attrs.get(OWNER)
         return LEFT_BEHIND if not owner or leases.is_gone(owner) else RUNNING
     if trial.state == TrialState.WAITING:
-        if storage.is_under_way(trial):
+        if queue.is_under_way(trial):
             return INTERRUPTED
         return AT_RUNG if GOAL in trial.user_attrs else NEW
     return _FINISHED[trial.state]

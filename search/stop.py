@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from search import leases, storage
+from search import leases, queue
 from search.leases import BEAT, OWNER
 from search.progress import clock
 from search.status import RUNNING, state_of
@@ -93,7 +93,7 @@ def _fate(study: Study, held: FrozenTrial) -> str:
     trial = study.get_trials(deepcopy=False)[held.number]
     if trial.state == TrialState.COMPLETE:
         return f"trial {trial.number} is complete, {trial.value:.2f} dB"
-    if trial.state.is_finished() or not storage.has_begun(trial):
+    if trial.state.is_finished() or not queue.has_begun(trial):
         return f"trial {trial.number} is {state_of(trial)}"
     done, steps = trial.user_attrs.get("steps_done", 0), trial.user_attrs.get("steps", 0)
     return f"trial {trial.number} is kept at step {done} of {steps}"

@@ -4,7 +4,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from optuna.trial import TrialState as TrialState
 
 from search import kinship, sqlite
 from search.errors import UserError, closest
-from search.ladder import Climber, LadderConfig
 from search.progress import Kind
 from search.study import StudySpec
 from search.transactions import Seen as Seen
@@ -135,45 +134,6 @@ def load_study(name: str, url: str) -> Study:
     return optuna.load_study(study_name=name, storage=database)
 
 
-def climbers(
-    study: Study, ladder: LadderConfig, known: dict[int, Climber | None] | None = None
-) -> list[Climber]:
-    """The trials as the ladder sees them; failed ones and those that never began are not on it.
-
-    Whoever asks often passes a dictionary, in which those that have ended are kept: they do not change.
-    """
-    known = {} if known is None else known
-    found = []
-    for number, trial in enumerate(study.get_trials(deepcopy=False)):
-        if number in known:
-            climber = known[number]
-        else:
-            climber = _climber(trial, ladder)
-            if trial.state.is_finished():
-                known[number] = climber
-        if climber is not None:
-            found.append(climber)
-    return found
-
-
-def _climber(trial: FrozenTrial, ladder: LadderConfig) -> Climber | None:
-    if GOAL not in trial.user_attrs or trial.state == TrialState.FAIL:
-        return None
-    rungs = ladder.percents()
-    return Climber(
-        trial.number,
-        {percent: score for percent, score in trial.intermediate_values.items() if percent in rungs},
-        waits=trial.state == TrialState.WAITING and not is_under_way(trial),
-        early=ladder.early(trial.user_attrs.get("steps", 0)),
-    )
-
-
-def is_under_way(trial: FrozenTrial) -> bool:
-    """Whether a trial has still to reach the rung that it was last sent to."""
-    reached = max(trial.intermediate_values, default=0)
-    return trial.state in (TrialState.RUNNING, TrialState.WAITING) and trial.user_attrs.get(GOAL, 0) > reached
-
-
 def kind_of_end(state: TrialState) -> Kind | None:
     """How a trial ended, in the words of the display; None while it has not."""
     kinds: dict[TrialState, Kind] = {
@@ -182,39 +142,6 @@ def kind_of_end(state: TrialState) -> Kind | None:
         TrialState.FAIL: "failed",
     }
     return kinds.get(state)
-
-
-def has_begun(trial: FrozenTrial) -> bool:
-    """Whether a trial ever took its first step, or is just about to."""
-    return GOAL in trial.user_attrs or trial.state == TrialState.RUNNING
-
-
-def next_new(trials: Iterable[FrozenTrial], most: int) -> FrozenTrial | None:
-    """The trial that begins next, of those that wait for their first step.
-
-    The first `most` trials of a study may begin, and those that are tried again.
-    """
-    counted = 0
-    for trial in trials:
-        again = RETRY in trial.user_attrs
-        counted += not again
-        if trial.state == TrialState.WAITING and not has_begun(trial) and (again or counted <= most):
-            return trial
-    return None
-
-
-def may_have_more(trials: Iterable[FrozenTrial], most: int) -> bool:
-    """Whether a study of at most `most` trials has room for another; trials tried again do not count."""
-    return sum(RETRY not in trial.user_attrs for trial in trials) < most
-
-
-def begin(study: Study, most: int, facts: Mapping[str, Any]) -> int | None:
-    """A new running trial with these attributes, its number; None if the study has `most`.
-
-    Those that are tried again are not counted. Several workers that begin trials at the same time do not
-    go beyond that number.
-    """
-    return _database(study).begin(study._study_id, most, RETRY, facts)
 
 
 def record(trial: Trial, facts: Mapping[str, Any]) -> None:
@@ -231,10 +158,10 @@ def change(
     only_if: Seen | None = None,
 ) -> bool:
     """Set attributes of a trial, and its state if one is given, all at once; False if it is not as it was seen."""
-    return _database(study).change(trial_id, facts, state, only_if)
+    return database_of(study).change(trial_id, facts, state, only_if)
 
 
-def _database(study: Study) -> Storage:
+def database_of(study: Study) -> Storage:
     """The database of a study, without Optuna's memory before it."""
     database = getattr(study._storage, "_backend", study._storage)
     assert isinstance(database, Storage), "a study of ours is opened by open_database"

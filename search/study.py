@@ -12,8 +12,9 @@ import studies
 from models.growth import any_outgrows
 from search import space
 from search.errors import UserError, closest
-from search.ladder import LadderConfig
 from search.limits import LimitsConfig
+from search.policy import Rules
+from search.rungs import LadderConfig
 from search.trial.config import TrialConfig
 from search.trial.losses.base import WITH_FILES
 
@@ -96,6 +97,19 @@ class StudySpec(BaseModel):
         if not self.ladder.rungs:
             return 1.0
         return (1 - self.finale) * (1 - CONFIRM_SHARE if self.confirm_seeds else 1.0)
+
+    def rules(self) -> Rules:
+        """What it says about how it is searched."""
+        return Rules(
+            ladder=self.ladder,
+            trials=self.trials,
+            timeout=self.timeout,
+            search_share=self.search_share,
+            finish_share=self.finale,
+            keep=self.keep,
+            confirm_seeds=self.confirm_seeds,
+            finalists=self.finalists,
+        )
 
     def with_changes(self, **changes: Any) -> Self:
         """A copy with other values, validated anew."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from search import kinship, space, storage
 from search.errors import UserError
-from search.ladder import TOP
+from search.rungs import TOP
 from search.sampling import EARLIER, told
 from search.storage import FULL, LABEL, RECIPE, FrozenTrial, Study, TrialState
 from search.study import StudySpec

@@ -19,8 +19,8 @@ from models.cost import count_parameters
 from search import inherit, leases, limits, pictures, sampling, space, storage, winners
 from search.device import device_name, is_lack_of_memory, memory_mb
 from search.errors import UserError
-from search.ladder import TOP
 from search.progress import Shows, clock
+from search.rungs import TOP
 from search.storage import FULL, GOAL, LABEL, LENGTH, REPLACED, TrialState
 from search.study import StudySpec, close
 from search.trial import checkpoint
@@ -93,8 +93,8 @@ class Worker:
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
         self.stop, self.progress, self.pulse = stop, progress, pulse
-        self.rates: list[float] = []
-        """Seconds that a whole training would take, from each climb of this sitting."""
+        self.seconds_per_training: list[float] = []
+        """As each piece of work so far tells."""
         self.bugs: list[str] = []
         self.inheritance = inherit.Inheritance(
             spec.inherit_weights, split.fingerprint, self._folder, progress.say
@@ -127,7 +127,7 @@ class Worker:
         finally:
             self.pulse.let_go()
         if config.total_steps and (done := trial.user_attrs.get("steps_done", before) - before):
-            self.rates.append((time.monotonic() - started) * config.total_steps / done)
+            self.seconds_per_training.append((time.monotonic() - started) * config.total_steps / done)
 
     def _train(self, trial: optuna.Trial, config: TrialConfig, pause_at: int | None) -> None:
         folder = self._folder(trial.number)
@@ -214,7 +214,7 @@ class Worker:
             f"({clock(watch.seconds())}){_short(trial.params) if first else ''}"
         )
 
-    def beaten(self, waiting: storage.FrozenTrial) -> None:
+    def prune(self, waiting: storage.FrozenTrial) -> None:
         """End a trial that waits at a rung: others are better there."""
         trial = leases.take(self.study, waiting, self.sampler)
         if trial is not None:

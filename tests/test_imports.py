@@ -28,7 +28,9 @@ OPTUNA_DOORS = {
 }
 WITHOUT_TORCH = {
     "search/space.py",
-    "search/ladder.py",
+    "search/rungs.py",
+    "search/policy.py",
+    "search/queue.py",
     "search/sampling.py",
     "search/storage.py",
     "search/leases.py",
@@ -41,6 +43,9 @@ WITHOUT_TORCH = {
 }
 # What a trial, and whoever restores images, may import of the search.
 BELOW_A_TRIAL = ("search.device",)
+# Pure values and functions: what they may import of the project, and of other packages.
+POLICY = {"search/rungs.py", "search/policy.py"}
+POLICY_MAY_IMPORT = {"search.rungs", "pydantic"}
 # What the command line may import of the project before it knows which command is meant.
 AT_ONCE = {"search.commands", "search.commands.endings", "search.errors"}
 
@@ -100,6 +105,16 @@ def test_only_the_device_module_names_cuda() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.cuda", "torch.mps", "torch.xpu")
     }
     assert naming == {"search/device.py"}
+
+
+def test_policy_imports_nothing_of_the_study_around_it() -> None:
+    for name in POLICY:
+        known = {
+            module
+            for module in imported_at_once(ROOT / name)
+            if module.split(".")[0] not in sys.stdlib_module_names
+        }
+        assert known <= POLICY_MAY_IMPORT, name
 
 
 def test_command_line_imports_torch_only_inside_a_command() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import optuna
 import pytest
 
-from search.ladder import LadderConfig
+from search.rungs import LadderConfig
 from tests.benchmarks import tuners
 from tests.benchmarks.curve_model import RIDGE, CurveModel, _targets
 from tests.benchmarks.proposals import AtRandom, Deaf, Sampled
 from tests.benchmarks.recording import Curve
-from tests.benchmarks.tuners import Finale, State, climb, whole
+from tests.benchmarks.tuners import Finale, State, whole, with_rungs
 
 NEVER = optuna.pruners.NopPruner()
 ONE = Finale(needed=1, most=1)
@@ -67,13 +67,13 @@ def test_diverged_training_costs_what_it_ran_and_never_wins() -> None:
     states = whole(Given([diverged, curve(20, 22)]), NEVER)
     assert [state.seconds for state in states] == [6 + 3, 6 + 3 + 25]
     assert [state.psnr_db for state in states] == [-np.inf, 22]
-    on_ladder = climb(Given([diverged]), LadderConfig(factor=2, rungs=1))
+    on_ladder = with_rungs(Given([diverged]), LadderConfig(factor=2, rungs=1))
     assert on_ladder[-1].finalists == ()
 
 
 def test_ladder_keeps_what_the_last_stretch_of_its_leader_needs() -> None:
     curves = [curve(20, 25), curve(22, 24), curve(21, 26)]
-    states = climb(Given(curves), LadderConfig(factor=4, rungs=1))
+    states = with_rungs(Given(curves), LadderConfig(factor=4, rungs=1))
     first, stretch = curves[0].seconds(0, 4), curves[0].seconds(4, 16)
     assert [state.seconds for state in states] == [first, 2 * first, 3 * first]
     assert ended(states, first + stretch - 0.1) == -np.inf
@@ -88,7 +88,7 @@ def test_ladder_keeps_what_the_last_stretch_of_its_leader_needs() -> None:
 
 def test_ladder_promotes_the_best_of_four_at_once() -> None:
     curves = [curve(20 + n % 3, 25) for n in range(4)]
-    states = climb(Given(curves), LadderConfig(factor=4, rungs=1))
+    states = with_rungs(Given(curves), LadderConfig(factor=4, rungs=1))
     first, stretch = curves[0].seconds(0, 4), curves[0].seconds(4, 16)
     assert [state.seconds for state in states] == [first * n for n in (1, 2, 3, 4)] + [4 * first + stretch]
     assert states[-1].psnr_db == 25

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 import sqlalchemy
 
-from search import leases, storage
+from search import leases, queue, storage
 from search.errors import UserError
 from search.storage import FrozenTrial, TrialState
 from tests import postgres
@@ -164,7 +164,7 @@ def torment(
     trials = trials_of(name, url)
     _compare(name, known, trials, tally)
     wanted = int(study.read_text().partition("trials = ")[2].split()[0])
-    begun = [t for t in trials if storage.has_begun(t)]
+    begun = [t for t in trials if queue.has_begun(t)]
     if len(begun) != wanted:
         tally.wrong.append(f"{name}: {len(begun)} trials begun, {wanted} asked for")
     for trial in begun:

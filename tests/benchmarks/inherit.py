@@ -30,7 +30,7 @@ import scipy.stats
 import torch
 
 from data import Split
-from search import space, storage, study
+from search import queue, space, storage, study
 from search.inherit import INHERITED
 from search.run import run
 from search.study import parse_duration
@@ -206,7 +206,7 @@ def live(data: Path, seconds: float, seeds: int, folder: Path) -> None:
             url = storage.default_url(out)
             found.append(run(spec, Options(storage=url, out=out, device=CPU, quiet=True)).best_psnr_db)
             made = storage.load_study(spec.name, url)
-            begun = sum(storage.has_begun(trial) for trial in made.get_trials(deepcopy=False))
+            begun = sum(queue.has_begun(trial) for trial in made.get_trials(deepcopy=False))
             winner = storage.best_first(made)[0].user_attrs
             behind = (winner.get(INHERITED) or {"trials": []})["trials"]
             cells = f"{begun} | {winner['steps_done']} | {winner['parameters']} | {behind or 'scratch'} |"

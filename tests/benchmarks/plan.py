@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 
 from search import crew, plan, storage, study
-from search.ladder import TOP
 from search.price import Range90
+from search.rungs import TOP
 from search.study import StudySpec, parse_duration
 from search.worker import Options
 

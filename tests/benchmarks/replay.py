@@ -14,7 +14,7 @@ on PolyU: -0.05; linear model: 0.8).
 Compute is in CPU seconds, steps and scores; the unit of the tables is one whole training, the mean over the
 file. Only trials that reached their full length count. Each search is one worker and ends within its budget. Those
 with a ladder keep what the last stretch of their best trial needs, as `run` does with `finale`; then they train further
-trials to the end as long as there is time. Ladder "4 x 2" has factor 4 and 2 rungs, by the rules of search/ladder.py.
+trials to the end as long as there is time. Ladder "4 x 2" has factor 4 and 2 rungs, by search/policy.py.
 Optuna's pruners see a score at each eighth and have Optuna's defaults; "best 3 after 1/16" drops all but three there
 (arXiv 2307.15422).
 
@@ -33,14 +33,14 @@ import numpy as np
 import optuna
 
 from search import sampling, study
-from search.ladder import LadderConfig
+from search.rungs import LadderConfig
 from search.study import StudySpec
 from tests.benchmarks.curve_model import CurveModel
 from tests.benchmarks.curve_trees import TreeModel
 from tests.benchmarks.curves import read
 from tests.benchmarks.proposals import AtRandom, Proposer, Recorded, Sampled, Sampler
 from tests.benchmarks.recording import Curve, Floats, curves, unit
-from tests.benchmarks.tuners import FINALISTS, Finale, State, climb, ended, whole
+from tests.benchmarks.tuners import FINALISTS, Finale, State, ended, whole, with_rungs
 
 BUDGETS = (1.5, 2.0, 4.0, 8.0, 16.0)
 STEP = 0.25
@@ -170,10 +170,12 @@ def at_random(
     ]
     for part, k in TOP_K:
         ladder = LadderConfig(factor=part, rungs=1)
-        play = partial(climb, ladder=ladder, until=horizon, promote=False)
+        play = partial(with_rungs, ladder=ladder, until=horizon, promote=False)
         found.append(Search(f"random, best {k} after 1/{part}", runs(play), Finale(needed=k, most=k)))
     for ladder in ladders:
-        found.append(Search(f"random, {title(ladder)}", runs(partial(climb, ladder=ladder, until=horizon))))
+        found.append(
+            Search(f"random, {title(ladder)}", runs(partial(with_rungs, ladder=ladder, until=horizon)))
+        )
     return found
 
 
@@ -204,7 +206,7 @@ def learning_searches(
         sampler = ours(kind, LadderConfig(rungs=0))
         found += [Search(f"{name}, {way}", runs(play, sampler)) for way, play in to_the_end.items()]
         for ladder in ladders:
-            play = partial(climb, ladder=ladder, until=horizon / 2)
+            play = partial(with_rungs, ladder=ladder, until=horizon / 2)
             found.append(Search(f"{name}, {title(ladder)}", runs(play, ours(kind, ladder))))
     return found
 

@@ -18,7 +18,9 @@ from typing import Any
 import optuna
 
 from search import leases, storage
-from search.ladder import Climber, LadderConfig, hopeless, promotable
+from search.policy import Begin, Rules, WorkerView, next_action
+from search.queue import Queue
+from search.rungs import LadderConfig
 from search.storage import GOAL, Study, TrialState
 
 LADDER = LadderConfig(rungs=2, factor=2)
@@ -45,7 +47,8 @@ PROGRESS = {
 }
 FACTS = {"psnr_db": 20.0, "ssim": 0.8, "mae": 0.04}
 
-ENDED: dict[int, Climber | None] = {}
+QUEUES: dict[str, Queue] = {}
+"""By study: of trials that have ended it keeps what it has read."""
 
 Trial = Callable[[Study, float], bool]
 
@@ -56,9 +59,10 @@ def score(number: int, percent: int) -> float:
 
 def ours(study: Study, seconds: float, most: int) -> bool:
     """A trial as our workers go about it; False if there is none left."""
-    trials = study.get_trials(deepcopy=False)
-    promotable(storage.climbers(study, LADDER, ENDED), LADDER)
-    if not storage.may_have_more(trials, most):
+    rules = Rules(LADDER, most, timeout=1e9, search_share=1.0, finish_share=0.5, keep=10)
+    queue = QUEUES.setdefault(study.study_name, Queue(study, rules))
+    queue.rules = rules
+    if not isinstance(next_action(queue.snapshot(WorkerView()), 0.0), Begin):
         return False
     sampling = optuna.samplers.RandomSampler
     trial = leases.begin(study, most, lambda number: sampling(seed=number), **{GOAL: 100})
@@ -74,7 +78,6 @@ def ours(study: Study, seconds: float, most: int) -> bool:
     storage.record(trial, {**FACTS, **PROGRESS})
     storage.record(trial, {"ended": "finished"})
     study.tell(trial, score(trial.number, 100))
-    hopeless(storage.climbers(study, LADDER, ENDED), LADDER, keep=10)
     return True
 
 
@@ -192,7 +195,7 @@ def growth(counts: list[int], folder: Path) -> None:
     costs: list[float] = []
     for count in counts:
         _copy_first(folder / "growth.db", count)
-        ENDED.clear()
+        QUEUES.clear()
         study = opened(f"sqlite:///{folder / 'growth.db'}", "ours")
         assert len(study.get_trials(deepcopy=False)) == count
         seconds = []

@@ -1,12 +1,15 @@
-"""Searches, played on recorded learning curves: where each stands after every trial or climb."""
+"""Searches, played on recorded learning curves: where each stands after every piece of work."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
 
-from search.ladder import TOP, Climber, LadderConfig, hopeless, leader, promotable
+from search.policy import Promote, Prune, Rules, Snapshot, WorkerView, next_action
+from search.rungs import TOP, LadderConfig, TrialView, leader
+from search.rungs import State as Progress
 from tests.benchmarks.proposals import Proposer
 from tests.benchmarks.recording import FULL, SCORED_EVERY, Curve, Floats
 
@@ -25,7 +28,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class State:
-    """A search between two climbs: what it has spent, the best score of whole trainings, and who waits.
+    """A search between two pieces of work: what it has spent, the best score of whole trainings, and who waits.
 
     `finalists` are in the order in which they would be trained to the end.
     """
@@ -88,52 +91,61 @@ def whole(proposer: Proposer, pruner: optuna.pruners.BasePruner, until: float = 
     return states
 
 
-def climb(
+def with_rungs(
     proposer: Proposer, ladder: LadderConfig, until: float = np.inf, promote: bool = True
 ) -> list[State]:
-    """Up a ladder with the rules of the real search; without promotions, only the finale goes on.
+    """Trials that pause at rungs, by the policy of the real search; without promotions, all end at the lowest.
 
-    Rungs stand at the nearest sixteenth.
+    Rungs stand at the nearest sixteenth. Only the first phase of a search is played: `ended` asks for many
+    budgets at once what its last stretches would come to, which `next_action` plans for one.
     """
     shares = zip(ladder.percents(), ladder.shares(), strict=True)
     sixteenths = {0: 0} | {percent: round(FULL * share) for percent, share in shares}
+    rules = Rules(ladder, trials=sys.maxsize, timeout=np.inf, search_share=1.0, finish_share=0.5, keep=KEEP)
     curves: list[Curve] = []
-    climbers: list[Climber] = []
+    trials: list[TrialView] = []
     state, states = State(0.0), []
     while state.seconds < until:
-        best = next(iter(promotable(climbers, ladder)), None) if promote else None
-        if best is None:
-            if (new := proposer.next()) is None:
-                break
-            best = Climber(len(climbers), {}, waits=True)
+        action = next_action(Snapshot(rules, WorkerView(), trials), state.seconds)
+        if isinstance(action, Promote) and promote:
+            number = action.trial
+        elif (new := proposer.next()) is not None:
+            number = len(trials)
             curves.append(new)
-            climbers.append(best)
-        curve, goal = curves[best.number], ladder.above(best.rung)
-        spent = state.seconds + curve.seconds(sixteenths[best.rung], sixteenths[goal])
+            trials.append(TrialView(number, Progress.QUEUED))
+        else:
+            break
+        trial, curve = trials[number], curves[number]
+        goal = ladder.above(trial.rung)
+        spent = state.seconds + curve.seconds(sixteenths[trial.rung], sixteenths[goal])
         score = curve.at_rung(sixteenths[goal])
         final = curve.final if goal == TOP else np.nan
         if np.isnan(score) or goal == TOP:
-            proposer.ended(best.number, None if np.isnan(final) else final)
+            proposer.ended(number, None if np.isnan(final) else final)
         else:
-            proposer.scored(best.number, goal, score)
-        scores = best.scores if np.isnan(score) else {**best.scores, goal: score}
-        climbers[best.number] = Climber(best.number, scores, waits=goal < TOP and not np.isnan(score))
-        for beaten in hopeless(climbers, ladder, KEEP):
-            climbers[beaten.number] = replace(beaten, waits=False)
-            proposer.ended(beaten.number, None)
-        ahead = _finalists(climbers, curves, ladder, sixteenths)
-        state = State(spent, float(np.fmax(state.psnr_db, final)), ahead)
+            proposer.scored(number, goal, score)
+        scores = trial.scores if np.isnan(score) else {**trial.scores, goal: score}
+        pauses = goal < TOP and not np.isnan(score)
+        trials[number] = TrialView(
+            number, Progress.PAUSED if pauses else Progress.COMPLETE, scores, goal=goal
+        )
+        while isinstance(prune := next_action(Snapshot(rules, WorkerView(), trials), spent), Prune):
+            trials[prune.trial] = replace(trials[prune.trial], state=Progress.PRUNED)
+            proposer.ended(prune.trial, None)
+        state = State(
+            spent, float(np.fmax(state.psnr_db, final)), _finalists(trials, curves, ladder, sixteenths)
+        )
         states.append(state)
     return states
 
 
 def _finalists(
-    climbers: Sequence[Climber], curves: Sequence[Curve], ladder: LadderConfig, sixteenths: Mapping[int, int]
+    trials: Sequence[TrialView], curves: Sequence[Curve], ladder: LadderConfig, sixteenths: Mapping[int, int]
 ) -> tuple[Finalist, ...]:
-    waiting = [climber for climber in climbers if climber.waits]
+    paused = [trial for trial in trials if trial.is_paused]
     found: list[Finalist] = []
-    while len(found) < FINALISTS and (first := leader(waiting, ladder)) is not None:
-        waiting.remove(first)
+    while len(found) < FINALISTS and (first := leader(paused, ladder)) is not None:
+        paused.remove(first)
         curve = curves[first.number]
         found.append(Finalist(curve.seconds(sixteenths[first.rung], FULL), curve.final))
     return tuple(found)

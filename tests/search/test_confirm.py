@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +9,9 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from data import Split
-from search import climb, confirm, leases, run, sampling, storage, study, worker
+from search import confirm, leases, run, sampling, storage, study, worker
 from search.confirm import Repeat
+from search.policy import best_repeated
 from search.trial.config import TrialConfig
 from search.trial.train import Stopped
 
@@ -128,23 +128,4 @@ def test_sentences_give_means_spread_and_what_is_left_of_the_lead(study_file: St
 
 def test_recipe_that_diverged_once_comes_last() -> None:
     done = [Repeat(0, 1, 5, 1.0, (30.0,)), Repeat(0, 2, 5, 1.0, ()), Repeat(1, 1, 5, 1.0, (20.0,))]
-    assert confirm.best_first(done) == [1, 0]
-
-
-def test_workers_wait_for_the_repeats_of_others_and_not_for_those_of_other_finalists(
-    study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = study.load(str(study_file()))
-    it = storage.open_study(spec, storage.default_url(out), continue_with_changes=False)
-    sitting = climb.Sitting.__new__(climb.Sitting)
-    sitting.study, sitting.worker = it, SimpleNamespace(stop=SimpleNamespace(requested=False))  # type: ignore[assignment]
-    for number in (7, 8):  # of an earlier sitting
-        confirm.keep(it, Repeat(number, 1, 50, 10.0, (20.0,)))
-    others = iter([Repeat(0, 1, 50, 10.0, (20.0,)), Repeat(1, 1, 50, 10.0, (20.0,))])
-    monkeypatch.setattr(climb.time, "sleep", lambda seconds: confirm.keep(it, next(others)))
-    sitting._wait_for_repeats({(0, 1), (1, 1)}, patience=60.0)
-    assert next(others, None) is None  # both were waited for
-    slept: list[float] = []
-    monkeypatch.setattr(climb.time, "sleep", slept.append)
-    sitting._wait_for_repeats({(2, 1)}, patience=0.0)
-    assert slept == []  # whoever never answers is not waited for
+    assert best_repeated(confirm.views(done)) == [1, 0]

@@ -12,8 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search import gaussian, space
 from search.gaussian import GaussianSampler
-from search.ladder import LadderConfig
 from search.places import Encoding
+from search.rungs import LadderConfig
 from search.sampling import ShownSampler
 
 LADDER = LadderConfig(rungs=1, factor=3)  # 33 %, the end

@@ -12,6 +12,9 @@ import optuna
 import pytest
 
 from search import leases, storage, study
+from search.policy import next_queued
+from search.queue import view
+from search.rungs import LadderConfig
 from search.storage import Trial, TrialState
 from search.study import StudySpec
 
@@ -206,16 +209,9 @@ def test_no_more_trials_begin_than_asked_for(opened: storage.Study) -> None:
     for _ in range(3):
         opened.enqueue_trial({})
     leases.take(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
-    trials = opened.get_trials()
-    assert storage.next_new(trials, 1) is None
-    second = storage.next_new(trials, 2)
-    assert second is not None
-    assert second.number == 1
-    assert not storage.may_have_more(trials, 3)
     opened.enqueue_trial({"model.width": 6}, user_attrs={storage.RETRY: 0})
-    again = storage.next_new(opened.get_trials(), 1)
-    assert again is not None
-    assert again.number == 3
+    waiting = [view(trial, LadderConfig()) for trial in opened.trials]
+    assert [next_queued(waiting, most) for most in (1, 2)] == [3, 1]
 
     def begun() -> Trial | None:
         return leases.begin(opened, 4, lambda number: optuna.samplers.RandomSampler(), goal=25)

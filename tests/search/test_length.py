@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from search import length, opening, samples, storage, study
-from search.ladder import LadderConfig
+from search.rungs import LadderConfig
 from search.study import StudySpec
 from search.worker import Options
 

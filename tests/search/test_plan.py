@@ -1,4 +1,4 @@
-"""What a budget buys: the played search follows the rules of the real one, and the plan says it plainly."""
+"""What a budget buys: the simulated search follows the policy of the real one, and the plan says it plainly."""
 
 import json
 import math
@@ -16,10 +16,11 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from data import Split
-from search import company, forecast, plan, price, run, samples, storage, study, worker
+from search import company, plan, price, run, samples, storage, study, worker
 from search.__main__ import main, parse
 from search.courses import CostModel, TrainingCost
 from search.samples import ProbeConfig, ProbeConfigs, ProbeResult, Scale, sizes, typical_speed
+from search.simulator import simulate, simulate_many
 from search.speed import Pace, Timer
 
 StudyFile = Callable[..., Path]
@@ -52,38 +53,38 @@ def spec(study_file: StudyFile) -> study.StudySpec:
 
 def test_without_rungs_as_many_trials_start_as_fit_into_the_time(spec: study.StudySpec) -> None:
     unhurried = spec.with_changes(trials=1000, timeout=165.0)
-    fate = forecast.play(unhurried, [], [course()], opening=5.0, seed=0)
+    search = simulate(unhurried, [], [course()], opening=5.0, seed=0)
     # After 5 seconds to open, trials of 16 seconds while one more ends in time: 5 + 10 x 16 = 165.
-    assert (fate.begun, fate.reached, fate.seconds) == (10, {100: 10}, 165.0)
+    assert (search.begun, search.reached, search.seconds) == (10, {100: 10}, 165.0)
 
 
 def test_known_recipes_come_first_and_cost_what_they_cost(spec: study.StudySpec) -> None:
     two = spec.with_changes(trials=3, timeout=1e6)
-    fate = forecast.play(two, [course(100.0), course(10.0)], [course()], opening=0.0, seed=0)
-    assert fate.seconds == 16 * (100 + 10 + 1)
+    search = simulate(two, [course(100.0), course(10.0)], [course()], opening=0.0, seed=0)
+    assert search.seconds == 16 * (100 + 10 + 1)
 
 
-def test_played_ladder_promotes_one_in_factor_and_finishes_the_leader(spec: study.StudySpec) -> None:
+def test_simulated_ladder_promotes_one_in_factor_and_finishes_the_leader(spec: study.StudySpec) -> None:
     many = spec.with_changes(trials=64, timeout=1e6, ladder={"rungs": 2, "factor": 4})
-    fate = forecast.play(many, [], [course()], opening=0.0, seed=0)
-    assert fate.begun == fate.reached[6] == 64
+    search = simulate(many, [], [course()], opening=0.0, seed=0)
+    assert search.begun == search.reached[6] == 64
     # One in four goes on, and those that looked good while few were there: never fewer.
-    assert 16 <= fate.reached[25] <= 32
-    assert 4 <= fate.reached[100] <= 16
-    climbs = 64 * 1 + fate.reached[25] * 3 + fate.reached[100] * 12
-    assert fate.seconds == climbs
+    assert 16 <= search.reached[25] <= 32
+    assert 4 <= search.reached[100] <= 16
+    climbs = 64 * 1 + search.reached[25] * 3 + search.reached[100] * 12
+    assert search.seconds == climbs
 
 
 def test_last_stretch_fills_the_time_that_is_left(spec: study.StudySpec) -> None:
     clocked = spec.with_changes(trials=1000, timeout=1000.0, ladder={"rungs": 2, "factor": 4})
-    fates = forecast.plays(clocked, [], [course(steps=160)], opening=0.0, count=30)
-    assert all(950 < fate.seconds <= 1000 for fate in fates)
+    searches = simulate_many(clocked, [], [course(steps=160)], opening=0.0, count=30)
+    assert all(950 < search.seconds <= 1000 for search in searches)
 
 
 def test_search_of_twice_the_time_with_trainings_twice_as_long_tries_as_many(spec: study.StudySpec) -> None:
     ladder = {"rungs": 3, "factor": 4}
     begun = [
-        forecast.play(
+        simulate(
             spec.with_changes(trials=1000, timeout=3000.0 * times, ladder=ladder),
             [],
             [course(steps=640 * times)],
@@ -97,8 +98,8 @@ def test_search_of_twice_the_time_with_trainings_twice_as_long_tries_as_many(spe
 
 def test_trial_over_its_own_time_ends_there(spec: study.StudySpec) -> None:
     short = spec.with_changes(trials=3, timeout=1e6, trial_timeout=10.0)
-    fate = forecast.play(short, [], [course()], opening=0.0, seed=0)
-    assert (fate.seconds, fate.reached) == (30.0, {100: 0})
+    search = simulate(short, [], [course()], opening=0.0, seed=0)
+    assert (search.seconds, search.reached) == (30.0, {100: 0})
 
 
 def test_climb_counts_the_scores_between_its_rungs() -> None:
@@ -107,53 +108,53 @@ def test_climb_counts_the_scores_between_its_rungs() -> None:
     assert scored.climb(0.25, 1.0) == 6 + 300 + 1000 + 0.5
 
 
-def test_played_search_goes_as_the_real_one(study_file: StudyFile, out: Path, trials: Trials) -> None:
+def test_simulated_search_goes_as_the_real_one(study_file: StudyFile, out: Path, trials: Trials) -> None:
     ladder = {"rungs": 2, "factor": 2}
     tiny = spec_of(study_file(), trials=4, ladder=ladder)
     run.run(tiny, worker.Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
     real = {p: sum(p in t.intermediate_values for t in trials()) for p in (25, 50, 100)}
-    fates = forecast.plays(tiny, [], [course(0.01, steps=8)], opening=0.0, count=200)
+    searches = simulate_many(tiny, [], [course(0.01, steps=8)], opening=0.0, count=200)
     assert real[25] == 4
-    assert real in [dict(fate.reached) for fate in fates]
+    assert real in [dict(search.reached) for search in searches]
 
 
 def test_workers_without_rungs_make_a_trial_each_at_a_time(spec: study.StudySpec) -> None:
     unhurried = spec.with_changes(trials=1000, timeout=165.0)
-    fate = forecast.play(unhurried, [], [course()], opening=5.0, seed=0, workers=3)
-    assert (fate.begun, fate.reached, fate.seconds) == (30, {100: 30}, 165.0)
+    search = simulate(unhurried, [], [course()], opening=5.0, seed=0, workers=3)
+    assert (search.begun, search.reached, search.seconds) == (30, {100: 30}, 165.0)
     few = spec.with_changes(trials=7, timeout=1e6)
-    fate = forecast.play(few, [course(100.0)], [course()], opening=0.0, seed=0, workers=2)
+    search = simulate(few, [course(100.0)], [course()], opening=0.0, seed=0, workers=2)
     # The known recipe takes one worker 1600 seconds; the other makes the six that are left meanwhile.
-    assert (fate.begun, fate.reached, fate.seconds) == (7, {100: 7}, 1600.0)
+    assert (search.begun, search.reached, search.seconds) == (7, {100: 7}, 1600.0)
 
 
 def test_rungs_at_the_same_step_are_reached_together(spec: study.StudySpec) -> None:
     ladder = {"rungs": 3, "factor": 3}
     short = spec.with_changes(trials=4, timeout=1e6, ladder=ladder)
-    fate = forecast.play(short, [], [course(steps=10)], opening=0.0, seed=0)
-    assert fate.reached[4] == fate.reached[11] == 4  # both at the first step
+    search = simulate(short, [], [course(steps=10)], opening=0.0, seed=0)
+    assert search.reached[4] == search.reached[11] == 4  # both at the first step
     # After 10 seconds a tenth of a training is done: by that, a 27th of the next one ends within 15 seconds.
     hurried = spec.with_changes(trials=9, timeout=30.0, finale=0.5, ladder=ladder)
-    fate = forecast.play(hurried, [], [course(per_step=10.0, steps=10)], opening=0.0, seed=0)
-    assert fate.begun == 1 + 1
+    search = simulate(hurried, [], [course(per_step=10.0, steps=10)], opening=0.0, seed=0)
+    assert search.begun == 1 + 1
 
 
 def test_worker_without_work_waits_for_scores_that_may_promote_someone(spec: study.StudySpec) -> None:
     pair = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
-    fate = forecast.play(pair, [course(1.0), course(3.0)], [], opening=0.0, seed=0, workers=2)
+    search = simulate(pair, [course(1.0), course(3.0)], [], opening=0.0, seed=0, workers=2)
     # Half of a training each, after 8 and 24 seconds; the better one goes on then, and is all there is to finish.
-    assert fate.reached == {50: 2, 100: 1}
-    assert fate.seconds in (pytest.approx(24 + 8, abs=1.0), 24 + 24)
+    assert search.reached == {50: 2, 100: 1}
+    assert search.seconds in (pytest.approx(24 + 8, abs=1.0), 24 + 24)
 
 
 def test_each_worker_finishes_a_leader_where_the_clock_decides(spec: study.StudySpec) -> None:
     clocked = spec.with_changes(trials=1000, timeout=1000.0, ladder={"rungs": 2, "factor": 4})
     for workers in (1, 2, 4):
-        fates = forecast.plays(clocked, [], [course(steps=160)], 0.0, 20, workers=workers)
-        assert all(fate.reached[100] >= workers for fate in fates)
-        assert all(950 < fate.seconds <= 1000 for fate in fates)
+        searches = simulate_many(clocked, [], [course(steps=160)], 0.0, 20, workers=workers)
+        assert all(search.reached[100] >= workers for search in searches)
+        assert all(950 < search.seconds <= 1000 for search in searches)
     begun = [
-        forecast.play(clocked, [], [course(steps=160)], 0.0, seed=0, workers=workers).begun
+        simulate(clocked, [], [course(steps=160)], 0.0, seed=0, workers=workers).begun
         for workers in (1, 2, 4)
     ]
     assert begun[0] < begun[1] < begun[2]
@@ -165,18 +166,18 @@ def test_repeats_are_shared_out_and_waited_for(spec: study.StudySpec, workers: i
         trials=4, timeout=1e6, ladder={"rungs": 1, "factor": 4}, confirm_seeds=2, finalists=2
     )
     beside = course(per_repeat=100.0)
-    fate = forecast.play(confirmed, [], [beside], opening=0.0, seed=0, workers=workers)
+    search = simulate(confirmed, [], [beside], opening=0.0, seed=0, workers=workers)
     # Four first rungs of 4 steps, and the best goes on to its end; the next two are trained again up to that
     # rung, twice, and judged for 100 seconds.
-    assert fate.reached == {25: 4, 100: 1}
-    assert fate.seconds == pytest.approx(4 * 4 / workers + 12 + 4 * (4 + 100) / workers, abs=1.0)
+    assert search.reached == {25: 4, 100: 1}
+    assert search.seconds == pytest.approx(4 * 4 / workers + 12 + 4 * (4 + 100) / workers, abs=1.0)
 
 
 def test_those_who_make_more_steps_of_the_same_compute_are_promoted_more_often(spec: study.StudySpec) -> None:
     many = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
     one, other = course(steps=1000), course(steps=10)
-    fates = [forecast.play(many, [one, other], [], opening=0.0, seed=seed) for seed in range(200)]
-    assert 0.7 < sum(fate.winner_steps == 1000 for fate in fates) / len(fates) < 0.95
+    searches = [simulate(many, [one, other], [], opening=0.0, seed=seed) for seed in range(200)]
+    assert 0.7 < sum(search.winner_steps == 1000 for search in searches) / len(searches) < 0.95
 
 
 def test_sampler_of_neighbours_stays_in_the_best_branch_two_times_of_three(spec: study.StudySpec) -> None:
@@ -184,8 +185,8 @@ def test_sampler_of_neighbours_stays_in_the_best_branch_two_times_of_three(spec:
     filters = [course(steps=0, at_end=1000.0**n, branch=n) for n in range(4)]
     most = []
     for seed in range(10):
-        fate = forecast.play(near, filters, filters, opening=0.0, seed=seed)
-        visits = [int(fate.seconds) // 1000**n % 1000 for n in range(4)]
+        search = simulate(near, filters, filters, opening=0.0, seed=seed)
+        visits = [int(search.seconds) // 1000**n % 1000 for n in range(4)]
         assert sum(visits) == 64
         assert min(visits) >= 4
         most.append(max(visits))

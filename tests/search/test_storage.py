@@ -14,7 +14,8 @@ from optuna.trial import TrialState
 
 from search import leases, sampling, space, storage, study
 from search.errors import UserError
-from search.ladder import Climber, LadderConfig
+from search.queue import view
+from search.rungs import LadderConfig, State, TrialView
 from search.study import StudySpec
 
 StudyFile = Callable[..., Path]
@@ -301,7 +302,7 @@ def test_best_trial_is_the_highest_complete_one_even_below_zero(spec: StudySpec,
     assert best.number == 1
 
 
-def test_ladder_sees_rungs_of_trials_that_were_sent_up_and_did_not_fail(spec: StudySpec, url: str) -> None:
+def test_policy_sees_rungs_of_trials_that_have_begun_and_did_not_fail(spec: StudySpec, url: str) -> None:
     opened = open_study(spec, url)
     opened.enqueue_trial({"model.width": 6})
 
@@ -323,9 +324,11 @@ def test_ladder_sees_rungs_of_trials_that_were_sent_up_and_did_not_fail(spec: St
         leases.hand_back(opened, trial._trial_id)
     opened.tell(failed, state=TrialState.FAIL)
     opened.tell(pruned, state=TrialState.PRUNED)
-    assert storage.climbers(opened, LadderConfig(rungs=2, factor=4)) == [
-        Climber(paused.number, {25: 45.0}, waits=True),
-        Climber(interrupted.number, {25: 45.0}, waits=False),
-        Climber(running.number, {}, waits=False),
-        Climber(pruned.number, {6: 26.0}, waits=False),
+    assert [view(trial, LadderConfig(rungs=2, factor=4)) for trial in opened.trials] == [
+        TrialView(0, State.QUEUED),
+        TrialView(paused.number, State.PAUSED, {25: 45.0}, goal=25),
+        TrialView(interrupted.number, State.INTERRUPTED, {25: 45.0}, goal=100),
+        TrialView(running.number, State.RUNNING, goal=6),
+        TrialView(failed.number, State.FAILED, goal=6),
+        TrialView(pruned.number, State.PRUNED, {6: 26.0}, goal=6),
     ]

@@ -1,4 +1,4 @@
-"""Searches up a ladder: pauses, the last stretch, and what is left in the database."""
+"""Searches by the loop of a worker: pauses at rungs, the last stretch, and what is left in the database."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,8 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 from safetensors.torch import load_file
 
-from search import climb, leases, length, opening, run, sampling, storage, study, worker
+from search import leases, length, opening, policy, run, sampling, storage, study, worker
+from search.policy import Action, Prune, Snapshot
 from search.run import Outcome
 from search.trial.config import TrialConfig
 from search.trial.train import train
@@ -106,8 +107,8 @@ def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lengths = iter([24, 14, 16])
-    monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: next(lengths))
-    monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 3)
+    monkeypatch.setattr(policy, "affordable_steps", lambda trial, left: next(lengths))
+    monkeypatch.setattr(policy, "ends_in_time", lambda snapshot, *_: len(snapshot.trials) < 3)
     path = study_file(ONE_SIZE, (CROPS, crops), more=more)
     search(path, out, trials=9)
     winner = complete(trials)
@@ -121,22 +122,11 @@ def test_last_stretch_is_made_to_fit_the_time_and_equals_a_run_of_that_length(
     assert equal(paused, trained_at_once(winner, path, tmp_path))
 
 
-def test_recipe_that_would_end_far_too_late_leaves_the_last_stretch_to_another(
-    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 2)
-    monkeypatch.setattr(climb.Sitting, "_seconds_over", lambda self, number: -1.0 if number == 0 else 9.0)
-    monkeypatch.setattr(climb.Sitting, "_waiting_best_first", lambda self: [1, 0])
-    monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: 12)
-    search(study_file(ONE_SIZE), out, trials=9)
-    assert complete(trials).number == 0
-
-
 def test_last_stretch_has_some_steps_however_short_the_time(
     study_file: StudyFile, out: Path, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(climb.Sitting, "_affordable_steps", lambda self, number: 1)
-    monkeypatch.setattr(climb.Sitting, "_fits", lambda self, goal, trial=None: len(self._climbers()) < 1)
+    monkeypatch.setattr(policy, "affordable_steps", lambda trial, left: 1)
+    monkeypatch.setattr(policy, "ends_in_time", lambda snapshot, *_: len(snapshot.trials) < 1)
     path = study_file(("steps = 8", "steps = 60"), ONE_SIZE)
     search(path, out, trials=9, ladder={"rungs": 1, "factor": 2})
     winner = complete(trials)  # 30 steps were done: with 15 % of all for the last stretch there are 36
@@ -181,20 +171,41 @@ def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
     assert sorted(t.state.name for t in trials()) == ["COMPLETE", "PRUNED"]
 
 
-def test_hopeless_trials_end_before_the_search_does(
+def test_trials_with_too_many_better_ones_end_before_the_search_does(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting: list[int] = []
-    one_climb = climb.Sitting._one_climb
+    paused: list[int] = []
+    decide = policy.next_action
 
-    def counting(self: Any) -> bool:
-        waiting.append(sum(t.state == TrialState.WAITING for t in self.study.trials))
-        return one_climb(self)
+    def counting(snapshot: Snapshot, elapsed: float) -> Action:
+        action = decide(snapshot, elapsed)
+        if not isinstance(action, Prune):
+            paused.append(sum(trial.is_paused for trial in snapshot.trials))
+        return action
 
-    monkeypatch.setattr(climb.Sitting, "_one_climb", counting)
+    monkeypatch.setattr(policy, "next_action", counting)
     search(study_file(), out, trials=6, ladder={"rungs": 2, "factor": 4}, keep=1)
-    assert max(waiting) <= 2  # one at each rung
+    assert max(paused) == 2  # one at each rung
     assert sum(t.state == TrialState.COMPLETE for t in trials()) == 1
+
+
+def test_policy_is_asked_again_where_another_worker_was_faster_to_take_a_trial(
+    study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, missed = leases.take, set[tuple[int, int]]()
+
+    def slow(study: Any, waiting: FrozenTrial, *args: Any, **facts: Any) -> Any:
+        """Too late once for each trial at each rung, and by then it waits again."""
+        turn = (waiting.number, facts.get(storage.GOAL, 0))
+        if turn in missed:
+            return take(study, waiting, *args, **facts)
+        missed.add(turn)
+        return None
+
+    monkeypatch.setattr(leases, "take", slow)
+    search(study_file(), out, trials=4)
+    assert {goal for _, goal in missed} == {0, 50, 100}
+    assert sorted(t.state.name for t in trials()) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
 
 
 def test_last_stretch_has_no_limit_of_a_single_trial(

@@ -1,19 +1,19 @@
-"""Who goes on: worked out by hand for a few climbers."""
+"""Which trials are promoted, and which are too many: worked out by hand for a few."""
 
 import pytest
 from pydantic import ValidationError
 
-from search.ladder import Climber, LadderConfig, hopeless, leader, promotable, ranked
+from search.rungs import LadderConfig, State, TrialView, leader, promotable, ranked, surplus
 
 LADDER = LadderConfig(rungs=2, factor=4)  # 6 %, 25 %, the end
 
 
-def at_first(*scores: float, first: int = 0) -> list[Climber]:
-    return [Climber(number, {6: score}, waits=True) for number, score in enumerate(scores, first)]
+def at_first(*scores: float, first: int = 0) -> list[TrialView]:
+    return [TrialView(number, State.PAUSED, {6: score}) for number, score in enumerate(scores, first)]
 
 
-def numbers(climbers: list[Climber]) -> list[int]:
-    return [climber.number for climber in climbers]
+def numbers(trials: list[TrialView]) -> list[int]:
+    return [trial.number for trial in trials]
 
 
 def test_rungs_are_powers_of_the_factor_and_are_named_in_percent() -> None:
@@ -28,8 +28,8 @@ def test_without_rungs_every_trial_goes_to_its_end() -> None:
     ladder = LadderConfig(rungs=0)
     assert ladder.percents() == (100,)
     assert ladder.above(0) == 100
-    assert promotable([Climber(0, {}, waits=False)], ladder) == []
-    assert leader([Climber(0, {100: 30.0}, waits=False)], ladder) is None
+    assert promotable([TrialView(0, State.RUNNING, {})], ladder) == []
+    assert leader([TrialView(0, State.RUNNING, {100: 30.0})], ladder) is None
 
 
 def test_rung_below_a_percent_is_refused_with_what_is_allowed() -> None:
@@ -46,19 +46,19 @@ def test_one_in_four_goes_on_once_there_are_four() -> None:
 
 
 def test_beaten_trial_goes_on_when_worse_ones_have_come_in_below_it() -> None:
-    gone_on = Climber(0, {6: 25.0, 25: 27.0}, waits=True)
+    gone_on = TrialView(0, State.PAUSED, {6: 25.0, 25: 27.0})
     assert promotable([gone_on, *at_first(24.0, 20.0, 20.0, first=1)], LADDER) == []
     assert numbers(promotable([gone_on, *at_first(24.0, *[20.0] * 6, first=1)], LADDER)) == [1]
 
 
 def test_highest_rung_comes_first() -> None:
-    higher = [Climber(number, {6: 20.0 - number, 25: 20.0 + number}, waits=True) for number in range(4)]
+    higher = [TrialView(number, State.PAUSED, {6: 20.0 - number, 25: 20.0 + number}) for number in range(4)]
     found = promotable([*higher, *at_first(30.0, *[1.0] * 30, first=4)], LADDER)
     assert numbers(found)[:2] == [3, 4]
 
 
 def test_running_and_finished_trials_are_counted_but_not_sent() -> None:
-    busy = Climber(9, {6: 30.0}, waits=False)
+    busy = TrialView(9, State.RUNNING, {6: 30.0})
     assert promotable([busy, *at_first(20.0, 21.0, 22.0)], LADDER) == []
 
 
@@ -70,18 +70,21 @@ def test_leader_is_the_best_at_the_highest_rung_anyone_has_reached() -> None:
     low = at_first(30.0, first=5)
     assert leader([], LADDER) is None
     assert leader(low, LADDER) == low[0]
-    higher = [Climber(0, {6: 21.0, 25: 24.0}, waits=True), Climber(1, {6: 22.0, 25: 23.0}, waits=True)]
+    higher = [
+        TrialView(0, State.PAUSED, {6: 21.0, 25: 24.0}),
+        TrialView(1, State.PAUSED, {6: 22.0, 25: 23.0}),
+    ]
     assert leader([*low, *higher], LADDER) == higher[0]
 
 
-def test_at_each_rung_so_many_are_kept_waiting() -> None:
-    climbers = [
+def test_at_each_rung_so_many_stay_paused() -> None:
+    trials = [
         *at_first(20.0, 23.0, 21.0, 22.0),
-        Climber(4, {6: 30.0, 25: 31.0}, waits=True),
-        Climber(5, {6: 10.0}, waits=False),
+        TrialView(4, State.PAUSED, {6: 30.0, 25: 31.0}),
+        TrialView(5, State.RUNNING, {6: 10.0}),
     ]
-    assert numbers(hopeless(climbers, LADDER, keep=2)) == [2, 0]
-    assert hopeless(climbers, LADDER, keep=4) == []
+    assert numbers(surplus(trials, LADDER, keep=2)) == [2, 0]
+    assert surplus(trials, LADDER, keep=4) == []
 
 
 def test_trials_that_have_made_too_few_steps_come_last() -> None:
@@ -91,8 +94,8 @@ def test_trials_that_have_made_too_few_steps_come_last() -> None:
     assert ladder.early(20) == {6}  # 5 steps at 25 %
     assert ladder.early(4) == {6, 25, 100}
     assert ladder.early(0) == frozenset()  # nothing is trained
-    large = [Climber(number, {6: 20.0 + number}, waits=True, early=frozenset({6})) for number in range(4)]
-    small = [Climber(number, {6: 10.0 + number}, waits=True) for number in range(4, 8)]
-    assert [climber.number for climber in ranked([*large, *small], 6)] == [7, 6, 5, 4, 3, 2, 1, 0]
-    assert [climber.number for climber in promotable([*large, *small], ladder)] == [7, 6]
-    assert [climber.number for climber in promotable(large, ladder)] == [3]  # there is no other
+    large = [TrialView(number, State.PAUSED, {6: 20.0 + number}, early=frozenset({6})) for number in range(4)]
+    small = [TrialView(number, State.PAUSED, {6: 10.0 + number}) for number in range(4, 8)]
+    assert [trial.number for trial in ranked([*large, *small], 6)] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert [trial.number for trial in promotable([*large, *small], ladder)] == [7, 6]
+    assert [trial.number for trial in promotable(large, ladder)] == [3]  # there is no other
