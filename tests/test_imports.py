@@ -24,6 +24,7 @@ OPTUNA_DOORS = {
     "search/gaussian.py",
     "search/places.py",
     "search/worker.py",
+    "search/trial_setup.py",
     "search/watch.py",
 }
 WITHOUT_TORCH = {
@@ -38,6 +39,9 @@ WITHOUT_TORCH = {
     "search/errors.py",
     "search/progress.py",
     "search/study.py",
+    "search/trial_facts.py",
+    "search/study_facts.py",
+    "search/folders.py",
 }
 # What the command line may import of the project before it knows which command is meant.
 AT_ONCE = {"search.commands", "search.commands.endings", "search.errors"}

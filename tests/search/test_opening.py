@@ -8,7 +8,7 @@ import torch
 
 from data import DataError
 from search import opening, storage, study
-from search.worker import Options
+from search.run_options import RunOptions
 
 DNCNN = 'kind = "dncnn"\nlayers = 3\nwidth = { choices = [4, 6] }'
 KBNET = 'kind = "kbnet_s"\nwidth = { choices = [4, 8] }\nencoder_blocks = [1]\nmiddle_blocks = 1\ndecoder_blocks = [1]'
@@ -35,7 +35,7 @@ def test_operator_that_is_not_compiled_is_mentioned_where_it_matters(
 ) -> None:
     monkeypatch.setattr(opening, "why_not_compiled", lambda: reason)
     spec = study.load(str(study_file((DNCNN, model), ("patch = 8", "patch = 16"))))
-    options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+    options = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
     lines = opening.open_search(spec, options).lines
     line = f"KBNet's operator is not compiled ({reason}): it trains several times slower"
     assert (line in lines) == said
@@ -52,7 +52,7 @@ def test_compiling_is_announced_and_done_once(
     done: list[str] = []
     monkeypatch.setattr(opening, "is_to_be_built", lambda name: name not in done)
     monkeypatch.setattr(opening, "why_not_compiled", lambda: done.append("kernel_basis"))
-    options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=quiet)
+    options = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=quiet)
     for model, times in ((DNCNN, 0), (KBNET, 1), (KBNET, 1)):
         opening.compile_operator(study.load(str(study_file((DNCNN, model)))), options)
         assert len(done) == times
@@ -66,6 +66,6 @@ def test_wrong_pairs_are_refused_before_anything_is_compiled(
     path.write_text(path.read_text().replace(str(pairs_folder), str(pairs_folder / "elsewhere")))
     monkeypatch.setattr(opening, "is_to_be_built", lambda name: True)
     monkeypatch.setattr(opening, "why_not_compiled", lambda: pytest.fail("compiled"))
-    options = Options(storage.default_url(out), out, torch.device("cpu"))
+    options = RunOptions(storage.default_url(out), out, torch.device("cpu"))
     with pytest.raises(DataError, match="elsewhere"):
         opening.compile_operator(study.load(str(path)), options)
