@@ -10,8 +10,9 @@ import matplotlib
 from data import Split
 from search import confirm, inherit
 from search.formats import check_sizes
-from search.storage import LABEL, FrozenTrial, Study, TrialState
+from search.storage import FrozenTrial, Study, TrialState
 from search.trial.evaluate import ImageScore, mean_score
+from search.trial_facts import TrialFacts, facts_of
 from search.winners import Winner
 
 matplotlib.use("Agg")
@@ -34,7 +35,7 @@ def write(
     trials = study.get_trials(deepcopy=False)
     restored, degraded = mean_score(scores, 0, 0.0), mean_score(inputs, 0, 0.0)
     gains = sorted(ours.psnr_db - theirs.psnr_db for ours, theirs in zip(scores, inputs, strict=True))
-    facts = trial.user_attrs
+    facts = facts_of(trial)
     sections = [
         f"# {study.study_name}: {config.model.kind}, trial {trial.number}",
         f"Restores {'gray' if config.model.channels == 1 else 'colour'} images. {_cost(facts)}",
@@ -56,7 +57,7 @@ def write(
         *_confirmed(study),
         "## Training",
         f"Data: {split.note} (fingerprint {split.fingerprint}). {_length(facts)} in "
-        f"{facts['seconds']:.0f} s on {facts['device']}, seed {facts['seed']}, versions {facts['versions']}. "
+        f"{facts.seconds:.0f} s on {facts.device}, seed {facts.seed}, versions {json.dumps(facts.versions)}. "
         f"The study holds {len(trials)} trials: {_count(trials, TrialState.COMPLETE)} complete, "
         f"{_count(trials, TrialState.PRUNED)} pruned, {_count(trials, TrialState.FAIL)} failed.",
         *filter(None, [inherit.sentence(facts)]),
@@ -83,14 +84,14 @@ def write(
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-def _cost(facts: Mapping[str, Any]) -> str:
-    if not facts["parameters"]:
+def _cost(facts: TrialFacts) -> str:
+    if not facts.parameters:
         return "A classical filter: it has settings, and nothing in it is learnt."
-    return f"{facts['parameters']:,} parameters, {facts['gmacs_at_256']:.2f} G multiply-adds for 256 x 256 pixels."
+    return f"{facts.parameters:,} parameters, {facts.gmacs_at_256:.2f} G multiply-adds for 256 x 256 pixels."
 
 
-def _length(facts: Mapping[str, Any]) -> str:
-    return f"{facts['steps_done']:,} steps" if facts["steps_done"] else "Scored as it is, without training,"
+def _length(facts: TrialFacts) -> str:
+    return f"{facts.steps_done:,} steps" if facts.steps_done else "Scored as it is, without training,"
 
 
 def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
@@ -178,25 +179,24 @@ def _use_of_a_filter() -> list[str]:
 
 def _known_recipes(trials: list[FrozenTrial], winner: Winner) -> str:
     best = winner.trial
-    known = [t for t in trials if LABEL in t.user_attrs]
+    known = [(t, facts) for t in trials if (facts := facts_of(t)).label is not None]
     if not known:
         return "The study names none."
     rows = [
         [
-            t.user_attrs[LABEL],
-            f"{t.value:.2f}"
-            if t.state == TrialState.COMPLETE
-            else t.user_attrs.get("ended", t.state.name.lower()),
-            f"{t.user_attrs.get('steps_done', 0):,}",
-            f"{t.user_attrs.get('seconds', 0.0):.0f}",
+            str(facts.label),
+            f"{t.value:.2f}" if t.state == TrialState.COMPLETE else facts.ended or t.state.name.lower(),
+            f"{facts.steps_done:,}",
+            f"{facts.seconds:.0f}",
         ]
-        for t in known
+        for t, facts in known
     ]
     rows.append(
         [
             "**this model**",
             f"**{winner.psnr_db:.2f}**",
-            *(f"{best.user_attrs[k]:,.0f}" for k in ("steps_done", "seconds")),
+            f"{facts_of(best).steps_done:,}",
+            f"{facts_of(best).seconds:,.0f}",
         ]
     )
     note = "Scored on the validation images that the search uses."
@@ -214,16 +214,15 @@ def _confirmed(study: Study) -> list[str]:
 
 def _draw_curves(path: Path, trials: list[FrozenTrial], best: FrozenTrial) -> list[str]:
     """The picture, and the text that shows it; none of both where nothing was trained."""
-    if not best.user_attrs["steps_done"]:
+    if not facts_of(best).steps_done:
         return []
     figure, axes = plt.subplots(figsize=(7, 4), dpi=120, layout="constrained")
     for trial in trials:
-        rungs = json.loads(trial.user_attrs.get("rungs", "[]"))
-        if rungs:
+        if rungs := facts_of(trial).rungs:
             ours = trial.number == best.number
             axes.plot(
-                [rung["seconds"] for rung in rungs],
-                [rung["psnr_db"] for rung in rungs],
+                [score.seconds for score in rungs],
+                [score.psnr_db for score in rungs],
                 color="tab:blue" if ours else "0.75",
                 linewidth=2 if ours else 1,
                 marker="o",

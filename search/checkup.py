@@ -26,7 +26,7 @@ SPOILED = 1
 
 
 @dataclass(frozen=True)
-class Options:
+class CheckOptions:
     """What `check` was asked for."""
 
     folder: Path
@@ -41,7 +41,7 @@ class Options:
     quiet: bool = False
 
 
-def run(options: Options) -> int:
+def run(options: CheckOptions) -> int:
     """Check, tell, write what was asked for; 1 if something would spoil a search, else 0."""
     if options.groups is not None and options.fix is None:
         raise UserError("--groups says what must stay together in the mended copy: use it with --fix OUT")
@@ -173,7 +173,7 @@ def warnings_for_a_search(
     return lines
 
 
-def _mend(report: Report, options: Options) -> None:
+def _mend(report: Report, options: CheckOptions) -> None:
     assert options.fix is not None
     given = None
     if options.groups is not None:

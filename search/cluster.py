@@ -16,13 +16,16 @@ from typing import Any
 import torch
 
 from data import PairsConfig, Split, parcel
+from data.whole_file import whole_file
 from search import crew, post, storage
 from search.errors import UserError, first_line
+from search.folders import artifacts_folder, trial_folder
 from search.opening import data_of
-from search.run import Outcome
+from search.run import SearchOutcome
+from search.run_options import RunOptions
 from search.study import StudySpec
 from search.trial import checkpoint
-from search.worker import STRIP, Options
+from search.worker import STRIP
 
 ROOM_S = 60.0
 """A worker waits for room on the cluster so long before that is said; until the time of the study is over."""
@@ -40,7 +43,7 @@ class ClusterOptions:
     on_cpu: bool = False
 
 
-def run(spec: StudySpec, options: Options, how: ClusterOptions) -> Outcome:
+def run(spec: StudySpec, options: RunOptions, how: ClusterOptions) -> SearchOutcome:
     """Work on a study with workers on a Ray cluster, as `crew.run` does with processes of this machine."""
     fleet = _Fleet(spec, replace(options, out=options.out.resolve()), how)
     try:
@@ -52,7 +55,7 @@ def run(spec: StudySpec, options: Options, how: ClusterOptions) -> Outcome:
 class _Fleet:
     """A cluster, seen from the driver."""
 
-    def __init__(self, spec: StudySpec, options: Options, how: ClusterOptions) -> None:
+    def __init__(self, spec: StudySpec, options: RunOptions, how: ClusterOptions) -> None:
         self.spec, self.options = spec, options
         self.ray = _connected(how.address)
         # A head without resources only keeps the others together.
@@ -140,20 +143,21 @@ class _Fleet:
             ranked = storage.best_first(study)
             wanted = list[str]()
             for trial in ranked[: self.spec.keep]:
-                folder = f"{self.spec.name}/trial-{trial.number:04d}"
+                folder = trial_folder(Path(), self.spec.name, trial.number)
                 pictures = [
                     key.partition(":")[2] for key in trial.system_attrs if key.startswith("artifacts:")
                 ]
-                names = [f"{folder}/{checkpoint.BEST}", f"{folder}/{STRIP}"]
-                names += [f"artifacts/{picture}" for picture in pictures]
+                files = [folder / checkpoint.BEST, folder / STRIP]
+                files += [artifacts_folder(Path()) / picture for picture in pictures]
+                names = [file.as_posix() for file in files]
                 wanted += [name for name in names if not (out / name).exists()]
             for name, content in self.ray.get(actor.fetch.remote(place.out, wanted)).items():
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
-                partial = (out / name).with_suffix(".partial")
-                partial.write_bytes(content)
-                partial.replace(out / name)
+                with whole_file(out / name) as partial:
+                    partial.write_bytes(content)
             for trial in ranked[self.spec.keep :]:
-                (out / self.spec.name / f"trial-{trial.number:04d}" / checkpoint.BEST).unlink(missing_ok=True)
+                weights = trial_folder(out, self.spec.name, trial.number) / checkpoint.BEST
+                weights.unlink(missing_ok=True)
 
     def close(self) -> None:
         (self.options.out / self.mark).unlink(missing_ok=True)

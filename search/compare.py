@@ -13,24 +13,26 @@ from rich.console import Console
 from data import DataConfig, DataError, PairsConfig, PairSet, Split
 from data.images import some
 from data.split import shared
-from search import opening, run, space, storage, table, winners, worker
+from search import opening, run, space, storage, table, winners
 from search.device import device_name
 from search.errors import UserError
 from search.groups import image_groups
 from search.limits import ms_per_megapixel
 from search.progress import clock
 from search.ranking import Effort, Entry, rank
+from search.run_options import RunOptions
 from search.storage import Study, TrialState
 from search.study import StudySpec
 from search.trial.evaluate import evaluate, score_image
 from search.trial.precision import Precision
+from search.trial_facts import facts_of
 
 SMALLEST_SHARE = 0.05  # of the budget: less is not worth another start
 OVERDRAWN = 1.1  # times the budget: more is told
 
 
 @dataclass(frozen=True)
-class Options:
+class CompareOptions:
     """What is compared on which images, and where the result goes."""
 
     budget_seconds: float
@@ -44,14 +46,14 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CompareOutcome:
     """How a comparison ended: stopped on the way, and what kept studies out of the table."""
 
     stopped: bool
     failures: dict[str, str]
 
 
-def compare(specs: Sequence[StudySpec], how: worker.Options, options: Options) -> Outcome:
+def compare(specs: Sequence[StudySpec], how: RunOptions, options: CompareOptions) -> CompareOutcome:
     """Train each study for what is left of its budget, judge the winners, write the ranking.
 
     Whatever can be refused is refused before anything is trained. A study that fails later does not hold
@@ -73,7 +75,7 @@ def compare(specs: Sequence[StudySpec], how: worker.Options, options: Options) -
     for spec in specs:
         try:
             if _train(spec, how, options.budget_seconds, console):
-                return Outcome(stopped=True, failures=failures)
+                return CompareOutcome(stopped=True, failures=failures)
         except (UserError, DataError, space.SpaceError) as error:
             failures[spec.name] = str(error)
 
@@ -96,7 +98,7 @@ def compare(specs: Sequence[StudySpec], how: worker.Options, options: Options) -
         console.print(written, markup=False, soft_wrap=True)
     for line in _left_out(failures):
         print(f"search compare: {line}", file=sys.stderr)
-    return Outcome(stopped=False, failures=failures)
+    return CompareOutcome(stopped=False, failures=failures)
 
 
 def labelled(spec: StudySpec, label: str) -> StudySpec:
@@ -116,7 +118,7 @@ def _common_data(specs: Sequence[StudySpec]) -> DataConfig:
     return first[1]
 
 
-def _judged(data: DataConfig, split: Split, out: Path, options: Options) -> PairSet:
+def _judged(data: DataConfig, split: Split, out: Path, options: CompareOptions) -> PairSet:
     """The images that winners are judged by: validation pairs, or those of --test."""
     if options.test is None:
         return split.val
@@ -157,7 +159,7 @@ def _refuse_unfit(spec: StudySpec, url: str, budget_seconds: float) -> None:
         ) from None
 
 
-def _train(spec: StudySpec, how: worker.Options, budget_seconds: float, console: Console) -> bool:
+def _train(spec: StudySpec, how: RunOptions, budget_seconds: float, console: Console) -> bool:
     """Spend what is left of a study's budget; True if asked to stop. `UserError` if nothing is finished then."""
     if budget_seconds == 0:
         return False
@@ -177,7 +179,7 @@ def _train(spec: StudySpec, how: worker.Options, budget_seconds: float, console:
 def _spent(study: Study) -> list[float]:
     """Seconds of each trial that has been worked on, whatever became of it."""
     trials = study.get_trials(deepcopy=False)
-    return [trial.user_attrs["seconds"] for trial in trials if "seconds" in trial.user_attrs]
+    return [facts.seconds for trial in trials if (facts := facts_of(trial)).seconds > 0]
 
 
 def _seconds_left(study: Study, budget_seconds: float) -> float:
@@ -199,7 +201,7 @@ def _unchanged(judged: PairSet) -> Entry:
     return Entry("unchanged", [score_image(pair.degraded, pair.clean) for pair in pairs])
 
 
-def _entry(name: str, how: worker.Options, split: Split, judged: PairSet) -> Entry:
+def _entry(name: str, how: RunOptions, split: Split, judged: PairSet) -> Entry:
     """The winner of a study, judged image by image and timed."""
     study = storage.load_study(name, how.storage)
     winner = winners.load(study, how.out)
@@ -207,26 +209,27 @@ def _entry(name: str, how: worker.Options, split: Split, judged: PairSet) -> Ent
     model, precision = winner.model.to(how.device), Precision("fp32", how.device)
     scores = evaluate(model, (judged.whole(index) for index in range(len(judged))), precision)
     largest = max(range(len(judged)), key=lambda index: math.prod(judged.size(index)))
-    facts = winner.trial.user_attrs
+    facts = facts_of(winner.trial)
+    assert facts.parameters is not None and facts.gmacs_at_256 is not None
     effort = Effort(
         kind=winner.config.model.kind,
         trial=winner.trial.number,
         trials=sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)),
         training_seconds=sum(_spent(study)),
-        parameters=facts["parameters"],
-        gmacs_at_256=facts["gmacs_at_256"],
+        parameters=facts.parameters,
+        gmacs_at_256=facts.gmacs_at_256,
         ms_per_megapixel=ms_per_megapixel(model, judged.whole(largest).degraded, precision),
     )
     return Entry(name, scores, effort)
 
 
-def _place(data: DataConfig, options: Options) -> str:
+def _place(data: DataConfig, options: CompareOptions) -> str:
     if options.test is not None:
         return options.test.resolve().name
     return data.dir.name if isinstance(data, PairsConfig) else data.kind
 
 
-def _remarks(entries: Sequence[Entry], how: worker.Options, split: Split, options: Options) -> list[str]:
+def _remarks(entries: Sequence[Entry], how: RunOptions, split: Split, options: CompareOptions) -> list[str]:
     """What a reader must know to judge the judgement."""
     remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
     if options.test is None:

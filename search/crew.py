@@ -20,11 +20,13 @@ from search.errors import UserError
 from search.opening import Measure, Opened, compile_operator, open_search
 from search.progress import Progress
 from search.queue import is_under_way
-from search.run import Outcome, display, outcome
+from search.run import SearchOutcome, display, outcome
+from search.run_options import RunOptions
 from search.study import StudySpec
+from search.study_facts import record_study
+from search.trial_facts import facts_of
 from search.watch import StopSignals
 from search.wire import pass_on
-from search.worker import Options
 
 LOOK_EVERY_S = 2.0
 # Whoever is asked to stop saves its trial; some need a validation image to end before.
@@ -65,7 +67,7 @@ class _Member:
 @dataclass
 class _Crew:
     spec: StudySpec
-    options: Options
+    options: RunOptions
     devices: tuple[torch.device, ...]
     opened: Opened
     progress: Progress
@@ -170,7 +172,7 @@ class _Crew:
         how = _in_words(code)
         self.progress.say(f"worker {member.index} died: {how}")
         for trial in leases.Watchman().dead(self.opened.study):
-            if (trial.user_attrs.get(leases.OWNER) or {}).get("pid") != member.process.pid:
+            if facts_of(trial).owner.get("pid") != member.process.pid:
                 continue
             why = leases.after_death(self.opened.study, trial, how)
             if why is None:
@@ -220,11 +222,11 @@ def here(index: int, arguments: Mapping[str, str], log: Path) -> tuple[Process, 
 
 def run(
     spec: StudySpec,
-    options: Options,
+    options: RunOptions,
     devices: tuple[torch.device, ...],
     hire: Hire = here,
     measure: Measure | None = None,
-) -> Outcome:
+) -> SearchOutcome:
     """Work on a study with a process for each device, until its trials or its time are used up, or Ctrl-C.
 
     `hire` starts the processes, `measure` says how fast models train: on this machine, unless given.
@@ -244,7 +246,7 @@ def run(
         "input_psnr_db": opened.input_psnr_db,
         "owner": leases.this_process(),
     }
-    opened.study.set_user_attr(leases.SITTING, sitting)
+    record_study(opened.study, sitting=sitting)
     pulse = leases.Pulse(opened.study)
     with (
         pulse,
@@ -264,7 +266,7 @@ def run(
             raise
         finally:
             crew.kill()
-            opened.study.set_user_attr(leases.SITTING, {**sitting, "owner": None})
+            record_study(opened.study, sitting={**sitting, "owner": None})
     return outcome(opened, stopped=stop.requested)
 
 

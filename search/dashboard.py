@@ -27,7 +27,7 @@ PATIENCE_S = 30  # with a client that has connected and says nothing
 
 
 @dataclass(frozen=True)
-class Options:
+class DashboardOptions:
     """What is served to whom."""
 
     url: str
@@ -64,7 +64,7 @@ def _say(line: str) -> None:
     print(line, flush=True)  # at once, though the output may go to a file
 
 
-def serve(options: Options, say: Callable[[str], None] = _say) -> None:
+def serve(options: DashboardOptions, say: Callable[[str], None] = _say) -> None:
     """Serve until Ctrl-C or SIGTERM. Notes and plots are brought up to date at the start and meanwhile."""
     token = _token(options)
     database = storage.open_database(options.url, create=False)
@@ -96,7 +96,7 @@ def serve(options: Options, say: Callable[[str], None] = _say) -> None:
     say("ended")
 
 
-def _token(options: Options) -> str | None:
+def _token(options: DashboardOptions) -> str | None:
     """The token to ask for; made up where one is needed and none is given."""
     if options.token is not None:
         if len(options.token) < SHORTEST_TOKEN:
@@ -108,7 +108,7 @@ def _token(options: Options) -> str | None:
 
 
 @contextmanager
-def _server(database: Any, options: Options, token: str | None) -> Iterator[WSGIServer]:
+def _server(database: Any, options: DashboardOptions, token: str | None) -> Iterator[WSGIServer]:
     if not 0 <= options.port < 2**16:
         raise UserError(f"--port {options.port}: not a port; write 0 (any free one) to 65535")
     application = optuna_dashboard.wsgi(database, artifact_store=storage.artifact_store(options.artifacts))

@@ -4,14 +4,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from search import leases, records, upkeep
+from search import folders, leases, records, upkeep
 from search.errors import UserError
-from search.leases import OWNER
 from search.stop import at_work
 from search.storage import Study
+from search.trial_facts import facts_of
 
 # Folders in OUT that are nobody's study, whatever a study is called.
-OTHERS = ("artifacts", "data")
+OTHERS = (folders.ARTIFACTS, folders.DATA)
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def belongings(study: Study, out: Path) -> Belongings:
     folder = _folder(study.study_name, out)
     own = folder if folder and not folder.is_symlink() else None
     files = [path for path in own.rglob("*") if path.is_file()] if own else []
-    inside = [path.name for path in own.iterdir() if not path.name.startswith("trial-")] if own else []
-    pictures = [out / "artifacts" / key for trial in found for key in trial.pictures]
+    inside = [path.name for path in own.iterdir() if not path.name.startswith(folders.TRIAL)] if own else []
+    pictures = [folders.artifacts_folder(out) / key for trial in found for key in trial.pictures]
     return Belongings(
         study=study.study_name,
         trials=len(found),
@@ -94,7 +94,7 @@ def refuse_at_work(study: Study) -> None:
             f"a run ({run}) is at work on {study.study_name}; `python -m search stop {study.study_name}` first"
         )
     if working := at_work(study):
-        names = ", ".join(str(trial.user_attrs[OWNER]["name"]) for trial in working.values())
+        names = ", ".join(str(facts_of(trial).owner["name"]) for trial in working.values())
         raise UserError(
             f"{names} {'is' if len(working) == 1 else 'are'} at work on {study.study_name}; "
             f"`python -m search stop {study.study_name}` first"

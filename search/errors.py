@@ -8,8 +8,8 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The message without what follows its first line; the kind of error where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of an error's message; the name of its class where there is none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def closest(name: str, known: list[str]) -> str:

@@ -27,7 +27,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Options:
+class EvaluateOptions:
     """What is scored on which pairs."""
 
     model: Path
@@ -82,7 +82,7 @@ MEASURES = (
 )
 
 
-def evaluate(options: Options) -> list[Result]:
+def evaluate(options: EvaluateOptions) -> list[Result]:
     """Score the model on all pairs of a folder, write scores.csv and worst.png, and print the means.
 
     Images are restored as `restore` does it and compared as 8-bit RGB (gray for gray models and images).
@@ -118,7 +118,7 @@ def evaluate(options: Options) -> list[Result]:
     return results
 
 
-def _files(options: Options) -> tuple[Path, Mapping[str, tuple[Path, Path]]]:
+def _files(options: EvaluateOptions) -> tuple[Path, Mapping[str, tuple[Path, Path]]]:
     """The folder of the pairs, and (degraded, clean) files by name: those for validation where there are such."""
     parts = folders.parts(options.data)
     folder = parts.get("val") or parts["all"]

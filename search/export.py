@@ -20,6 +20,7 @@ from search.limits import LimitsConfig
 from search.storage import Study
 from search.trial.evaluate import ImageScore, evaluate, mean_score, score_image
 from search.trial.precision import Precision
+from search.trial_facts import facts_of
 from search.winners import Winner
 
 CARD = "README.md"
@@ -229,8 +230,7 @@ def _refuse_folder(target: Path, winner: Winner, name: str, manner: Manner) -> N
             raise UserError(f"{target}: holds other files; --to names a new or an empty folder") from None
         score, trial = earlier.get("psnr_db"), winner.trial
         same = (
-            earlier.get("study") == name
-            and earlier.get("data", trial.user_attrs["data"]) == trial.user_attrs["data"]
+            earlier.get("study") == name and earlier.get("data", facts_of(trial).data) == facts_of(trial).data
         )
         if same and not manner.force and isinstance(score, float) and score > winner.psnr_db:
             raise UserError(

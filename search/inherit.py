@@ -1,24 +1,21 @@
 """Weight inheritance: a new trial begins from the weights of a smaller one of its study (arXiv 1703.01041)."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.whole_file import whole_file
 from models.growth import outgrows
 from search import storage, winners
 from search.errors import UserError
-from search.storage import LABEL, FrozenTrial, Study, Trial, TrialState
+from search.storage import FrozenTrial, Study, Trial, TrialState
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.initial import InitialConfig
+from search.trial_facts import TrialFacts, facts_of
 
-INHERITED = "inherited"
-"""Trial attribute: `trials`, the one whose weights it began from and those behind it, their `psnr_db` and `sha256`.
-
-Empty where nothing was to be had.
-"""
 COPY = "inherited.safetensors"
 
 
@@ -43,10 +40,11 @@ class Inheritance:
         it begins from random ones, and that is noted.
         """
         copy = self.folder(trial.number).resolve() / COPY
-        known = trial.user_attrs.get(INHERITED)
-        if known is None and self.wanted and "config" not in trial.user_attrs:
-            known = {} if LABEL in trial.user_attrs else self._take_over(trial, config, copy)
-            storage.record(trial, {INHERITED: known})
+        facts = facts_of(trial)
+        known = facts.inherited
+        if known is None and self.wanted and not facts.config:
+            known = {} if facts.label else self._take_over(trial, config, copy)
+            storage.record(trial, inherited=known)
             if known:
                 self.say(f"trial {trial.number}: begins from the weights of trial {known['trials'][0]}")
         elif known and not _is_there(copy, known["sha256"]):
@@ -54,7 +52,7 @@ class Inheritance:
                 f"trial {trial.number}: the weights that it began from are gone, it begins from random ones"
             )
             known = {}
-            storage.record(trial, {INHERITED: known})
+            storage.record(trial, inherited=known)
         if not known:
             return config
         initial = InitialConfig(file=copy, match="overlap", sha256=known["sha256"])
@@ -67,10 +65,9 @@ class Inheritance:
             except FileNotFoundError:
                 continue  # beaten, or of another machine
             copy.parent.mkdir(parents=True, exist_ok=True)
-            partial = copy.with_suffix(".partial")
-            partial.write_bytes(content)
-            partial.replace(copy)
-            before = donor.user_attrs.get(INHERITED) or {"trials": []}
+            with whole_file(copy) as partial:
+                partial.write_bytes(content)
+            before = facts_of(donor).inherited or {"trials": []}
             return {
                 "trials": [donor.number, *before["trials"]],
                 "psnr_db": _score(donor),
@@ -79,9 +76,9 @@ class Inheritance:
         return {}
 
 
-def sentence(facts: Mapping[str, Any]) -> str:
-    """Where a trial with these attributes began; empty if from random weights, as trials do."""
-    found = facts.get(INHERITED)
+def sentence(facts: TrialFacts) -> str:
+    """Where a trial with these facts began; empty if from random weights, as trials do."""
+    found = facts.inherited
     if not found:
         return ""
     first, *others = found["trials"]
@@ -103,7 +100,7 @@ def _best_first(study: Study, config: TrialConfig, data: str) -> list[FrozenTria
     found = [
         trial
         for trial in study.get_trials(deepcopy=False, states=states)
-        if trial.intermediate_values and trial.user_attrs.get("data") == data and _is_smaller(trial, config)
+        if trial.intermediate_values and facts_of(trial).data == data and _is_smaller(trial, config)
     ]
     return sorted(found, key=lambda trial: (-_score(trial), trial.number))
 

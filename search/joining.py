@@ -4,7 +4,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,14 @@ from search.device import device_name
 from search.errors import UserError
 from search.loop import WorkerLoop
 from search.memory import limit_memory
-from search.opening import FINGERPRINT, SPEC, open_data
+from search.opening import open_data
 from search.progress import Progress, Shows
+from search.run_options import RunOptions
 from search.study import StudySpec
+from search.study_facts import StudyFacts, study_facts_of
 from search.watch import StopSignals
 from search.wire import Wire
-from search.worker import Options, Worker
+from search.worker import Worker
 
 OPENING_S = 120.0
 """A worker may come so long before the study that it is to join."""
@@ -33,7 +34,7 @@ class Joining:
     """How a worker joins."""
 
     study: str
-    options: Options
+    options: RunOptions
     threads: int | None = None
     """Processor threads to compute with."""
     data: Path | None = None
@@ -57,12 +58,13 @@ def join(how: Joining) -> bool:
         limit_memory(how.options.memory)
     began = time.monotonic()
     study = _opened(how)
-    spec = StudySpec.model_validate_json(study.user_attrs[SPEC])
+    facts = study_facts_of(study)
+    spec = StudySpec.model_validate_json(facts.spec or "")
     # Trials are recorded with the pairs where the study has them: whoever exports one looks there.
     here = spec if how.data is None else elsewhere(spec, how.data, how.scan_dir, how.clean_dir)
-    elapsed = how.elapsed if how.elapsed is not None else _elapsed(study.user_attrs, spec)
+    elapsed = how.elapsed if how.elapsed is not None else _elapsed(facts, spec)
     split = open_data(here, how.options.out)
-    if split.fingerprint != study.user_attrs[FINGERPRINT]:
+    if split.fingerprint != facts.data:
         raise UserError(
             f"study {spec.name!r} works on other pairs than those found here ({split.note}); --data names a folder"
         )
@@ -92,7 +94,7 @@ def _opened(how: Joining) -> storage.Study:
     while True:
         try:
             study = storage.load_study(how.study, how.options.storage)
-            if SPEC in study.user_attrs:
+            if study_facts_of(study).spec is not None:
                 return study
             missing = UserError(f"study {how.study!r} is from before workers could join; `run` opens it anew")
         except UserError as error:
@@ -106,9 +108,9 @@ def _opened(how: Joining) -> storage.Study:
         time.sleep(1.0)
 
 
-def _elapsed(attributes: Mapping[str, Any], spec: StudySpec) -> float:
-    sitting = attributes.get(leases.SITTING)
-    if sitting is None:
+def _elapsed(facts: StudyFacts, spec: StudySpec) -> float:
+    sitting = facts.sitting
+    if not sitting:
         return 0.0
     elapsed: float = max(time.time() - sitting["started"], 0.0)
     if elapsed > sitting["timeout"]:

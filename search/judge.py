@@ -20,6 +20,7 @@ from search.storage import FrozenTrial, Study
 from search.trial.evaluate import ImageScore, mean_score, restore, score_image
 from search.trial.metrics import to_codes
 from search.trial.precision import Precision
+from search.trial_facts import facts_of
 from search.winners import Winner
 
 MEGAPIXELS = 6.0  # most validation pixels judged, in 10^6: minutes for a large model on a CPU
@@ -39,7 +40,7 @@ class Gain:
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class JudgedCrop:
     """A crop of a validation image, 8 bit (height, width, channels), and the scores of the whole image."""
 
     name: str
@@ -67,7 +68,7 @@ class Judgement:
     input_mae: float
     gains: tuple[Gain, ...]
     """Over the input first, then over the rivals whose weights are there."""
-    samples: tuple[Sample, ...]
+    samples: tuple[JudgedCrop, ...]
 
     @property
     def conclusive(self) -> bool:
@@ -120,12 +121,12 @@ def judge(
 
 def best_filter(study: Study, trial: FrozenTrial) -> tuple[str, FrozenTrial, Study] | None:
     """The best filter of any study in the same database on the same images, unless the winner is one itself."""
-    if trial.user_attrs["gmacs_at_256"] == 0:
+    if facts_of(trial).gmacs_at_256 == 0:
         return None
     found = []
     for other in storage.studies(study._storage):
         best = storage.best_trial(other) if other.study_name != study.study_name else None
-        if best is not None and best.user_attrs.get("data") == trial.user_attrs["data"]:
+        if best is not None and facts_of(best).data == facts_of(trial).data:
             model = winners.config_of(best).model
             if isinstance(model, ClassicalConfig):
                 name = model.filter.kind.replace("_", " ")
@@ -163,11 +164,11 @@ def _samples(
     chosen: Sequence[int],
     inputs: Sequence[ImageScore],
     ours: Sequence[ImageScore],
-) -> tuple[Sample, ...]:
+) -> tuple[JudgedCrop, ...]:
     """The images with the best, the median and the worst gain; fewer where there are fewer images."""
     order = np.argsort(_psnr(inputs) - _psnr(ours), kind="stable")
     places = {"best gain": 0, "median gain": len(order) // 2, "worst gain": len(order) - 1}
-    samples: list[Sample] = []
+    samples: list[JudgedCrop] = []
     seen: set[int] = set()
     for rank, place in places.items():
         number = int(order[place])
@@ -181,7 +182,7 @@ def _samples(
             for image in (pair.degraded, _restore(winner, pair.degraded), pair.clean)
         )
         samples.append(
-            Sample(
+            JudgedCrop(
                 name=split.val.name(chosen[number]),
                 rank=rank,
                 before_db=inputs[number].psnr_db,

@@ -22,12 +22,11 @@ import psutil
 from search import queue, storage
 from search.errors import UserError
 from search.storage import FrozenTrial, Seen, Study, Trial, TrialState
-
-OWNER = "owner"  # trial attribute: the process that works on it, nothing while it waits
-BEAT = "beat"  # trial attribute: the sign of life of its worker
-DEATHS = "deaths"  # trial attribute: how workers died on it
-STOP = "stop"  # study attribute: a wish that all its workers stop
-SITTING = "sitting"  # study attribute: the `run` that works on it, or did last
+from search.study_facts import StudyFacts, record_study, study_facts_of
+from search.trial_facts import BEAT as BEAT
+from search.trial_facts import DEATHS as DEATHS
+from search.trial_facts import OWNER as OWNER
+from search.trial_facts import as_stored, facts_of
 
 BEAT_EVERY_S = 5.0
 SILENT_S = 60.0
@@ -55,8 +54,8 @@ def this_process() -> dict[str, Any]:
 
 def owned(trial: FrozenTrial) -> bool:
     """Whether this process is the one to work on a running trial."""
-    owner = trial.user_attrs.get(OWNER) or {}
-    return trial.state == TrialState.RUNNING and owner.get("worker") == this_process()["worker"]
+    worker = facts_of(trial).owner.get("worker")
+    return trial.state == TrialState.RUNNING and bool(worker == this_process()["worker"])
 
 
 def take(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -> Trial | None:
@@ -72,7 +71,7 @@ def take(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -
 
 def begin(study: Study, most: int, sampling: Sampling, **facts: Any) -> Trial | None:
     """A new trial, running, with `facts` as attributes; None if the study has `most` of them."""
-    number = queue.begin(study, most, {**facts, OWNER: this_process()})
+    number = queue.begin(study, most, as_stored(**facts, owner=this_process()))
     if number is None:
         return None
     study.sampler = sampling(number)
@@ -86,20 +85,21 @@ def hand_back(study: Study, trial_id: int, owner: Mapping[str, Any] | None = Non
     """
     seen = Seen(TrialState.RUNNING, OWNER, this_process() if owner is None else owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        return storage.change(study, trial_id, {**facts, OWNER: {}}, TrialState.WAITING, seen)
+        return storage.change(study, trial_id, as_stored(**facts, owner={}), TrialState.WAITING, seen)
     return False
 
 
 def bury(study: Study, trial: FrozenTrial) -> bool:
     """Hand back the trial of a worker that was found dead; False if another process has done so."""
-    return hand_back(study, trial._trial_id, trial.user_attrs.get(OWNER) or {})
+    return hand_back(study, trial._trial_id, facts_of(trial).owner)
 
 
 def _claim(study: Study, trial_id: int, facts: Mapping[str, Any]) -> bool:
     """Write our name on a trial that waits, and set it running."""
     seen = Seen(TrialState.WAITING, OWNER, {})
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it had come to its end since
-        return storage.change(study, trial_id, {**facts, OWNER: this_process()}, TrialState.RUNNING, seen)
+        claim = as_stored(**facts, owner=this_process())
+        return storage.change(study, trial_id, claim, TrialState.RUNNING, seen)
     return False
 
 
@@ -154,7 +154,7 @@ class Pulse:
             return
         database = self.study._storage
         trial = database.get_trial(trial_id)
-        if trial.state == TrialState.WAITING and not trial.user_attrs.get(OWNER):
+        if trial.state == TrialState.WAITING and not facts_of(trial).owner:
             # Taken for dead, and nobody has come for it: it is ours again.
             if not _claim(self.study, trial_id, {}):
                 self.lost = self._trial_id == trial_id
@@ -186,14 +186,15 @@ class Watchman:
         """The running trials that nobody works on."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._signs = {t._trial_id: self._signs[t._trial_id] for t in running if t._trial_id in self._signs}
-        run = study.user_attrs.get(SITTING, {}).get("owner") if running else None
+        run = study_facts_of(study).sitting.get("owner") if running else None
         return [trial for trial in running if self._is_dead(trial, run)]
 
     def _is_dead(self, trial: FrozenTrial, run: Mapping[str, Any] | None) -> bool:
-        owner = trial.user_attrs.get(OWNER)
+        facts = facts_of(trial)
+        owner = facts.owner
         if not owner or (is_gone(owner) and not _is_watched(owner, run)):
             return True
-        sign = (owner["worker"], trial.user_attrs.get(BEAT, {}).get("count"))
+        sign = (owner["worker"], facts.beat.get("count"))
         last, since = self._signs.get(trial._trial_id, (None, 0.0))
         if sign != last:
             self._signs[trial._trial_id] = (sign, time.monotonic())
@@ -207,15 +208,16 @@ def after_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
     Where it was the end of `MOST_DEATHS` workers that got no further, it ends as failed: then why, in words.
     """
     rung = max(trial.intermediate_values, default=0)
-    deaths = [*trial.user_attrs.get(DEATHS, []), {"how": how, "rung": rung}]
-    owner = trial.user_attrs.get(OWNER) or {}
+    facts = facts_of(trial)
+    deaths, owner = [*facts.deaths, {"how": how, "rung": rung}], facts.owner
     if sum(death["rung"] == rung for death in deaths) < MOST_DEATHS:
-        hand_back(study, trial._trial_id, owner, **{DEATHS: deaths})
+        hand_back(study, trial._trial_id, owner, deaths=deaths)
         return None
     why = f"was the end of {MOST_DEATHS} workers at {rung} % ({how})"
     seen = Seen(TrialState.RUNNING, OWNER, owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        if storage.change(study, trial._trial_id, {DEATHS: deaths, "ended": why}, TrialState.FAIL, seen):
+        ended = as_stored(deaths=deaths, ended=why)
+        if storage.change(study, trial._trial_id, ended, TrialState.FAIL, seen):
             return why
     return None
 
@@ -242,7 +244,7 @@ def _is_watched(owner: Mapping[str, Any], run: Mapping[str, Any] | None) -> bool
 
 def run_at_work(study: Study) -> str | None:
     """The name of the `run` of this machine that works on a study, even while none of its trials is held."""
-    owner = study.user_attrs.get(SITTING, {}).get("owner")
+    owner = study_facts_of(study).sitting.get("owner")
     if not owner or owner["host"] != socket.gethostname() or is_gone(owner):
         return None
     return str(owner["name"])
@@ -250,11 +252,11 @@ def run_at_work(study: Study) -> str | None:
 
 def wish_to_stop(study: Study) -> None:
     """Ask all workers of a study, wherever they are, to save their work and end."""
-    study.set_user_attr(STOP, {"at": time.time(), "token": uuid.uuid4().hex})
+    record_study(study, stop={"at": time.time(), "token": uuid.uuid4().hex})
 
 
 def _wish(study: Study) -> Any:
-    return study._storage.get_study_user_attrs(study._study_id).get(STOP)
+    return StudyFacts(study._storage.get_study_user_attrs(study._study_id)).stop
 
 
 @functools.cache

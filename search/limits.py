@@ -2,7 +2,7 @@
 
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from statistics import median
 from typing import Any, Self
 
@@ -15,16 +15,17 @@ from torch.utils._pytree import tree_leaves
 from search.errors import UserError
 from search.trial.evaluate import restore
 from search.trial.precision import Precision
+from search.trial_facts import TrialFacts
 
 TIMED_RUNS = 3
 PROBE_SIDE = 256
 PROBE_SECONDS = 0.5
-SPEED, MEMORY = "ms_per_megapixel", "mb_per_megapixel"  # trial attributes
-_RECORDED = {
+# The fact about a trial that each limit is for.
+_LIMITED = {
     "parameters": "parameters",
     "gmacs": "gmacs_at_256",
-    "ms_per_megapixel": SPEED,
-    "memory_mb": MEMORY,
+    "ms_per_megapixel": "ms_per_megapixel",
+    "memory_mb": "mb_per_megapixel",
 }
 _WORDS = {
     "parameters": "{:,.0f} parameters (limit {:,.0f})",
@@ -58,28 +59,28 @@ class LimitsConfig(BaseModel):
             flag = str(problem["loc"][0]).replace("_", "-")
             raise UserError(f"--max-{flag}: {problem['msg']} (found {problem['input']})") from None
 
-    def excess(self, facts: Mapping[str, Any]) -> dict[str, float]:
+    def excess(self, facts: TrialFacts) -> dict[str, float]:
         """How far a model is over each limit, as a share of it; below zero where it is within.
 
-        `facts` are what its trial has recorded; what is not there is left out.
+        What its trial has not recorded is left out.
         """
         return {
-            name: facts[key] / limit - 1
-            for name, key in _RECORDED.items()
-            if (limit := getattr(self, name)) is not None and key in facts
+            name: found / limit - 1
+            for name, fact in _LIMITED.items()
+            if (limit := getattr(self, name)) is not None and (found := getattr(facts, fact)) is not None
         }
 
-    def refusal(self, facts: Mapping[str, Any]) -> str | None:
+    def refusal(self, facts: TrialFacts) -> str | None:
         """Why a model with these facts is refused, in words; None if it is not."""
         over = [name for name, excess in self.excess(facts).items() if excess > 0]
         if not over:
             return None
-        reasons = (_WORDS[name].format(facts[_RECORDED[name]], getattr(self, name)) for name in over)
+        reasons = (_WORDS[name].format(getattr(facts, _LIMITED[name]), getattr(self, name)) for name in over)
         return f"over the limits: {', '.join(reasons)}"
 
-    def within(self, facts: Mapping[str, Any]) -> bool:
+    def within(self, facts: TrialFacts) -> bool:
         """Whether everything limited has been recorded and is within its limit."""
-        limited = {name for name in _RECORDED if getattr(self, name) is not None}
+        limited = {name for name in _LIMITED if getattr(self, name) is not None}
         excess = self.excess(facts)
         return excess.keys() == limited and max(excess.values(), default=0.0) <= 0
 
@@ -90,15 +91,15 @@ class LimitsConfig(BaseModel):
 
 
 def probe(model: nn.Module, channels: int, device: torch.device) -> dict[str, float]:
-    """What restoring with `model` takes, per 10^6 pixels: time and memory, by the names of trial attributes."""
+    """What restoring with `model` takes, per 10^6 pixels: time and memory, as facts about a trial."""
     model = model.to(device).eval()
     image = torch.rand(channels, PROBE_SIDE, PROBE_SIDE, generator=torch.Generator().manual_seed(0))
     precision = Precision("fp32", device)
     held = peak_bytes(lambda: restore(model, image, precision)) / (PROBE_SIDE**2 / 1e6)
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     return {
-        SPEED: ms_per_megapixel(model, image, precision, PROBE_SECONDS),
-        MEMORY: (held + weights) / 2**20,
+        "ms_per_megapixel": ms_per_megapixel(model, image, precision, PROBE_SECONDS),
+        "mb_per_megapixel": (held + weights) / 2**20,
     }
 
 

@@ -1,6 +1,5 @@
 """Does it matter for the winner? Its recipe with one change at a time, trained for equal compute and compared."""
 
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,10 +16,12 @@ from search import storage, winners
 from search.changes import AS_IT_IS, OTHER_SEED, Change, changes_of
 from search.confirm import Retraining, held_out
 from search.errors import UserError
+from search.folders import ablation_folder
 from search.progress import Progress, clock
 from search.ranking import ENOUGH_GROUPS, Estimate, estimate
 from search.speed import pace
 from search.storage import FrozenTrial, Study
+from search.study_facts import record_study, study_facts_of
 from search.table import PERCENT
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
@@ -29,7 +30,6 @@ from search.trial.precision import Precision
 from search.trial.train import Diverged, Stopped, train
 from search.watch import StopSignals
 
-CHECKED = "one_change"  # study attribute: what was trained for it, as JSON
 SAFETY = 0.85  # of the budget: the rest is scoring and starting
 PATIENCE_SHARE = 0.002  # of the budget, for measuring the speed of one recipe
 EVALUATIONS = 2  # scores on the way
@@ -60,7 +60,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Options:
+class AblationOptions:
     """How one check is carried out."""
 
     out: Path
@@ -70,7 +70,7 @@ class Options:
     quiet: bool = False
 
 
-def run(study: Study, options: Options) -> bool:
+def run(study: Study, options: AblationOptions) -> bool:
     """Train what is still to be trained around the study's winner; True if someone asked to stop.
 
     The same call goes on. Raises `UserError` where there is no winner, nothing to train, or other images.
@@ -97,17 +97,13 @@ def run(study: Study, options: Options) -> bool:
         for change in changes:
             if any(entry.question == change.question for entry in check.done):
                 continue
-            folder = (
-                options.out
-                / study.study_name
-                / f"check-{trial.number:04d}-{change.question.replace(' ', '-')}"
-            )
+            folder = ablation_folder(options.out, study.study_name, trial.number, change.question)
             try:
                 entry = _train(change, check, split, options.device, folder, progress, stop)
             except Stopped:
                 return True
             check = Check(**{**vars(check), "done": (*check.done, entry)})
-            study.set_user_attr(CHECKED, json.dumps(asdict(check)))
+            record_study(study, one_change=asdict(check))
             shutil.rmtree(folder, ignore_errors=True)
             progress.ended("done", None, trial.number)
             score = f"{fmean(entry.psnr_db):.2f} dB" if entry.psnr_db else "diverged"
@@ -119,9 +115,9 @@ def run(study: Study, options: Options) -> bool:
 
 def of_study(study: Study) -> Check | None:
     """What has been trained so far."""
-    if CHECKED not in study.user_attrs:
+    stored = study_facts_of(study).one_change
+    if stored is None:
         return None
-    stored = json.loads(study.user_attrs[CHECKED])
     done = tuple(Trained(**{**entry, "psnr_db": tuple(entry["psnr_db"])}) for entry in stored["done"])
     return Check(**{**stored, "images": tuple(stored["images"]), "done": done})
 
@@ -189,7 +185,7 @@ def _begun(
     changes: Sequence[Change],
     winner: TrialConfig,
     split: Split,
-    options: Options,
+    options: AblationOptions,
     progress: Progress,
 ) -> Check:
     """The check as stored, if it is one of this winner and budget; else a new one, its length from measured speed."""
@@ -215,7 +211,7 @@ def _begun(
         tuple(images),
         fresh,
     )
-    study.set_user_attr(CHECKED, json.dumps(asdict(check)))
+    record_study(study, one_change=asdict(check))
     return check
 
 

@@ -1,4 +1,4 @@
-"""Before a search: code compiled, pairs, the study in the database, and what it starts with."""
+"""Setting up a search: data, study, starting points, length of a training, known recipes, and what to say."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,15 +14,14 @@ from search.device import device_name
 from search.errors import UserError
 from search.length import affordable, training_speed
 from search.records import flat
+from search.run_options import RunOptions
 from search.samples import ProbeConfigs
-from search.storage import LABEL, REPLACED
 from search.study import ANY_LENGTH, StudySpec, close
+from search.study_facts import record_study, study_facts_of
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, mean_score, score_image
-from search.worker import Options, starting_point
-
-SPEC = "spec"  # study attribute: the study as it is searched now, for workers that join
-FINGERPRINT = "data"  # study attribute: which pairs it works on
+from search.trial_facts import as_stored
+from search.trial_setup import resolve_starting_point
 
 Measure = Callable[[StudySpec, Split, torch.device], float]
 """How fast the study's models train, in 10^12 multiply-adds a second."""
@@ -37,61 +36,102 @@ class Opened:
     study: storage.Study
     split: Split
     input_psnr_db: float
+    """What the images that judge trials score as they are."""
     lines: tuple[str, ...]
+    """For whoever started the search."""
 
 
-def open_search(spec: StudySpec, options: Options, measure: Measure | None = None) -> Opened:
+def open_search(spec: StudySpec, options: RunOptions, measure: Measure | None = None) -> Opened:
     """Everything that is done once, before any worker begins. `UserError` for whatever is wrong.
 
     Trials that a run left behind when it died are handed back. `measure` is `training_speed` unless given.
     """
     split = open_data(spec, options.out)
     study = storage.open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
-    for corner in (close(ANY_LENGTH | tree) for tree in space.corners(spec.recipe)):
-        if corner.initial is not None:
-            starting_point(corner.initial, options.storage, options.out)
-    left = leases.Watchman().dead(study)
-    for trial in left:
-        leases.bury(study, trial)
-    if "steps" not in spec.recipe:
-        if storage.FULL not in study.user_attrs:
-            speed = (measure or training_speed)(spec, split, options.device)
-            length = affordable(spec, speed, ProbeConfigs(spec, split.channels))
-            study.set_user_attr(storage.RUNGS, length.rungs)
-            study.set_user_attr(storage.FULL, length.teramacs)
-        rungs = study.user_attrs.get(storage.RUNGS, spec.ladder.rungs)
-        spec = spec.with_changes(ladder=spec.ladder.at_most(rungs))
-    is_new, said = not study.trials, list[str]()
-    if options.warm_start is not None:
-        warm.start(study, spec, options.warm_start, options.storage, split.fingerprint, said.append)
-    if is_new:
-        for known in spec.first:
-            study.enqueue_trial(
-                dict(known.values), user_attrs={LABEL: known.name, REPLACED: dict(known.recipe)}
-            )
+    check_starting_points(spec, options)
+    left_behind = hand_back_left_behind(study)
+    spec = fix_length(study, spec, split, options.device, measure or training_speed)
+    carried_on = enqueue_first_trials(study, spec, options, split.fingerprint)
     if options.typed:
         storage.remember_command(study, options.typed)
-    study.set_user_attr(SPEC, spec.model_dump_json())
-    study.set_user_attr(FINGERPRINT, split.fingerprint)
+    record_study(study, spec=spec, data=split.fingerprint)
     judged = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = unchanged(split, judged).psnr_db
-    lines = [
-        f"{spec.name}: {split.note}; {device_name(options.device)}",
-        f"trials are scored on {len(judged)} validation pairs, input {input_psnr_db:.2f} dB",
-        *said,
-    ]
-    if isinstance(data := data_of(spec), PairsConfig):
-        found = checkup.warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
-        lines += [f"check: {line}" for line in found]
-    if _runs_compiled_code(spec, options) and (why := why_not_compiled()):
-        lines.append(f"KBNet's operator is not compiled ({why}): it trains several times slower")
-    if left:
-        numbers = ", ".join(str(trial.number) for trial in left)
-        lines.append(f"going on with trial {numbers}, left behind by a run that died")
+    lines = greeting(spec, split, options.device, len(judged), input_psnr_db)
+    lines += [*carried_on, *warnings(spec, options), *left_behind]
     return Opened(spec, study, split, input_psnr_db, tuple(lines))
 
 
-def compile_operator(spec: StudySpec, options: Options) -> None:
+def check_starting_points(spec: StudySpec, options: RunOptions) -> None:
+    """Raises `UserError` if trials are to begin from the weights of a study that has none."""
+    for corner in (close(ANY_LENGTH | tree) for tree in space.corners(spec.recipe)):
+        if corner.initial is not None:
+            resolve_starting_point(corner.initial, options.storage, options.out)
+
+
+def hand_back_left_behind(study: storage.Study) -> list[str]:
+    """Put trials whose worker is dead back in the queue; a line that says so, if there were any."""
+    left = leases.Watchman().dead(study)
+    for trial in left:
+        leases.bury(study, trial)
+    numbers = ", ".join(str(trial.number) for trial in left)
+    return [f"going on with trial {numbers}, left behind by a run that died"] if left else []
+
+
+def fix_length(
+    study: storage.Study, spec: StudySpec, split: Split, device: torch.device, measure: Measure
+) -> StudySpec:
+    """`spec` with the rungs that there is time for; a study keeps for good how long a whole training is.
+
+    Where the recipe says how long, nothing is measured and nothing changes.
+    """
+    if "steps" in spec.recipe:
+        return spec
+    if study_facts_of(study).full_teramacs is None:
+        length = affordable(spec, measure(spec, split, device), Recipes(spec, split.channels))
+        record_study(study, rungs=length.rungs, full_teramacs=length.teramacs)
+    rungs = study_facts_of(study).rungs
+    return spec if rungs is None else spec.with_changes(ladder=spec.ladder.at_most(rungs))
+
+
+def enqueue_first_trials(
+    study: storage.Study, spec: StudySpec, options: RunOptions, fingerprint: str
+) -> list[str]:
+    """Enqueue what is tried first: the best of the study to carry on from, then the known recipes if all is new.
+
+    What there is to say about it. To be called once the length of a training is fixed.
+    """
+    is_new, said = not study.trials, list[str]()
+    if options.warm_start is not None:
+        warm.start(study, spec, options.warm_start, options.storage, fingerprint, said.append)
+    for known in spec.first if is_new else ():
+        facts = as_stored(label=known.name, replaced=dict(known.recipe))
+        study.enqueue_trial(dict(known.values), user_attrs=facts)
+    return said
+
+
+def greeting(
+    spec: StudySpec, split: Split, device: torch.device, judged: int, input_psnr_db: float
+) -> list[str]:
+    """What is searched, on what, and what is to be beaten: the score of the `judged` images as they are."""
+    return [
+        f"{spec.name}: {split.note}; {device_name(device)}",
+        f"trials are scored on {judged} validation pairs, input {input_psnr_db:.2f} dB",
+    ]
+
+
+def warnings(spec: StudySpec, options: RunOptions) -> list[str]:
+    """What is doubtful about the pairs, and what makes training slow."""
+    found = list[str]()
+    if isinstance(data := data_of(spec), PairsConfig):
+        doubts = checkup.warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
+        found += [f"check: {doubt}" for doubt in doubts]
+    if _runs_compiled_code(spec, options) and (why := why_not_compiled()):
+        found.append(f"KBNet's operator is not compiled ({why}): it trains several times slower")
+    return found
+
+
+def compile_operator(spec: StudySpec, options: RunOptions) -> None:
     """Compile what trials of the study need, once per machine. That is no time of the search.
 
     `UserError` or `DataError` for what is wrong with the pairs: nobody should wait for that.
@@ -103,7 +143,7 @@ def compile_operator(spec: StudySpec, options: Options) -> None:
         why_not_compiled()
 
 
-def _runs_compiled_code(spec: StudySpec, options: Options) -> bool:
+def _runs_compiled_code(spec: StudySpec, options: RunOptions) -> bool:
     """Whether trials of the study run code that is compiled on this machine, if it has a compiler."""
     models = [flat(corner["model"]).values() for corner in space.corners(spec.recipe)]
     return options.device.type == "cpu" and any("kbnet_s" in model for model in models)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from search import plots, trials
 from search.importance import END, FEWEST, SHUFFLES
-from search.judge import Sample
+from search.judge import JudgedCrop
 from search.mattered import RULE
 from search.progress import clock
 from search.records import COMPLETE, Record
@@ -109,7 +109,7 @@ def _between(low: float, high: float, sign: bool = False) -> str:
     return f"95 %: {low:+.2f} to {high:+.2f}" if sign else f"95 %: {low:.2f} to {high:.2f}"
 
 
-def _look(sample: Sample) -> dict[str, Any]:
+def _look(sample: JudgedCrop) -> dict[str, Any]:
     height, width = sample.clean.shape[:2]
     return {
         "name": sample.name,

@@ -15,13 +15,12 @@ from rich.text import Text
 from search import chart_values, storage
 from search.chart_values import floor_without_outliers, short_number
 from search.errors import UserError
-from search.limits import SPEED
 from search.records import COMPLETE, PRUNED, Record
 from search.trials import in_thousands, settings_line, telling
 
 Cost = Literal["parameters", "gmacs", "ms"]
 COSTS: tuple[Cost, ...] = get_args(Cost)
-_RECORDED = {"parameters": "parameters", "gmacs": "gmacs_at_256", "ms": SPEED}
+_RECORDED = {"parameters": "parameters", "gmacs": "gmacs_at_256", "ms": "ms_per_megapixel"}
 _LABELS = {"parameters": "parameters", "gmacs": "GMACs at 256 x 256", "ms": "ms per megapixel"}
 MOST_OTHERS = 12  # rows of a table beside the front
 
@@ -41,7 +40,7 @@ def points(records: Sequence[Record], by: Cost) -> list[Point]:
     """The complete trials, and those that were pruned, at their last rung; without what never measured its cost."""
     found = []
     for record in records:
-        cost = record.facts.get(_RECORDED[by])
+        cost = getattr(record.facts, _RECORDED[by])
         if cost is None:
             continue
         if record.state == COMPLETE and record.psnr_db is not None:

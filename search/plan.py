@@ -23,12 +23,14 @@ from search.memory import limit_memory
 from search.opening import any_config, open_data, unchanged
 from search.price import ExpectedOutcome, Plan, Range90, Size, gigabytes, short
 from search.progress import clock
+from search.run_options import RunOptions
 from search.rungs import TELLING_STEPS
 from search.samples import ProbeConfig, ProbeConfigs, ProbeResult, Scale, measure, sizes, typical_speed
 from search.study import StudySpec
 from search.trial.config import forward_macs
 from search.trial.train import Diverged
-from search.worker import COST_SIDE, Options
+from search.trial_facts import TrialFacts, as_stored
+from search.trial_setup import COST_SIDE
 
 MEASURE_SECONDS = 20.0
 LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
@@ -39,7 +41,7 @@ WRITES = 10  # timed
 MANY_TRIALS = 1000  # as many as nobody asked for
 
 
-def make(spec: StudySpec, options: Options, console: Console, others: Sequence[torch.device] = ()) -> Plan:
+def make(spec: StudySpec, options: RunOptions, console: Console, others: Sequence[torch.device] = ()) -> Plan:
     """Measure recipes from all over the space on this device, and simulate the search many times.
 
     With further workers on the devices of `others`, each of them with as many threads as this process.
@@ -115,7 +117,9 @@ def _forks(probes: Sequence[ProbeConfig]) -> set[str]:
 class _Survey:
     """The recipes of a study, those of them that were measured, and what follows."""
 
-    def __init__(self, spec: StudySpec, split: Split, options: Options, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: StudySpec, split: Split, options: RunOptions, tell: Callable[[str], None]
+    ) -> None:
         self.asked, self.split, self.options, self.tell = spec, split, options, tell
         self.spec = spec
         """With as many rungs as it has time for."""
@@ -232,12 +236,12 @@ class _Survey:
         limits, model = self.spec.limits, probe.config.model
         if not limits.model_dump(exclude_none=True):
             return False
-        facts = {
-            "parameters": count_parameters(model.build()),
-            "gmacs_at_256": forward_macs(model, COST_SIDE) / 1e9,
-            "ms_per_megapixel": 1e3 * costs.seconds_per_megapixel(probe),
-        }
-        return limits.refusal(facts) is not None
+        facts = as_stored(
+            parameters=count_parameters(model.build()),
+            gmacs_at_256=forward_macs(model, COST_SIDE) / 1e9,
+            ms_per_megapixel=1e3 * costs.seconds_per_megapixel(probe),
+        )
+        return limits.refusal(TrialFacts(facts)) is not None
 
     def _too_large(self, probe: ProbeConfig, costs: CostModel) -> bool:
         found = self.measured.get(probe.number)
@@ -291,7 +295,7 @@ def _seconds_to_write(spec: StudySpec, out: Path) -> float:
         return (time.monotonic() - started) / WRITES
 
 
-def _room(options: Options) -> float:
+def _room(options: RunOptions) -> float:
     """Bytes that training may take here."""
     if has_own_memory(options.device):
         return float(free_and_total_memory(options.device)[0])

@@ -1,11 +1,11 @@
 """What the database says about each trial of a study, as plain values."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.storage import LABEL, LENGTH, REPLACED, FrozenTrial, Study, TrialState
+from search.storage import FrozenTrial, Study, TrialState
+from search.trial_facts import RungScore, TrialFacts, facts_of
 
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 RUNNING, PAUSED, WAITING = "running", "paused", "waiting"
@@ -67,7 +67,7 @@ class Record:
     """How it was rescued from lack of memory or divergence."""
     pictures: tuple[str, ...] = ()
     """Ids of its artifacts."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: TrialFacts = field(default_factory=TrialFacts)
     """Everything recorded with it."""
 
     @property
@@ -85,38 +85,35 @@ def read(study: Study) -> list[Record]:
 
 
 def of_trial(trial: FrozenTrial) -> Record:
-    facts = trial.user_attrs
+    facts = facts_of(trial)
     state = _STATES[trial.state]
     begun = trial.datetime_start is not None
-    steps_done = int(facts.get("steps_done", 0))
-    seconds = float(facts.get("seconds", 0.0))
-    config = json.loads(facts.get("config", "{}"))
-    steps = int(facts.get("steps", 0))
+    steps, steps_done, seconds, config = facts.steps, facts.steps_done, facts.seconds, facts.config
     return Record(
         number=trial.number,
         trial_id=trial._trial_id,
         state=PAUSED if state == WAITING and begun else state,
-        ended=str(facts.get("ended", "")),
-        label=facts.get(LABEL),
-        finale=LENGTH in facts,
+        ended=facts.ended,
+        label=facts.label,
+        finale=facts.length is not None,
         psnr_db=trial.value if state == COMPLETE else None,
-        rungs=_rungs(trial, steps),
+        rungs=_rungs(trial, facts.rungs, steps),
         reported=dict(sorted(trial.intermediate_values.items())),
         steps_done=steps_done,
         steps=steps,
         seconds=seconds,
-        training_seconds=min(float(facts.get("seconds_per_step", 0.0)) * steps_done, seconds),
+        training_seconds=min(facts.seconds_per_step * steps_done, seconds),
         teramacs=_teramacs(config, steps_done / steps if steps else 0.0),
-        parameters=facts.get("parameters"),
-        gmacs_at_256=facts.get("gmacs_at_256"),
+        parameters=facts.parameters,
+        gmacs_at_256=facts.gmacs_at_256,
         settings=dict(trial.params),
-        replaced=facts.get(REPLACED, {}),
+        replaced=facts.replaced,
         config=config,
-        notes=tuple(facts.get("rescues", ())),
+        notes=tuple(facts.rescues),
         pictures=tuple(
             key.removeprefix(_ARTIFACT) for key in trial.system_attrs if key.startswith(_ARTIFACT)
         ),
-        facts=dict(facts),
+        facts=facts,
     )
 
 
@@ -146,11 +143,10 @@ def in_short(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _rungs(trial: FrozenTrial, steps: int) -> tuple[Rung, ...]:
+def _rungs(trial: FrozenTrial, recorded: Sequence[RungScore], steps: int) -> tuple[Rung, ...]:
     """As recorded at the end; of a trial that is not at its end, as reported so far."""
-    recorded = json.loads(trial.user_attrs.get("rungs", "[]"))
     if recorded and steps:
-        return tuple(Rung(round(100 * rung["step"] / steps, 1), rung["psnr_db"]) for rung in recorded)
+        return tuple(Rung(round(100 * score.step / steps, 1), score.psnr_db) for score in recorded)
     return tuple(Rung(percent, score) for percent, score in sorted(trial.intermediate_values.items()))
 
 

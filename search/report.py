@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from search.judge import Judgement, Say
 from search.progress import clock
 from search.records import COMPLETE, FAILED, PRUNED, Record
 from search.storage import FrozenTrial, Study
+from search.study_facts import study_facts_of
 
 _BEATEN = ("beaten", "pruned")  # how the reason of a trial begins that was simply not good enough
 _HIDDEN = ("data.", "seed", "steps", "pauses")  # parts of a config that do not tell recipes apart
@@ -249,18 +249,18 @@ def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
 def _environment(
     trials: Sequence[Record], best: Record | None, split: Split | None
 ) -> Iterable[tuple[str, str]]:
-    told = best or next((trial for trial in reversed(trials) if "versions" in trial.facts), None)
+    told = best or next((trial for trial in reversed(trials) if trial.facts.versions), None)
     if told is None:
         return
     facts = told.facts
-    versions = {"restune": importlib.metadata.version("restune"), **json.loads(facts.get("versions", "{}"))}
+    versions = {"restune": importlib.metadata.version("restune"), **facts.versions}
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
-    yield "device", str(facts.get("device", "?"))
+    yield "device", facts.device or "?"
     if split is not None:
         yield "data", split.note
-    yield "fingerprint of the data", str(facts.get("data", "?"))
-    yield "seed of the trial", str(facts.get("seed", "?"))
-    if memory := max((t.facts.get("peak_memory_mb") or 0 for t in trials), default=0):
+    yield "fingerprint of the data", facts.data or "?"
+    yield "seed of the trial", str("?" if facts.seed is None else facts.seed)
+    if memory := max((t.facts.peak_memory_mb or 0 for t in trials), default=0):
         yield "most memory of a trial", f"{memory:,.0f} MB"
     yield "time of all trials", clock(sum(trial.seconds for trial in trials))
 
@@ -271,7 +271,7 @@ def _commands(study: Study, best: Record | None, out: Path, url: str) -> list[st
     if url != storage.default_url(out):
         places += ["--storage", url]
     name = ["--study", study.study_name]
-    commands = list(study.user_attrs.get(storage.COMMANDS, []))
+    commands = list(study_facts_of(study).commands)
     if not commands:
         data = best.config.get("data", {}) if best else {}
         folder = ["--data", data["dir"]] if "dir" in data else []

@@ -24,7 +24,7 @@ EXTENSIONS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 
 
 @dataclass(frozen=True)
-class Options:
+class RestoreOptions:
     """What is restored, and where it goes."""
 
     model: Path
@@ -54,7 +54,7 @@ class Summary:
     stopped: bool = False
 
 
-def restore(options: Options) -> Summary:
+def restore(options: RestoreOptions) -> Summary:
     """Restore all inputs, one after the other. A file that fails is named and does not stop the others.
 
     Whatever can be refused is refused first, by `UserError`. Ctrl-C ends it between two files: those that are
@@ -91,7 +91,9 @@ def restore(options: Options) -> Summary:
     return summary
 
 
-def _one(job: Job, restorer: Restorer, options: Options, display: "_Display", summary: Summary) -> None:
+def _one(
+    job: Job, restorer: Restorer, options: RestoreOptions, display: "_Display", summary: Summary
+) -> None:
     target = job.target
     if target.exists() and not options.overwrite:
         summary.kept += 1
@@ -144,7 +146,9 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _tell(console: Console, summary: Summary, restorer: Restorer, options: Options, seconds: float) -> None:
+def _tell(
+    console: Console, summary: Summary, restorer: Restorer, options: RestoreOptions, seconds: float
+) -> None:
     def say(text: str) -> None:
         console.print(text, markup=False, emoji=False, soft_wrap=True)
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from search import records, upkeep
 from search.errors import UserError
 from search.status import state_of
-from search.storage import RETRY, FrozenTrial, Study
+from search.storage import FrozenTrial, Study
+from search.trial_facts import facts_of
 
 # How the reasons begin that another attempt may cure, of trials that were pruned.
 CURABLE = ("out of memory", "diverged")
@@ -34,7 +35,7 @@ def refusal(trials: Sequence[FrozenTrial], number: int) -> str | None:
         there = f"there are 0 to {len(trials) - 1}" if trials else "there are none yet"
         return f"trial {number}: no such trial ({there})"
     trial = trials[number]
-    state, ended = state_of(trial), str(trial.user_attrs.get("ended", ""))
+    state, ended = state_of(trial), facts_of(trial).ended
     if (later := _later(trials, number)) is not None:
         return f"trial {number}: has been tried again as trial {later}, which is {state_of(trials[later])}"
     if state == records.FAILED or (state == records.PRUNED and ended.startswith(CURABLE)):
@@ -45,4 +46,4 @@ def refusal(trials: Sequence[FrozenTrial], number: int) -> str | None:
 
 def _later(trials: Sequence[FrozenTrial], number: int) -> int | None:
     """The trial that tried this one again."""
-    return next((t.number for t in trials if t.user_attrs.get(RETRY) == number), None)
+    return next((t.number for t in trials if facts_of(t).retry_of == number), None)

@@ -8,13 +8,14 @@ from search.loop import WorkerLoop
 from search.memory import limit_memory
 from search.opening import Opened, compile_operator, open_search
 from search.progress import Progress
+from search.run_options import RunOptions
 from search.study import StudySpec
 from search.watch import StopSignals
-from search.worker import Options, Worker
+from search.worker import Worker
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SearchOutcome:
     """How a run ended: the best trial so far, and whether someone asked it to stop."""
 
     best_number: int | None
@@ -23,7 +24,7 @@ class Outcome:
     stopped: bool
 
 
-def run(spec: StudySpec, options: Options) -> Outcome:
+def run(spec: StudySpec, options: RunOptions) -> SearchOutcome:
     """Work on a study until its trials or its time are used up, or Ctrl-C.
 
     Calling it again goes on: with the interrupted trial first, then with new ones.
@@ -56,10 +57,10 @@ def display(spec: StudySpec, opened: Opened, started: float, quiet: bool) -> Pro
     return progress
 
 
-def outcome(opened: Opened, *, stopped: bool) -> Outcome:
+def outcome(opened: Opened, *, stopped: bool) -> SearchOutcome:
     """What a search has come to."""
     best = storage.best_trial(opened.study)
-    return Outcome(
+    return SearchOutcome(
         best_number=best.number if best else None,
         best_psnr_db=best.value if best and best.value is not None else float("nan"),
         input_psnr_db=opened.input_psnr_db,

@@ -12,8 +12,7 @@ from search.gaussian import GaussianSampler
 from search.neighbours import NeighbourSampler
 from search.planned import OneByOne
 from search.study import StudySpec
-
-EARLIER = "earlier_trials"  # study attribute: trials of other studies that samplers are shown, too
+from search.study_facts import study_facts_of
 
 
 def sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
@@ -99,7 +98,7 @@ def _shown(trial: FrozenTrial) -> FrozenTrial:
 
 
 def told(trial: FrozenTrial) -> dict[str, Any]:
-    """What a sampler is to know of a trial of another study, as plain JSON for `EARLIER`."""
+    """What a sampler is to know of a trial of another study, as plain JSON for `StudyFacts.earlier_trials`."""
     return {
         "params": trial.params,
         "distributions": {
@@ -130,5 +129,5 @@ def _earlier(study: optuna.Study) -> list[FrozenTrial]:
             user_attrs={},
             system_attrs={},
         )
-        for told in study.user_attrs.get(EARLIER, [])
+        for told in study_facts_of(study).earlier_trials
     ]

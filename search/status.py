@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from search import leases, queue, records, storage
-from search.leases import BEAT, OWNER, SITTING
 from search.progress import clock
 from search.rungs import TOP
-from search.storage import GOAL, FrozenTrial, Study, TrialState
+from search.storage import FrozenTrial, Study, TrialState
+from search.study_facts import study_facts_of
+from search.trial_facts import facts_of
 
 RUNNING, LEFT_BEHIND, INTERRUPTED = "running", "left behind", "interrupted"
 AT_RUNG, NEW = "waiting at a rung", "waiting to begin"
@@ -92,18 +93,18 @@ class Standing:
 
 def of_study(study: Study) -> Standing:
     trials = study.get_trials(deepcopy=False)
-    facts = study.user_attrs
+    latest = study_facts_of(study).sitting
     states = [state_of(trial) for trial in trials]
     counted = Counter(states)
     workers = tuple(_at_work(t) for t, state in zip(trials, states, strict=True) if state == RUNNING)
-    sitting = facts.get(SITTING) if workers else None
+    sitting = latest if workers else None
     elapsed = time.time() - sitting["started"] if sitting else 0.0
     begun = sum(_began_after(trial, sitting["started"]) for trial in trials) if sitting else 0
     return Standing(
         study=study.study_name,
         trials={state: counted[state] for state in STATES if counted[state]},
         workers=workers,
-        best=_best(trials, facts.get(SITTING, {}).get("input_psnr_db")),
+        best=_best(trials, latest.get("input_psnr_db")),
         begun_per_hour=begun / elapsed * 3600 if elapsed > 0 else None,
         seconds_left=max(sitting["timeout"] - elapsed, 0.0) if sitting else None,
         timeout=sitting["timeout"] if sitting else None,
@@ -113,12 +114,12 @@ def of_study(study: Study) -> Standing:
 def state_of(trial: FrozenTrial) -> str:
     """The state of a trial as people see it, one of `STATES`."""
     if trial.state == TrialState.RUNNING:
-        owner = trial.user_attrs.get(OWNER)
+        owner = facts_of(trial).owner
         return LEFT_BEHIND if not owner or leases.is_gone(owner) else RUNNING
     if trial.state == TrialState.WAITING:
         if queue.is_under_way(trial):
             return INTERRUPTED
-        return AT_RUNG if GOAL in trial.user_attrs else NEW
+        return NEW if facts_of(trial).goal is None else AT_RUNG
     return _FINISHED[trial.state]
 
 
@@ -220,13 +221,13 @@ def _best_in_words(best: Best | None) -> str:
 
 
 def _at_work(trial: FrozenTrial) -> AtWork:
-    facts = trial.user_attrs
-    owner, beat = facts[OWNER], facts.get(BEAT, {})
+    facts = facts_of(trial)
+    owner, beat = facts.owner, facts.beat
     return AtWork(
         worker=owner["name"],
         trial=trial.number,
-        label=facts.get(storage.LABEL),
-        goal=facts.get(GOAL),
+        label=facts.label,
+        goal=facts.goal,
         step=beat.get("step", 0),
         steps=beat.get("steps", 0),
         silent_seconds=max(time.time() - beat["at"], 0.0) if beat else None,

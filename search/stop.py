@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from search import leases, queue
-from search.leases import BEAT, OWNER
 from search.progress import clock
 from search.status import RUNNING, state_of
 from search.storage import FrozenTrial, Study, TrialState
+from search.trial_facts import facts_of
 
 LOOK_EVERY_S = 0.5
 # Between two trials a worker holds none: nobody is there when none is held for so long.
@@ -41,7 +41,7 @@ def stop(study: Study, wait_seconds: float, say: Callable[[str], None]) -> Endin
             if worker not in seen:
                 say(f"asked {_name(trial)}, at work on trial {trial.number}")
             seen[worker] = trial
-        lingering = [w for w in seen if w in there or _is_seen_alive(seen[w].user_attrs[OWNER])]
+        lingering = [w for w in seen if w in there or _is_seen_alive(facts_of(seen[w]).owner)]
         waited = time.monotonic() - began
         longest = wait_seconds if seen else min(wait_seconds, BETWEEN_TRIALS_S)
         if (seen and not lingering) or waited >= longest:
@@ -69,13 +69,13 @@ def _bury(study: Study, watchman: leases.Watchman) -> set[str]:
     dead = watchman.dead(study)
     for trial in dead:
         leases.bury(study, trial)
-    return {trial.user_attrs[OWNER]["worker"] for trial in dead if trial.user_attrs.get(OWNER)}
+    return {owner["worker"] for trial in dead if (owner := facts_of(trial).owner)}
 
 
 def at_work(study: Study) -> dict[str, FrozenTrial]:
     """The trials that are worked on, by worker; workers of other machines count until someone takes them for dead."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return {t.user_attrs[OWNER]["worker"]: t for t in running if state_of(t) == RUNNING}
+    return {facts_of(t).owner["worker"]: t for t in running if state_of(t) == RUNNING}
 
 
 def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
@@ -85,7 +85,7 @@ def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
 
 
 def _name(trial: FrozenTrial) -> str:
-    return str(trial.user_attrs[OWNER]["name"])
+    return str(facts_of(trial).owner["name"])
 
 
 def _fate(study: Study, held: FrozenTrial) -> str:
@@ -95,13 +95,13 @@ def _fate(study: Study, held: FrozenTrial) -> str:
         return f"trial {trial.number} is complete, {trial.value:.2f} dB"
     if trial.state.is_finished() or not queue.has_begun(trial):
         return f"trial {trial.number} is {state_of(trial)}"
-    done, steps = trial.user_attrs.get("steps_done", 0), trial.user_attrs.get("steps", 0)
-    return f"trial {trial.number} is kept at step {done} of {steps}"
+    facts = facts_of(trial)
+    return f"trial {trial.number} is kept at step {facts.steps_done} of {facts.steps}"
 
 
 def _silence(trial: FrozenTrial) -> str:
     """A word on workers that may be dead, as far as clocks agree."""
-    silent = time.time() - trial.user_attrs.get(BEAT, {}).get("at", time.time())
+    silent = time.time() - facts_of(trial).beat.get("at", time.time())
     if silent < leases.SILENT_S:
         return ""
     return f"; its last sign of life was {clock(silent)} ago"

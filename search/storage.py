@@ -1,6 +1,5 @@
 """The only door to Optuna and the database: open, refuse what does not fit, record trials."""
 
-import json
 import os
 import time
 import warnings
@@ -17,21 +16,17 @@ from optuna.trial import Trial as Trial
 from optuna.trial import TrialState as TrialState
 
 from search import kinship, sqlite
-from search.errors import UserError, closest
+from search.errors import UserError, closest, first_line
 from search.progress import Kind
 from search.study import StudySpec
+from search.study_facts import record_study, study_facts_of
 from search.transactions import Seen as Seen
 from search.transactions import Storage
-
-RECIPE = "recipe"  # study attribute: the recipe with its open leaves, as JSON
-COMMANDS = "commands"  # study attribute: what was typed to work on it
-RUNGS = "rungs"  # study attribute: how many there was time for
-FULL = "full_teramacs"  # study attribute: the full length of a training, where its recipe leaves it open
-GOAL = "goal"  # trial attribute: the rung that a trial was last sent to, in percent
-LENGTH = "length"  # trial attribute: steps, and the marks of their tempo, once the finale has fixed them
-LABEL = "label"  # trial attribute: name of a known recipe
-RETRY = "retry_of"  # trial attribute: the trial whose settings are tried again
-REPLACED = "replaced"  # trial attribute: parts of the study's recipe that this trial has otherwise
+from search.trial_facts import GOAL as GOAL
+from search.trial_facts import LABEL as LABEL
+from search.trial_facts import LENGTH as LENGTH
+from search.trial_facts import RETRY as RETRY
+from search.trial_facts import as_stored
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -77,7 +72,8 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
             f"{_without_password(url)}: this kind of database needs a driver: pip install {driver}"
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
-        raise UserError(f"{_without_password(url)}: cannot be opened: {_first_line(error)}") from None
+        cause = getattr(error, "orig", None) or error  # what the driver said, without the statement
+        raise UserError(f"{_without_password(url)}: cannot be opened: {first_line(cause)}") from None
 
 
 def _opened(url: str, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
@@ -105,14 +101,14 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
     )
-    stored = study.user_attrs.get(RECIPE)
+    stored = study_facts_of(study).recipe
     if stored is None:
         if study.trials:
             raise UserError(f"{url}: study {spec.name!r} was not made by this program; choose another --name")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["PSNR (dB)"])
-    elif study.trials and (changes := kinship.differences(json.loads(stored), spec.recipe)):
+    elif study.trials and (changes := kinship.differences(stored, spec.recipe)):
         if not continue_with_changes:
             raise ChangedRecipe(
                 f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"
@@ -120,7 +116,7 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
                 "--continue-with-changes (scores are then only comparable where the data are the same)"
             )
         kinship.refuse_other_kinds(study, spec)
-    study.set_user_attr(RECIPE, json.dumps(spec.recipe))
+    record_study(study, recipe=spec.recipe)
     return study
 
 
@@ -144,10 +140,11 @@ def kind_of_end(state: TrialState) -> Kind | None:
     return kinds.get(state)
 
 
-def record(trial: Trial, facts: Mapping[str, Any]) -> None:
-    """Store facts about a trial that is not finished yet; values must be plain JSON."""
-    change(trial.study, trial._trial_id, facts)
-    trial._cached_frozen_trial.user_attrs.update(facts)
+def record(trial: Trial, **facts: Any) -> None:
+    """Store `TrialFacts`, by name, of a trial that is not finished yet: all of them, or none."""
+    stored = as_stored(**facts)
+    change(trial.study, trial._trial_id, stored)
+    trial._cached_frozen_trial.user_attrs.update(stored)
 
 
 def change(
@@ -194,9 +191,9 @@ def reported(trial: Trial) -> dict[int, float]:
 
 def remember_command(study: Study, command: str) -> None:
     """Keep what was typed to work on a study, once however often."""
-    typed = study.user_attrs.get(COMMANDS, [])
+    typed = study_facts_of(study).commands
     if command not in typed:
-        study.set_user_attr(COMMANDS, [*typed, command])
+        record_study(study, commands=[*typed, command])
 
 
 def studies(database: optuna.storages.BaseStorage) -> list[Study]:
@@ -214,10 +211,6 @@ def best_first(study: Study) -> list[FrozenTrial]:
 def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
     return next(iter(best_first(study)), None)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
 def _without_password(url: str) -> str:

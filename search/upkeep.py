@@ -6,7 +6,8 @@ from pathlib import Path
 import optuna
 
 from search import storage
-from search.storage import LABEL, REPLACED, RETRY, FrozenTrial, Study, TrialState
+from search.storage import FrozenTrial, Study, TrialState
+from search.trial_facts import as_stored, facts_of
 
 _GIVEN = "fixed_params"  # where Optuna keeps the settings that a trial is to have
 
@@ -18,11 +19,9 @@ def try_again(study: Study, trial: FrozenTrial) -> int:
     """
     again = optuna.trial.create_trial(
         state=TrialState.WAITING,
-        user_attrs={
-            LABEL: f"retry of {trial.number}",
-            REPLACED: trial.user_attrs.get(REPLACED, {}),
-            RETRY: trial.number,
-        },
+        user_attrs=as_stored(
+            label=f"retry of {trial.number}", replaced=facts_of(trial).replaced, retry_of=trial.number
+        ),
         system_attrs={_GIVEN: {**trial.system_attrs.get(_GIVEN, {}), **trial.params}},
     )
     database = study._storage

@@ -1,6 +1,5 @@
 """A study carries on from another of the same database: its best recipes first, its trials as prior knowledge."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 from search import kinship, space, storage
 from search.errors import UserError
 from search.rungs import TOP
-from search.sampling import EARLIER, told
-from search.storage import FULL, LABEL, RECIPE, FrozenTrial, Study, TrialState
+from search.sampling import told
+from search.storage import FrozenTrial, Study, TrialState
 from search.study import StudySpec
+from search.study_facts import record_study, study_facts_of
+from search.trial_facts import as_stored, facts_of
 
-WARM = "warm_start"  # study attribute: names of the studies that it has carried on from
 BEST = 3  # recipes that are tried first
 MOST_SHOWN = 500  # earlier trials that the sampler is shown, the latest
 SAME_LENGTH = (
@@ -29,13 +29,14 @@ def start(study: Study, spec: StudySpec, name: str, url: str, fingerprint: str, 
     Does nothing the second time. `UserError` if there is no such study, or nothing of it fits. To be called once
     the full length of the study is known.
     """
-    done = study.user_attrs.get(WARM, [])
+    facts = study_facts_of(study)
+    done = facts.warm_start
     if name in done:
         return
     if name == study.study_name:
         raise UserError(f"--warm-start {name}: that is the study itself; it goes on without the flag")
     other = storage.load_study(name, url)
-    there = {trial.user_attrs.get(LABEL) for trial in study.get_trials(deepcopy=False)}
+    there = {facts_of(trial).label for trial in study.get_trials(deepcopy=False)}
     recipes = _best(other, spec)
     if not recipes:
         raise UserError(
@@ -46,12 +47,12 @@ def start(study: Study, spec: StudySpec, name: str, url: str, fingerprint: str, 
     for number, values in recipes:
         label = f"from {name}, trial {number}"
         if label not in there:  # left by a start that was cut off
-            study.enqueue_trial(values, user_attrs={LABEL: label})
+            study.enqueue_trial(values, user_attrs=as_stored(label=label))
     why = _unlike(study, spec, other)
     earlier = [] if why else [told(t) for t in _alike(other, spec, fingerprint)][-MOST_SHOWN:]
     if earlier:
-        study.set_user_attr(EARLIER, [*study.user_attrs.get(EARLIER, []), *earlier])
-    study.set_user_attr(WARM, [*done, name])
+        record_study(study, earlier_trials=[*facts.earlier_trials, *earlier])
+    record_study(study, warm_start=[*done, name])
     numbers = ", ".join(str(number) for number, _ in recipes)
     say(
         f"carries on from {name}: its trials {numbers} first; "
@@ -115,8 +116,7 @@ class _Fitting(space.KnownSuggester):
 
 def _fitting(trial: FrozenTrial, spec: StudySpec) -> dict[str, Any]:
     """The trial's settings that exist here; what its study had fixed counts where it is open here."""
-    config = json.loads(trial.user_attrs.get("config", "{}"))
-    suggester = _Fitting({**_flat(config), **trial.params})
+    suggester = _Fitting({**_flat(facts_of(trial).config), **trial.params})
     space.fill(spec.recipe, suggester)
     return suggester.taken
 
@@ -134,11 +134,12 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _unlike(study: Study, spec: StudySpec, other: Study) -> str:
     """Why no score of the other study compares with those of this one; empty if they do."""
-    before = json.loads(other.user_attrs.get(RECIPE, "{}"))
+    theirs, ours = study_facts_of(other), study_facts_of(study)
+    before = theirs.recipe or {}
     if any(before.get(key) != spec.recipe.get(key) for key in _JUDGED):
         return "scores are of other images (rung_megapixels, val_megapixels)"
     steps = before.get("steps"), spec.recipe.get("steps")
-    lengths = [one.user_attrs[FULL] for one in (other, study) if FULL in one.user_attrs]
+    lengths = [one.full_teramacs for one in (theirs, ours) if one.full_teramacs is not None]
     if steps != (None, None):
         return "" if steps[0] == steps[1] else "full lengths differ"
     if len(lengths) < 2 or max(lengths) > SAME_LENGTH * min(lengths):
@@ -154,7 +155,7 @@ def _alike(other: Study, spec: StudySpec, fingerprint: str) -> list[FrozenTrial]
         for trial in other.get_trials(deepcopy=False)
         if _rank(trial)[0]
         and trial.params
-        and trial.user_attrs.get("data") == fingerprint
-        and not trial.user_attrs.get(storage.REPLACED)
+        and facts_of(trial).data == fingerprint
+        and not facts_of(trial).replaced
         and all(here.get(name) == distribution for name, distribution in trial.distributions.items())
     ]

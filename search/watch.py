@@ -128,7 +128,7 @@ class Watch:
     def rescued(self, note: str) -> None:
         self.last_event = time.monotonic()
         self.notes.append(note)
-        storage.record(self.trial, {"rescues": self.notes})
+        storage.record(self.trial, rescues=self.notes)
         self.progress.say(f"{self.label}: {note}")
 
     def stop_requested(self) -> bool:

@@ -9,11 +9,13 @@ from torch import nn
 
 from data import Split
 from search import storage
-from search.errors import UserError
+from search.errors import UserError, first_line
+from search.folders import trial_folder
 from search.limits import LimitsConfig
 from search.storage import FrozenTrial, Study, TrialState
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
+from search.trial_facts import facts_of
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,14 @@ def numbered(study: Study, number: int, out: Path) -> Winner:
         raise UserError(f"trial {number} is running; export it once it waits at a rung or is complete")
     begun = trial.value is not None or trial.intermediate_values
     if not begun or trial.state in (TrialState.FAIL, TrialState.PRUNED):
-        what = trial.user_attrs.get("ended") or trial.state.name.lower()
+        what = facts_of(trial).ended or trial.state.name.lower()
         raise UserError(f"trial {number} has no weights ({what}); `python -m search trials` shows all trials")
     return of_trial(study.study_name, trial, out)
 
 
 def _within(study: Study, limits: LimitsConfig | None) -> list[FrozenTrial]:
     name, complete = study.study_name, storage.best_first(study)
-    within = [trial for trial in complete if limits is None or limits.within(trial.user_attrs)]
+    within = [trial for trial in complete if limits is None or limits.within(facts_of(trial))]
     if complete and not within:
         raise UserError(
             f"study {name!r}: none of its {len(complete)} complete trials is known to be within {limits}; "
@@ -101,7 +103,7 @@ def _within(study: Study, limits: LimitsConfig | None) -> list[FrozenTrial]:
 
 
 def _weights(name: str, trial: FrozenTrial, out: Path) -> Path:
-    return out / name / f"trial-{trial.number:04d}" / checkpoint.BEST
+    return trial_folder(out, name, trial.number) / checkpoint.BEST
 
 
 def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
@@ -114,21 +116,21 @@ def of_trial(name: str, trial: FrozenTrial, out: Path) -> Winner:
     try:
         checkpoint.load_weights(weights, model)
     except (RuntimeError, SafetensorError) as error:
-        raise UserError(f"{weights}: damaged: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{weights}: damaged: {first_line(error)}") from None
     return Winner(trial, config, weights, model)
 
 
 def config_of(trial: FrozenTrial) -> TrialConfig:
     """What a trial was trained by. Raises `UserError` for one that this version does not know."""
     try:
-        return TrialConfig.model_validate_json(trial.user_attrs["config"])
-    except (KeyError, ValidationError):
+        return TrialConfig.model_validate_json(facts_of(trial).config_text())
+    except ValidationError:
         raise UserError(f"trial {trial.number} was made by another version of this program") from None
 
 
 def refuse_other_images(trial: FrozenTrial, split: Split) -> None:
     """Raises `UserError` unless the trial was trained and scored on the images of `split`."""
-    if split.fingerprint != trial.user_attrs["data"]:
+    if split.fingerprint != facts_of(trial).data:
         raise UserError(
             f"trial {trial.number} was scored on other images: the files of the study's data have changed since; "
             "put them back, or start a new study (run --name, compare --label)"

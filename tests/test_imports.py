@@ -24,6 +24,7 @@ OPTUNA_DOORS = {
     "search/gaussian.py",
     "search/places.py",
     "search/worker.py",
+    "search/trial_setup.py",
     "search/watch.py",
 }
 WITHOUT_TORCH = {
@@ -40,6 +41,9 @@ WITHOUT_TORCH = {
     "search/errors.py",
     "search/progress.py",
     "search/study.py",
+    "search/trial_facts.py",
+    "search/study_facts.py",
+    "search/folders.py",
 }
 # What a trial, and whoever restores images, may import of the search.
 BELOW_A_TRIAL = ("search.device",)

@@ -45,5 +45,7 @@ def main(options: argparse.Namespace) -> int:
 
     given = vars(options)
     return checkup.run(
-        checkup.Options(**{name: given[name] for name in checkup.Options.__annotations__ if name in given})
+        checkup.CheckOptions(
+            **{name: given[name] for name in checkup.CheckOptions.__annotations__ if name in given}
+        )
     )

@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> int:
     outcome = compare.compare(
         specs,
         readings.how(options),
-        compare.Options(
+        compare.CompareOptions(
             budget_seconds=readings.seconds("--budget", options.budget),
             to=given.get("to") or options.out / f"compare{label}",
             test=given.get("test"),

@@ -28,12 +28,13 @@ def add(commands: flags.Commands) -> None:
 
 def main(options: argparse.Namespace) -> int:
     from search import dashboard
+    from search.folders import artifacts_folder
 
     given = vars(options)
     dashboard.serve(
-        dashboard.Options(
+        dashboard.DashboardOptions(
             url=readings.url(options),
-            artifacts=options.out / "artifacts",
+            artifacts=artifacts_folder(options.out),
             study=readings.study_name(given["study"]) if "study" in given else None,
             host=options.host,
             port=options.port,

@@ -48,7 +48,7 @@ def main(options: argparse.Namespace) -> int:
 
     given = vars(options)
     evaluation.evaluate(
-        evaluation.Options(
+        evaluation.EvaluateOptions(
             model=options.model,
             data=options.data,
             scan_dir=given.get("scan_dir"),

@@ -43,7 +43,7 @@ def main(options: argparse.Namespace) -> int:
     stopped = False
     if options.check:
         storage.make_writable(options.out)
-        how = onechange.Options(options.out, readings.device(options.device), budget, options.quiet)
+        how = onechange.AblationOptions(options.out, readings.device(options.device), budget, options.quiet)
         stopped = onechange.run(found, how)
     if not stopped:
         mattered.show(mattered.of_study(found), console)

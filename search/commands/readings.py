@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import torch
 
     from search.restorer import How
+    from search.run_options import RunOptions
     from search.study import StudySpec
-    from search.worker import Options
 
 
 def study_name(study: str) -> str:
@@ -48,11 +48,11 @@ def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
     return spec
 
 
-def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "Options":
+def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOptions":
     """How the flags say that a search is carried out, on this device if they name several."""
-    from search.worker import Options
+    from search.run_options import RunOptions
 
-    return Options(
+    return RunOptions(
         storage=url(options),
         out=options.out,
         device=on or device(options.device),

@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
 
     given = vars(options)
     summary = restore.restore(
-        restore.Options(
+        restore.RestoreOptions(
             model=options.model,
             inputs=options.inputs,
             out=options.o,

@@ -23,6 +23,7 @@ def add(commands: flags.Commands) -> None:
 
 def main(options: argparse.Namespace) -> int:
     from search import retry, stop, storage
+    from search.study_facts import study_facts_of
 
     numbers = vars(options).get("numbers", [])
     if not numbers and not options.failed:
@@ -35,5 +36,5 @@ def main(options: argparse.Namespace) -> int:
     if not made:
         print(f"nothing in {name} is left to be tried again")
     elif not stop.at_work(study):
-        endings.say_last_command(study.user_attrs.get(storage.COMMANDS, ()))
+        endings.say_last_command(study_facts_of(study).commands)
     return 0

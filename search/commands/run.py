@@ -7,7 +7,7 @@ from search.commands import endings, flags, readings
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from search.run import Outcome
+    from search.run import SearchOutcome
     from search.study import StudySpec
 
 
@@ -89,7 +89,7 @@ def main(options: argparse.Namespace) -> int:
     return endings.INTERRUPTED if outcome.stopped else 0
 
 
-def _search(spec: "StudySpec", options: argparse.Namespace) -> "Outcome":
+def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
     """With processes of this machine, or of a cluster."""
     from search import crew
 
@@ -109,7 +109,7 @@ def _search(spec: "StudySpec", options: argparse.Namespace) -> "Outcome":
     return cluster.run(spec, how, place)
 
 
-def _say_what_next(options: argparse.Namespace, name: str, outcome: "Outcome") -> None:
+def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutcome") -> None:
     if outcome.best_number is None:
         print("no trial has finished yet")
     else:

@@ -23,6 +23,7 @@ def add(commands: flags.Commands) -> None:
 
 def main(options: argparse.Namespace) -> int:
     from search import stop, storage
+    from search.study_facts import study_facts_of
 
     name, wait_seconds = readings.study_name(options.study), readings.seconds("--wait", options.wait)
     study = storage.load_study(name, readings.url(options))
@@ -30,5 +31,5 @@ def main(options: argparse.Namespace) -> int:
     if not ending.asked:
         print(f"nobody is at work on {name}")
     elif not ending.still_there:
-        endings.say_last_command(study.user_attrs.get(storage.COMMANDS, ()))
+        endings.say_last_command(study_facts_of(study).commands)
     return int(bool(ending.still_there))

@@ -45,12 +45,13 @@ def main(options: argparse.Namespace) -> int:
         # What libraries print must not get between our lines: it goes where errors go.
         wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
-    from search import joining, worker
+    from search import joining
+    from search.run_options import RunOptions
 
     given = vars(options)
     how = joining.Joining(
         study=readings.study_name(options.study),
-        options=worker.Options(
+        options=RunOptions(
             storage=readings.url(options),
             out=options.out,
             device=readings.device(options.device),

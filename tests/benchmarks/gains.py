@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 from search import run, storage, study
+from search.run_options import RunOptions
 from search.study import StudySpec, parse_duration
-from search.worker import Options
 from tests.benchmarks.kernel_basis import published_network
 
 SIDES = ("published", "ours")
@@ -80,7 +80,7 @@ def search(spec: StudySpec, side: str, out: Path) -> dict[str, float]:
     """Run the study in this process."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    how = Options(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
+    how = RunOptions(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
     with published_network() if side == "published" else nullcontext():
         outcome = run.run(spec, how)
     trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)

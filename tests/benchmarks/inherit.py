@@ -31,12 +31,12 @@ import torch
 
 from data import Split
 from search import queue, space, storage, study
-from search.inherit import INHERITED
 from search.run import run
+from search.run_options import RunOptions
 from search.study import parse_duration
 from search.trial.config import TrialConfig
 from search.trial.train import Diverged, TrialResult, train
-from search.worker import Options
+from search.trial_facts import facts_of
 from tests.benchmarks import known
 from tests.benchmarks.by_hand import Silent
 
@@ -204,12 +204,12 @@ def live(data: Path, seconds: float, seeds: int, folder: Path) -> None:
             spec = spec.with_changes(recipe=recipe, seed=seed, timeout=seconds, inherit_weights=inherits)
             out = folder / f"live-{seed}-{inherits}"
             url = storage.default_url(out)
-            found.append(run(spec, Options(storage=url, out=out, device=CPU, quiet=True)).best_psnr_db)
+            found.append(run(spec, RunOptions(storage=url, out=out, device=CPU, quiet=True)).best_psnr_db)
             made = storage.load_study(spec.name, url)
             begun = sum(queue.has_begun(trial) for trial in made.get_trials(deepcopy=False))
-            winner = storage.best_first(made)[0].user_attrs
-            behind = (winner.get(INHERITED) or {"trials": []})["trials"]
-            cells = f"{begun} | {winner['steps_done']} | {winner['parameters']} | {behind or 'scratch'} |"
+            winner = facts_of(storage.best_first(made)[0])
+            behind = (winner.inherited or {"trials": []})["trials"]
+            cells = f"{begun} | {winner.steps_done} | {winner.parameters} | {behind or 'scratch'} |"
             print(f"| {seed} | {inherits} | {found[-1]:.2f} | {cells}", flush=True)
         gains.append(found[1] - found[0])
     print(f"with - without: {interval(gains)}" if seeds > 1 else f"with - without: {gains[0]:+.2f} dB")

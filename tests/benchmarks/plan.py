@@ -16,9 +16,9 @@ from rich.console import Console
 
 from search import crew, plan, storage, study
 from search.price import Range90
+from search.run_options import RunOptions
 from search.rungs import TOP
 from search.study import StudySpec, parse_duration
-from search.worker import Options
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> None:
     """Plan, run, print."""
     out.mkdir(parents=True, exist_ok=True)
-    how = Options(storage=storage.default_url(out), out=out, device=devices[0], quiet=True)
+    how = RunOptions(storage=storage.default_url(out), out=out, device=devices[0], quiet=True)
     threads = torch.get_num_threads()
     crew.share_cores(devices)
     started = time.monotonic()

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from search import run, storage, study
+from search.run_options import RunOptions
 from search.study import StudySpec, parse_duration
-from search.worker import Options
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def search(spec: StudySpec) -> str:
     """Run the study; the cells of its row."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        how = Options(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
+        how = RunOptions(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
         outcome = run.run(spec, how)
         trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
     best = next(trial for trial in trials if trial.number == outcome.best_number)

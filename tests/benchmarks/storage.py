@@ -70,13 +70,13 @@ def ours(study: Study, seconds: float, most: int) -> bool:
         return False
     trial.suggest_float("lr", 1e-4, 1e-1, log=True)
     trial.suggest_int("width", 4, 64)
-    storage.record(trial, BEFORE)
-    storage.record(trial, WEIGHED)
+    storage.change(study, trial._trial_id, BEFORE)
+    storage.change(study, trial._trial_id, WEIGHED)
     for percent in LADDER.percents():
         time.sleep(seconds / 3)
         trial.report(score(trial.number, percent), percent)
-    storage.record(trial, {**FACTS, **PROGRESS})
-    storage.record(trial, {"ended": "finished"})
+    storage.change(study, trial._trial_id, {**FACTS, **PROGRESS})
+    storage.record(trial, ended="finished")
     study.tell(trial, score(trial.number, 100))
     return True
 

@@ -56,7 +56,7 @@ def suggest(spec: StudySpec, opened: storage.Study) -> tuple[float, float]:
     trial = leases.begin(opened, 10**6, lambda number: sampling.sampler(spec, number))
     space.fill(spec.recipe, trial)
     took = time.perf_counter() - started, time.process_time() - cpu
-    storage.record(trial, {GOAL: lowest})
+    storage.record(trial, goal=lowest)
     trial.report(20.0, lowest)
     leases.hand_back(opened, trial._trial_id)
     return took

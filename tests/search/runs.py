@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial
 from torch import Tensor
 
 from search import storage, study, watch
-from search.run import Outcome, run
-from search.worker import Options
+from search.run import SearchOutcome, run
+from search.run_options import RunOptions
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,9 @@ DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.5\nsparse_share = 0.25'
 FIXED = ("{ choices = [4, 6] }", "4"), ("lr = { low = 1e-3, high = 1e-2, log = true }", "lr = 5e-3")
 
 
-def search(path: Path, out: Path, **changes: Any) -> Outcome:
+def search(path: Path, out: Path, **changes: Any) -> SearchOutcome:
     spec = study.load(str(path)).with_changes(**changes)
-    return run(spec, Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    return run(spec, RunOptions(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
 
 
 def scores(trial: FrozenTrial) -> list[tuple[float, ...]]:

@@ -103,7 +103,7 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     def noted(spec: Any, options: Any) -> Any:
         given[spec.name] = spec.timeout
-        return run.Outcome(None, float("nan"), 20.0, stopped=False)
+        return run.SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
     monkeypatch.setattr(run, "run", noted)
     return given
@@ -372,7 +372,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception | No
                 return real(spec, options)
             if error is not None:
                 raise error
-            return run.Outcome(None, float("nan"), 20.0, stopped=False)
+            return run.SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
         monkeypatch.setattr(run, "run", failing)
 

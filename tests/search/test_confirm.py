@@ -9,9 +9,10 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from data import Split
-from search import confirm, leases, run, sampling, storage, study, worker
+from search import confirm, leases, run, sampling, storage, study
 from search.confirm import Repeat
 from search.policy import best_repeated
+from search.run_options import RunOptions
 from search.trial.config import TrialConfig
 from search.trial.train import Stopped
 
@@ -30,7 +31,7 @@ def search(path: Path, out: Path, **changes: Any) -> None:
         **changes,
     }
     spec = study.load(str(path)).with_changes(**changes)
-    run.run(spec, worker.Options(storage.default_url(out), out, torch.device("cpu"), quiet=True))
+    run.run(spec, RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True))
 
 
 def opened(out: Path) -> Any:

@@ -19,9 +19,9 @@ from search.__main__ import main
 from search.crew import run as run_crew
 from search.errors import UserError
 from search.progress import Progress
+from search.run_options import RunOptions
 from search.storage import FrozenTrial, TrialState
 from search.wire import Wire, pass_on
-from search.worker import Options
 from tests.search.runs import ROOT, at_work, started, wait_until
 
 StudyFile = Callable[..., Path]
@@ -91,7 +91,7 @@ def test_what_a_worker_cannot_do_either_ends_the_run_with_its_words(study_file: 
     assert main(["run", "--study", str(path), "--out", str(out), "--trials", "1", "--quiet"]) == 0
     # The database names pairs that the worker then does not find: `run` writes down its own elsewhere.
     study = storage.load_study("tiny", storage.default_url(out))
-    code = "from search import opening; opening.FINGERPRINT = 'elsewhere'"
+    code = "from search import opening; opening.record_study = lambda study, spec, data: None"
     program = f"import sys; {code}; from search.__main__ import main; sys.exit(main(sys.argv[1:]))"
     study.set_user_attr("data", "other pairs")
     done = subprocess.run(
@@ -120,7 +120,7 @@ def test_worker_joins_by_hand_and_says_when_there_is_nothing_to_join(
     study.set_user_attr("spec", spec.replace('"trials":1', '"trials":2'))
     assert main(["worker", "--study", "tiny", "--out", str(out)]) == 0
     assert [trial.state for trial in trials(out)] == [TrialState.COMPLETE] * 2
-    study.set_user_attr(leases.SITTING, {"started": time.time() - 100, "timeout": 60.0, "workers": 1})
+    study.set_user_attr("sitting", {"started": time.time() - 100, "timeout": 60.0, "workers": 1})
     assert main(["worker", "--study", "tiny", "--out", str(out)]) == 2
     assert "the time of its last `run` is over" in capsys.readouterr().err
 
@@ -197,7 +197,7 @@ def test_worker_that_never_begins_is_left_out_and_the_last_one_ends_the_run(
         return Played(0, lambda: started.count(0) == crew.MOST_FALSE_STARTS), []
 
     cpu = torch.device("cpu")
-    how = Options(storage.default_url(out), out, cpu), (cpu,) * workers, hire
+    how = RunOptions(storage.default_url(out), out, cpu), (cpu,) * workers, hire
     spec = study.load(str(study_file()))
     if workers == 1:
         with pytest.raises(

@@ -161,7 +161,7 @@ def study_of(out: Path, name: str = "tiny") -> optuna.Study:
 @contextmanager
 def served(out: Path, **changes: Any) -> Iterator[str]:
     """The address that `serve` prints, while it runs; it is ended as by Ctrl-C."""
-    options = dashboard.Options(
+    options = dashboard.DashboardOptions(
         url=storage.default_url(out), artifacts=out / "artifacts", port=0, browser=False, **changes
     )
     database = storage.open_database(options.url, create=False)
@@ -202,7 +202,7 @@ def test_notes_are_written_once_and_leave_a_persons_text_alone(explored: Path, t
 
 def test_token_is_asked_for_beyond_this_machine() -> None:
     def token(**changes: Any) -> str | None:
-        return dashboard._token(dashboard.Options(url="", artifacts=Path(), **changes))
+        return dashboard._token(dashboard.DashboardOptions(url="", artifacts=Path(), **changes))
 
     assert token() is None
     assert token(token=TOKEN) == TOKEN

@@ -18,12 +18,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data.images import read_image, write_png
-from search import run, storage, study, worker
+from search import run, storage, study
 from search.__main__ import main
 from search.card import CURVE
 from search.export import load_model
 from search.exported import load
 from search.formats import CHECK_SIZES
+from search.run_options import RunOptions
 from tests.conftest import write_pairs
 
 STUDY = """
@@ -439,7 +440,7 @@ def test_waiting_trial_is_exported_as_what_it_is(
     out = tmp_path / "runs"
     spec = study.load(str(study_file())).with_changes(ladder={"rungs": 2, "factor": 2}, trials=2)
     url = storage.default_url(out)
-    run.run(spec, worker.Options(storage=url, out=out, device=torch.device("cpu"), quiet=True))
+    run.run(spec, RunOptions(storage=url, out=out, device=torch.device("cpu"), quiet=True))
     opened = storage.load_study("tiny", url)
     (number,) = (trial.number for trial in opened.trials if trial.state.name == "COMPLETE")
     arguments = ["--study", "tiny", "--out", str(out), "--format", "safetensors"]

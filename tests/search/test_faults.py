@@ -21,8 +21,8 @@ import torch
 
 from search import leases, run, sqlite, storage, study, watch
 from search.__main__ import main
+from search.run_options import RunOptions
 from search.storage import TrialState
-from search.worker import Options
 from tests import postgres
 from tests.benchmarks import faults
 from tests.benchmarks import storage as many
@@ -119,7 +119,7 @@ def test_search_interrupted_five_times_has_the_same_trials(
     tables, stops = [], []
     for name in ("once", "often"):
         out = tmp_path / name
-        options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+        options = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
         while run.run(study.load(str(path)), options).stopped:
             stops.append(name)
         tables.append(faults.finished(storage.load_study("tiny", options.storage).get_trials()))
@@ -140,7 +140,7 @@ def test_worker_that_ends_a_trial_that_is_no_longer_its_own_leaves_it_to_the_oth
             self.trial.set_user_attr(leases.OWNER, other)
 
     monkeypatch.setattr(watch.Watch, "stepped", lose)
-    options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+    options = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
     run.run(study.load(str(study_file())), options)
     assert [trial.state for trial in trials()] == [TrialState.RUNNING, TrialState.COMPLETE]
     assert trials()[0].user_attrs[leases.OWNER] == other
@@ -162,7 +162,7 @@ def test_server_that_is_away_for_a_while_is_waited_for(server: postgres.Server) 
     server.stop()
     back = threading.Timer(0.5, server.start)
     back.start()
-    storage.record(trial, {"a": 1, "b": 2})
+    storage.record(trial, steps=1, seed=2)
     back.join()
     trial.report(20.0, 50)
     opened.tell(trial, 21.0)
@@ -170,7 +170,7 @@ def test_server_that_is_away_for_a_while_is_waited_for(server: postgres.Server) 
     opened._storage.remove_session()
     database.engine.dispose()
     assert (found.value, found.intermediate_values) == (21.0, {50: 20.0})
-    assert (found.user_attrs["a"], found.user_attrs["b"]) == (1, 2)
+    assert (found.user_attrs["steps"], found.user_attrs["seed"]) == (1, 2)
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_clock_that_jumps_back_an_hour_changes_nothing(
 
     tables = []
     for name in ("steady", "jumping"):
-        options = Options(
+        options = RunOptions(
             storage.default_url(tmp_path / name), tmp_path / name, torch.device("cpu"), quiet=True
         )
         run.run(study.load(str(study_file())), options)

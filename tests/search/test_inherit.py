@@ -14,12 +14,13 @@ from data import PairsConfig
 from search import inherit, storage, study
 from search.__main__ import main
 from search.confirm import Retraining, repeat
-from search.inherit import COPY, INHERITED
+from search.inherit import COPY
 from search.progress import Progress
 from search.run import run
+from search.run_options import RunOptions
 from search.trial.config import TrialConfig
+from search.trial_facts import facts_of
 from search.watch import StopSignals
-from search.worker import Options
 from tests.conftest import TINY_STUDY
 from tests.search.runs import scores, signal_at
 
@@ -36,7 +37,7 @@ WIDTHS = ("[4, 6]", "[4, 6, 8]")
 
 def search(path: Path, out: Path, **changes: Any) -> None:
     spec = study.load(str(path)).with_changes(**changes)
-    run(spec, Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    run(spec, RunOptions(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +74,14 @@ def test_trial_begins_from_the_best_smaller_one_and_says_so(path: Path, out: Pat
     search(path, out, trials=4)
     made = trials()
     best = max(made[:2], key=highest)
-    assert [trial.user_attrs[INHERITED] for trial in made[:2]] == [{}, {}]
-    assert made[2].user_attrs[INHERITED]["trials"] == [best.number]
-    assert made[2].user_attrs[INHERITED]["psnr_db"] == highest(best)
+    assert [trial.user_attrs["inherited"] for trial in made[:2]] == [{}, {}]
+    assert made[2].user_attrs["inherited"]["trials"] == [best.number]
+    assert made[2].user_attrs["inherited"]["psnr_db"] == highest(best)
     behind = max(made[:3], key=highest)
-    line = [behind.number, *behind.user_attrs[INHERITED].get("trials", [])]
-    assert made[3].user_attrs[INHERITED]["trials"] == line
-    assert f"from the weights of trial {line[0]} (" in inherit.sentence(made[3].user_attrs)
-    assert inherit.sentence(made[0].user_attrs) == ""
+    line = [behind.number, *behind.user_attrs["inherited"].get("trials", [])]
+    assert made[3].user_attrs["inherited"]["trials"] == line
+    assert f"from the weights of trial {line[0]} (" in inherit.sentence(facts_of(made[3]))
+    assert inherit.sentence(facts_of(made[0])) == ""
     assert not list(out.rglob(COPY))  # nothing is left once they have ended
 
 
@@ -90,7 +91,7 @@ def test_its_first_step_is_taken_from_those_weights(
     signal_at(monkeypatch, step=1)
     search(path, out, trials=3)
     donor = load_file(
-        out / "tiny" / f"trial-{trials()[2].user_attrs[INHERITED]['trials'][0]:04d}" / "best.safetensors"
+        out / "tiny" / f"trial-{facts_of(trials()[2]).inherited['trials'][0]:04d}" / "best.safetensors"
     )
     state = torch.load(out / "tiny" / "trial-0002" / "state.pt", weights_only=True)["model"]
     assert all(
@@ -127,9 +128,9 @@ def test_interrupted_trial_goes_on_from_the_same_weights_whatever_became_of_the_
     assert again.state == TrialState.COMPLETE
     if copy_stays:
         assert scores(again) == scores(unbroken)
-        assert again.user_attrs[INHERITED] == unbroken.user_attrs[INHERITED]
+        assert again.user_attrs["inherited"] == unbroken.user_attrs["inherited"]
     else:
-        assert again.user_attrs[INHERITED] == {}
+        assert again.user_attrs["inherited"] == {}
         assert scores(again) != scores(unbroken)
 
 
@@ -140,15 +141,15 @@ def test_what_has_begun_keeps_its_way_when_the_setting_changes(
         signal_at(patch, step=3)
         search(path, out, trials=3, inherit_weights=False)
     search(path, out, trials=4)
-    assert INHERITED not in trials()[2].user_attrs
-    assert trials()[3].user_attrs[INHERITED]["trials"]
+    assert "inherited" not in trials()[2].user_attrs
+    assert trials()[3].user_attrs["inherited"]["trials"]
 
 
 def test_beaten_weights_that_are_gone_are_passed_over(path: Path, out: Path, trials: Trials) -> None:
     best, other = sorted(trials()[:2], key=highest, reverse=True)
     (out / "tiny" / f"trial-{best.number:04d}" / "best.safetensors").unlink()
     search(path, out, trials=3)
-    assert trials()[2].user_attrs[INHERITED]["trials"] == [other.number]
+    assert trials()[2].user_attrs["inherited"]["trials"] == [other.number]
 
 
 def test_repeats_of_one_that_inherited_are_from_scratch(
@@ -156,7 +157,7 @@ def test_repeats_of_one_that_inherited_are_from_scratch(
 ) -> None:
     search(path, out, trials=3)
     trial = trials()[2]
-    assert trial.user_attrs[INHERITED]["trials"]
+    assert trial.user_attrs["inherited"]["trials"]
     config = TrialConfig.model_validate_json(trial.user_attrs["config"])
     assert config.initial is None
     split = PairsConfig(dir=pairs_folder).open(seed=0, cache=out)
@@ -169,7 +170,7 @@ def test_repeats_of_one_that_inherited_are_from_scratch(
 def test_known_recipe_is_tried_as_it_was(study_file: StudyFile, out: Path, trials: Trials) -> None:
     wide = SET.format(name="wide", width=6, lr=5e-3)
     search(study_file(ON, more=f"{SMALL}\n{wide}"), out, trials=3)
-    assert [trial.user_attrs[INHERITED] for trial in trials()] == [{}, {}, {}]
+    assert [trial.user_attrs["inherited"] for trial in trials()] == [{}, {}, {}]
 
 
 def test_ladder_with_inheritance_ends_with_a_winner_that_can_be_exported(
@@ -181,12 +182,12 @@ def test_ladder_with_inheritance_ends_with_a_winner_that_can_be_exported(
     said = capsys.readouterr().out
     winner = storage.best_trial(storage.load_study("tiny", storage.default_url(out)))
     assert winner is not None
-    inherited = [trial.number for trial in trials() if trial.user_attrs[INHERITED]]
+    inherited = [trial.number for trial in trials() if trial.user_attrs["inherited"]]
     assert inherited == [2, 3]
     assert all(said.count(f"trial {number}: begins from the weights of trial") == 1 for number in inherited)
     assert main(["export-best", "--study", "tiny", "--out", str(out), "--format", "safetensors"]) == 0
     card = (out / "tiny" / "export" / "README.md").read_text(encoding="utf-8")
-    assert inherit.sentence(winner.user_attrs) in card
+    assert inherit.sentence(facts_of(winner)) in card
     assert ("It began" in card) == (winner.number in inherited)
 
 

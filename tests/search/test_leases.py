@@ -106,7 +106,7 @@ def test_worker_whose_run_is_there_to_see_it_end_is_left_to_that(
     monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
 
     def found(run: dict[str, Any] | None, watchman: leases.Watchman | None = None) -> int:
-        opened.set_user_attr(leases.SITTING, {"owner": run})
+        opened.set_user_attr("sitting", {"owner": run})
         return len((watchman or leases.Watchman()).dead(opened))
 
     its_run = {**ours, "worker": "the run that started it"}

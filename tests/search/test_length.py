@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from search import length, opening, samples, storage, study
+from search.run_options import RunOptions
 from search.rungs import LadderConfig
 from search.study import StudySpec
-from search.worker import Options
 
 StudyFile = Callable[..., Path]
 OPEN_LENGTH = ("steps = 8\n", ""), ("rungs = 0", "rungs = 4")
@@ -37,16 +37,16 @@ def test_rungs_that_say_nothing_are_left_out(
 def test_study_keeps_its_rungs(study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, speed = spec_of(study_file), [1e-9]
     monkeypatch.setattr(opening, "training_speed", lambda *_: speed[0])
-    options = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+    options = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
     opened = opening.open_search(spec, options)
     assert opened.spec.ladder.rungs == 2
-    assert StudySpec.model_validate_json(opened.study.user_attrs[opening.SPEC]) == opened.spec
+    assert StudySpec.model_validate_json(opened.study.user_attrs["spec"]) == opened.spec
     speed[0] = 1e9
     assert opening.open_search(spec, options).spec.ladder.rungs == 2
     # One from before rungs were left out has all of its own.
     other = spec.with_changes(name="other")
     earlier = storage.open_study(other, options.storage, continue_with_changes=False)
-    earlier.set_user_attr(storage.FULL, 1e-9)
+    earlier.set_user_attr("full_teramacs", 1e-9)
     assert opening.open_search(other, options).spec.ladder.rungs == 4
 
 

@@ -14,8 +14,9 @@ from models import DnCNNConfig
 from search import leases, limits, run, sampling, storage, study
 from search.errors import UserError
 from search.limits import LimitsConfig
+from search.run_options import RunOptions
 from search.trial.precision import Precision
-from search.worker import Options
+from search.trial_facts import TrialFacts
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
@@ -26,7 +27,7 @@ WIDTH_4_ONLY = "[limits]\nparameters = 300\n\n[recipe]\nsteps = 8"
 
 def search(path: Path, out: Path, **changes: Any) -> None:
     spec = study.load(str(path)).with_changes(**changes)
-    run.run(spec, Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    run.run(spec, RunOptions(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
 
 
 def test_model_over_a_limit_ends_as_pruned_without_a_step(
@@ -65,7 +66,7 @@ def test_known_recipe_over_a_limit_is_told_as_such(
     known = '[[first]]\nname = "by hand"\n"model.width" = 6'
     path = study_file(("[recipe]\nsteps = 8", WIDTH_4_ONLY), more=known)
     spec = study.load(str(path)).with_changes(trials=1)
-    run.run(spec, Options(storage=storage.default_url(out), out=out, device=CPU))
+    run.run(spec, RunOptions(storage=storage.default_url(out), out=out, device=CPU))
     assert "trial 0 (by hand): over the limits: 445 parameters (limit 300)" in capsys.readouterr().out
 
 
@@ -92,10 +93,10 @@ def test_limit_that_nothing_keeps_is_refused(limit: dict[str, float]) -> None:
 
 def test_within_asks_for_every_limited_fact() -> None:
     bounds = LimitsConfig(parameters=100, ms_per_megapixel=5.0)
-    assert bounds.within({"parameters": 100, "ms_per_megapixel": 5.0})
-    assert not bounds.within({"parameters": 101, "ms_per_megapixel": 5.0})
-    assert not bounds.within({"parameters": 100})  # of a trial that never measured its speed
-    assert LimitsConfig().within({})
+    assert bounds.within(TrialFacts({"parameters": 100, "ms_per_megapixel": 5.0}))
+    assert not bounds.within(TrialFacts({"parameters": 101, "ms_per_megapixel": 5.0}))
+    assert not bounds.within(TrialFacts({"parameters": 100}))  # of a trial that never measured its speed
+    assert LimitsConfig().within(TrialFacts())
 
 
 def test_peak_counts_what_lives_at_the_same_time() -> None:

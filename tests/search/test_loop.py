@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from search import leases, length, opening, policy, run, sampling, storage, study, worker
 from search.policy import Action, Prune, Snapshot
-from search.run import Outcome
+from search.run import SearchOutcome
+from search.run_options import RunOptions
 from search.trial.config import TrialConfig
 from search.trial.train import train
-from search.worker import Options
 from tests.benchmarks.by_hand import Silent
 
 StudyFile = Callable[..., Path]
@@ -27,9 +27,9 @@ ONE_SIZE = ("{ choices = [4, 6] }", "4")
 DSD = '[recipe.sparsity]\nkind = "dsd"\ndense_share = 0.3\nsparse_share = 0.4'
 
 
-def search(path: Path, out: Path, **changes: Any) -> Outcome:
+def search(path: Path, out: Path, **changes: Any) -> SearchOutcome:
     spec = study.load(str(path)).with_changes(**{"ladder": LADDER, **changes})
-    return run.run(spec, Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    return run.run(spec, RunOptions(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
 
 
 def complete(trials: Trials) -> FrozenTrial:
@@ -142,7 +142,7 @@ def test_time_decides_the_length_where_the_recipe_leaves_it_open(
     search(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE), out, trials=2, timeout=60.0)
     # Half of 60 s at 2e-7 teramacs a second, for the half of a training that lies above the rung at 50 %.
     opened = storage.load_study("tiny", storage.default_url(out))
-    assert opened.user_attrs[storage.FULL] == pytest.approx(12e-6)
+    assert opened.user_attrs["full_teramacs"] == pytest.approx(12e-6)
     facts = complete(trials).user_attrs
     config = TrialConfig.model_validate_json(facts["config"])
     assert facts["steps"] == round(

@@ -10,11 +10,13 @@ import torch
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from search import pareto, run, storage, study, winners, worker
+from search import pareto, run, storage, study, winners
 from search.__main__ import main
 from search.errors import UserError
 from search.limits import LimitsConfig
 from search.records import COMPLETE, FAILED, PRUNED, Record, Rung
+from search.run_options import RunOptions
+from search.trial_facts import TrialFacts
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
@@ -24,7 +26,7 @@ BEATEN = {"state": PRUNED}
 def record(number: int, cost: float, psnr_db: float | None, **changes: Any) -> Record:
     """A complete trial, unless told otherwise."""
     facts = {"parameters": round(1000 * cost), "gmacs_at_256": cost, "ms_per_megapixel": 100 / cost}
-    plain = {"trial_id": number, "state": COMPLETE, "facts": facts, "settings": {"width": number}}
+    plain = {"trial_id": number, "state": COMPLETE, "facts": TrialFacts(facts), "settings": {"width": number}}
     return Record(**{"number": number, "psnr_db": psnr_db, **plain, **changes})
 
 
@@ -54,7 +56,7 @@ def test_pruned_trials_count_at_their_last_rung_and_failed_ones_not() -> None:
         record(0, 1, None, rungs=rungs, **BEATEN),
         record(1, 1, None, state=FAILED, rungs=rungs),
         record(2, 1, None, **BEATEN),  # over a limit: it has no score
-        record(3, 1, 22.0, facts={}),  # of a time when nothing was measured
+        record(3, 1, 22.0, facts=TrialFacts()),  # of a time when nothing was measured
     ]
     (point,) = pareto.points(records, "parameters")
     assert (point.record.number, point.psnr_db, point.percent) == (0, 21.5, 6.2)
@@ -84,7 +86,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     console = Console(quiet=True)
     with pytest.raises(UserError, match="has no finished trial yet"):
         pareto.write("kbnet", [], "gmacs", tmp_path / "p.png", console)
-    old = [record(0, 1, 20.0, facts={}, rungs=(Rung(100, 20.0),))]
+    old = [record(0, 1, 20.0, facts=TrialFacts(), rungs=(Rung(100, 20.0),))]
     with pytest.raises(UserError, match="recorded no ms per megapixel"):
         pareto.write("kbnet", old, "ms", tmp_path / "p.png", console)
     with pytest.raises(UserError, match=r"p\.jpg: the drawing is a PNG"):
@@ -96,9 +98,7 @@ def test_command_and_export_take_the_best_within(
 ) -> None:
     known = "\n".join(f'[[first]]\nname = "width {width}"\n"model.width" = {width}' for width in (4, 6))
     spec = study.load(str(study_file(more=known)))
-    options = worker.Options(
-        storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True
-    )
+    options = RunOptions(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
     run.run(spec, options)
     places = ["--out", str(out)]
     assert main(["pareto", "tiny", "--by", "gmacs", *places]) == 0

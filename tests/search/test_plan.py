@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from data import Split
-from search import company, plan, price, run, samples, storage, study, worker
+from search import company, plan, price, run, samples, storage, study
 from search.__main__ import main, parse
 from search.courses import CostModel, TrainingCost
+from search.run_options import RunOptions
 from search.samples import ProbeConfig, ProbeConfigs, ProbeResult, Scale, sizes, typical_speed
 from search.simulator import simulate, simulate_many
 from search.speed import Pace, Timer
@@ -111,7 +112,7 @@ def test_climb_counts_the_scores_between_its_rungs() -> None:
 def test_simulated_search_goes_as_the_real_one(study_file: StudyFile, out: Path, trials: Trials) -> None:
     ladder = {"rungs": 2, "factor": 2}
     tiny = spec_of(study_file(), trials=4, ladder=ladder)
-    run.run(tiny, worker.Options(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    run.run(tiny, RunOptions(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
     real = {p: sum(p in t.intermediate_values for t in trials()) for p in (25, 50, 100)}
     searches = simulate_many(tiny, [], [course(0.01, steps=8)], opening=0.0, count=200)
     assert real[25] == 4
@@ -309,7 +310,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def planned(path: Path, out: Path, others: int = 0, **changes: Any) -> plan.Plan:
     out.mkdir(exist_ok=True)
-    how = worker.Options(storage="", out=out, device=CPU, quiet=True)
+    how = RunOptions(storage="", out=out, device=CPU, quiet=True)
     return plan.make(spec_of(path, **changes), how, Console(quiet=True), [CPU] * others)
 
 

@@ -13,8 +13,8 @@ from optuna.trial import TrialState, create_trial
 from search import retry, run, storage
 from search.__main__ import main
 from search.errors import UserError
+from search.run_options import RunOptions
 from search.study import load
-from search.worker import Options
 
 Trials = Callable[..., list[optuna.trial.FrozenTrial]]
 SPACE = {
@@ -112,7 +112,7 @@ def test_command_queues_all_that_failed(
 
 def test_next_run_takes_it(study_file: Callable[..., Path], trials: Trials, out: Path) -> None:
     spec = load(str(study_file(("trials = 2", "trials = 1"))))
-    how = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+    how = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
     run.run(spec, how)
     failing = storage.load_study("tiny", storage.default_url(out))
     ended(failing, TrialState.FAIL)

@@ -171,7 +171,7 @@ def test_recipe_that_turns_out_impossible_ends_its_trial_and_is_said(
     def impossible(*_: object) -> None:
         raise space.SpaceError("recipe.model: width 5 does not work")
 
-    monkeypatch.setattr(worker, "config_of", impossible)
+    monkeypatch.setattr(worker, "draw_config", impossible)
     with pytest.raises(UserError, match="width 5 does not work"):
         search(study_file(), out)
     assert [trial.state for trial in trials()] == [TrialState.FAIL]

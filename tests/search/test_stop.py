@@ -14,8 +14,9 @@ from optuna.trial import TrialState, create_trial
 
 from search import leases, run, stop, storage
 from search.__main__ import main
+from search.run_options import RunOptions
 from search.study import load
-from search.worker import Options
+from search.study_facts import study_facts_of
 
 Worker = Callable[..., subprocess.Popen[bytes]]
 
@@ -50,7 +51,7 @@ def worker(study: optuna.Study) -> Iterator[Worker]:
 
         def listen() -> None:
             while not ended.wait(0.05):
-                if leases.STOP in study.user_attrs:
+                if study_facts_of(study).stop is not None:
                     ended.wait(0.2)
                     leases.bury(study, study._storage.get_trial(trial_id))
                     ended.wait(0.2)
@@ -153,7 +154,7 @@ def test_real_search_saves_and_ends(
     asking = threading.Thread(target=ask)
     asking.start()
     spec = load(str(study_file(("steps = 8", "steps = 100000"))))
-    how = Options(storage.default_url(out), out, torch.device("cpu"), quiet=True)
+    how = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
     assert run.run(spec, how).stopped
     asking.join()
     assert codes == [1]  # it was asked, and not waited for

@@ -308,7 +308,7 @@ def test_policy_sees_rungs_of_trials_that_have_begun_and_did_not_fail(spec: Stud
 
     def begun(goal: int, *reached: int) -> optuna.Trial:
         trial = leases.begin(opened, 99, lambda number: optuna.samplers.RandomSampler())
-        storage.record(trial, {storage.GOAL: goal})
+        storage.record(trial, goal=goal)
         for percent in reached:
             trial.report(20.0 + percent, percent)
         return trial

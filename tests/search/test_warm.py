@@ -11,9 +11,9 @@ from optuna.trial import TrialState, create_trial
 from search import kinship, sampling, storage, study, warm
 from search.__main__ import main
 from search.errors import UserError
-from search.sampling import EARLIER
 from search.storage import LABEL, Study
 from search.study import StudySpec
+from search.study_facts import study_facts_of
 
 StudyFile = Callable[..., Path]
 WIDER = ("width = { choices = [4, 6] }", "width = { choices = [6, 8] }")
@@ -92,7 +92,7 @@ def test_settings_outside_the_new_space_are_left_out(study_file: StudyFile, out:
         {"model.width": 6, "optimizer.lr": 5e-3},
         {"optimizer.lr": 9e-3},
     ]
-    assert EARLIER not in made.user_attrs
+    assert not study_facts_of(made).earlier_trials
     assert "not shown to the sampler: other settings, ranges or images" in said[0]
 
 
@@ -112,10 +112,10 @@ def test_carrying_on_twice_adds_nothing(study_file: StudyFile, out: Path) -> Non
     filled(study_file(name="old"), out)
     path = study_file()
     made, _ = carried(path, out)
-    earlier = made.user_attrs[EARLIER]
+    earlier = study_facts_of(made).earlier_trials
     again, said = carried(path, out)
     assert len(again.trials) == 3
-    assert again.user_attrs[EARLIER] == earlier
+    assert study_facts_of(again).earlier_trials == earlier
     assert said == []
 
 
@@ -128,7 +128,7 @@ def test_trials_are_shown_only_if_length_pixels_and_images_are_the_same(
 ) -> None:
     filled(study_file(name="old"), out)
     made, _ = carried(study_file(*([changed] if changed else [])), out, "same" if changed else "others")
-    assert EARLIER not in made.user_attrs
+    assert not study_facts_of(made).earlier_trials
     assert len(made.trials) == 3
 
 
