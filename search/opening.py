@@ -15,7 +15,6 @@ from search.errors import UserError
 from search.length import affordable, training_speed
 from search.records import flat
 from search.run_options import RunOptions
-from search.samples import ProbeConfigs
 from search.study import ANY_LENGTH, StudySpec, close
 from search.study_facts import record_study, study_facts_of
 from search.trial.config import TrialConfig

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from search import leases, queue, records, storage
+from search import leases, queue, records
 from search.progress import clock
 from search.rungs import TOP
 from search.storage import FrozenTrial, Study, TrialState
