@@ -14,15 +14,15 @@ from data import Split
 from search.policy import RepeatView, best_repeated
 from search.progress import Shows, clock
 from search.ranking import estimate
-from search.storage import LABEL, FrozenTrial, Study
+from search.storage import FrozenTrial, Study
+from search.study_facts import CONFIRMED
 from search.trial import checkpoint
 from search.trial.config import TrialConfig
 from search.trial.evaluate import Score, evaluate
 from search.trial.precision import Precision
 from search.trial.train import Diverged, train
+from search.trial_facts import facts_of
 from search.watch import StopSignals
-
-CONFIRMED = "confirmed."  # study attributes: a repeat each, as JSON, after this the trial and the seed
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def repeat(
     report: Retraining,
 ) -> Repeat:
     """Train the recipe of `trial` from scratch for `steps`, and judge it. Raises `Stopped`; the same call goes on."""
-    config = TrialConfig.model_validate_json(trial.user_attrs["config"])
+    config = TrialConfig.model_validate(facts_of(trial).config)
     changes = {"seed": (config.seed + seed) % 2**32, "steps": steps, "pauses": (), "evaluations": 4}
     config = config.as_planned(**changes)
     try:
@@ -138,7 +138,7 @@ def sentences(study: Study) -> list[str]:
         runs = [fmean(entry.psnr_db) for entry in done if entry.trial == number and entry.psnr_db]
         steps = next(entry.steps for entry in done if entry.trial == number)
         seconds = fmean(entry.seconds for entry in done if entry.trial == number)
-        label = trials[number].user_attrs.get(LABEL)
+        label = facts_of(trials[number]).label
         name = f"trial {number}" + (f" ({label})" if label else "")
         if not runs:
             lines.append(f"{name}: diverged")

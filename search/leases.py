@@ -23,10 +23,7 @@ from search import queue, storage
 from search.errors import UserError
 from search.storage import FrozenTrial, Seen, Study, Trial, TrialState
 from search.study_facts import StudyFacts, record_study, study_facts_of
-from search.trial_facts import BEAT as BEAT
-from search.trial_facts import DEATHS as DEATHS
-from search.trial_facts import OWNER as OWNER
-from search.trial_facts import as_stored, facts_of
+from search.trial_facts import BEAT, OWNER, as_stored, facts_of
 
 BEAT_EVERY_S = 5.0
 SILENT_S = 60.0

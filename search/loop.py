@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from search import confirm, leases, policy
+from search.folders import confirm_folder
 from search.policy import (
     Begin,
     Confirm,
@@ -24,9 +25,10 @@ from search.policy import (
 )
 from search.queue import Queue
 from search.rungs import TOP
-from search.storage import GOAL, LENGTH, FrozenTrial
+from search.storage import FrozenTrial
 from search.trial.config import TrialConfig
 from search.trial.train import Stopped
+from search.trial_facts import facts_of
 from search.worker import Worker
 
 
@@ -87,7 +89,7 @@ class WorkerLoop:
 
     def _begin(self, rung: int) -> None:
         """Work on a new trial, unless others have begun the last one."""
-        trial = leases.begin(self.study, self.spec.trials, self.worker.sampler, **{GOAL: rung})
+        trial = leases.begin(self.study, self.spec.trials, self.worker.sampler, goal=rung)
         if trial is not None:
             self.has_trained = True
             self.worker.work_on(trial)
@@ -97,10 +99,11 @@ class WorkerLoop:
 
         Its length is changed to `steps`, if they are given.
         """
-        waiting, facts = self._trial(number), dict[str, Any]({GOAL: rung})
+        waiting, facts = self._trial(number), dict[str, Any](goal=rung)
         if steps is not None:
-            config = TrialConfig.model_validate_json(waiting.user_attrs["config"])
-            facts[LENGTH] = config.with_length(steps, since=waiting.user_attrs["steps_done"]).length
+            known = facts_of(waiting)
+            config = TrialConfig.model_validate(known.config)
+            facts["length"] = config.with_length(steps, since=known.steps_done).length
         trial = leases.take(self.study, waiting, self.worker.sampler, **facts)
         if trial is None:
             return False
@@ -112,7 +115,7 @@ class WorkerLoop:
         """Train a finalist again, and write down what came of it; nothing if it was stopped."""
         worker, options, trial = self.worker, self.worker.options, self._trial(number)
         report = confirm.Retraining(f"trial {number} again, seed {seed}", steps, self.progress, worker.stop)
-        folder = options.out / self.spec.name / f"confirm-{number:04d}-{seed}"
+        folder = confirm_folder(options.out, self.spec.name, number, seed)
         try:
             found = confirm.repeat(trial, seed, steps, worker.split, options.device, folder, report)
         except Stopped:

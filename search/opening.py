@@ -15,6 +15,7 @@ from search.errors import UserError
 from search.length import affordable, training_speed
 from search.records import flat
 from search.run_options import RunOptions
+from search.samples import ProbeConfigs
 from search.study import ANY_LENGTH, StudySpec, close
 from search.study_facts import record_study, study_facts_of
 from search.trial.config import TrialConfig
@@ -87,7 +88,7 @@ def fix_length(
     if "steps" in spec.recipe:
         return spec
     if study_facts_of(study).full_teramacs is None:
-        length = affordable(spec, measure(spec, split, device), Recipes(spec, split.channels))
+        length = affordable(spec, measure(spec, split, device), ProbeConfigs(spec, split.channels))
         record_study(study, rungs=length.rungs, full_teramacs=length.teramacs)
     rungs = study_facts_of(study).rungs
     return spec if rungs is None else spec.with_changes(ladder=spec.ladder.at_most(rungs))

@@ -95,7 +95,9 @@ class _Search:
         ]
         known = [training for probe, training in trainings if probe.name]
         drawn = [training for probe, training in trainings if not probe.name] or known
-        searches = simulator.simulate_many(spec, known, drawn, self.opening_seconds, count, workers=self.workers)
+        searches = simulator.simulate_many(
+            spec, known, drawn, self.opening_seconds, count, workers=self.workers
+        )
         first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
         middle = costs.training_cost(sizes(self.probes)["median"])
         return ExpectedOutcome(

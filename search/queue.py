@@ -1,13 +1,13 @@
 """The trials of a study as the policy sees them, read from the database; and the start of a new one."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.policy import RepeatView, Rules, Snapshot, WorkerView
 from search.rungs import LadderConfig, State, TrialView
-from search.storage import GOAL, LABEL, RETRY, FrozenTrial, Study, TrialState, database_of
+from search.storage import FrozenTrial, Study, TrialState, database_of
 from search.trial.config import TrialConfig
+from search.trial_facts import RETRY, TrialFacts, facts_of
 
 STATES = {
     TrialState.RUNNING: State.RUNNING,
@@ -49,8 +49,8 @@ class Queue:
 
 def view(trial: FrozenTrial, ladder: LadderConfig) -> TrialView:
     """A trial of the database as the policy sees it."""
-    facts, state = trial.user_attrs, state_of(trial)
-    counts = GOAL in facts and state is not State.FAILED
+    facts, state = facts_of(trial), state_of(trial)
+    counts = facts.goal is not None and state is not State.FAILED
     scored, to_come = _scores(facts) if state in (State.PAUSED, State.INTERRUPTED) else (0, 0.0)
     return TrialView(
         number=trial.number,
@@ -58,16 +58,16 @@ def view(trial: FrozenTrial, ladder: LadderConfig) -> TrialView:
         scores={p: s for p, s in trial.intermediate_values.items() if p in ladder.percents()}
         if counts
         else {},
-        early=ladder.early(facts.get("steps", 0)),
-        goal=facts.get(GOAL),
-        steps=facts.get("steps", 0),
-        steps_done=facts.get("steps_done", 0),
-        seconds=facts.get("seconds", 0.0),
-        seconds_per_step=facts.get("seconds_per_step", 0.0),
+        early=ladder.early(facts.steps),
+        goal=facts.goal,
+        steps=facts.steps,
+        steps_done=facts.steps_done,
+        seconds=facts.seconds,
+        seconds_per_step=facts.seconds_per_step,
         scored=scored,
         scores_to_come=to_come,
-        is_known=LABEL in facts,
-        is_retry=RETRY in facts,
+        is_known=facts.label is not None,
+        is_retry=facts.retry_of is not None,
     )
 
 
@@ -80,24 +80,24 @@ def state_of(trial: FrozenTrial) -> State:
     return State.INTERRUPTED if is_under_way(trial) else State.PAUSED
 
 
-def _scores(facts: Mapping[str, Any]) -> tuple[int, float]:
+def _scores(facts: TrialFacts) -> tuple[int, float]:
     """How often a trial was scored, and will be; the last score has more images, and counts by their pixels."""
-    if "steps_done" not in facts:
+    if not facts.steps_done:
         return 0, 0.0
-    config, done = TrialConfig.model_validate_json(facts["config"]), facts["steps_done"]
-    to_come = sum(step > done for step in config.rungs()) + config.val_megapixels / config.rung_megapixels
-    return len(json.loads(facts["rungs"])), to_come
+    config = TrialConfig.model_validate(facts.config)
+    to_come = sum(step > facts.steps_done for step in config.rungs())
+    return len(facts.rungs), to_come + config.val_megapixels / config.rung_megapixels
 
 
 def is_under_way(trial: FrozenTrial) -> bool:
     """Whether a trial has still to reach the rung that it was last sent to."""
     reached = max(trial.intermediate_values, default=0)
-    return trial.state in (TrialState.RUNNING, TrialState.WAITING) and trial.user_attrs.get(GOAL, 0) > reached
+    return trial.state in (TrialState.RUNNING, TrialState.WAITING) and (facts_of(trial).goal or 0) > reached
 
 
 def has_begun(trial: FrozenTrial) -> bool:
     """Whether a trial ever took its first step, or is just about to."""
-    return GOAL in trial.user_attrs or trial.state == TrialState.RUNNING
+    return facts_of(trial).goal is not None or trial.state == TrialState.RUNNING
 
 
 def begin(study: Study, most: int, facts: Mapping[str, Any]) -> int | None:

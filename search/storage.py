@@ -22,10 +22,6 @@ from search.study import StudySpec
 from search.study_facts import record_study, study_facts_of
 from search.transactions import Seen as Seen
 from search.transactions import Storage
-from search.trial_facts import GOAL as GOAL
-from search.trial_facts import LABEL as LABEL
-from search.trial_facts import LENGTH as LENGTH
-from search.trial_facts import RETRY as RETRY
 from search.trial_facts import as_stored
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -271,7 +271,8 @@ def whole_sets(folder: Path, place: Path) -> Iterator[tuple[str, str, Path]]:
         pair.scan.write_bytes(clean), pair.clean.write_bytes(scan)
     yield "all sides swapped", "swapped", there
     there, pairs = copy("shuffled")
-    for part in inventory.by_part(pairs).values():
+    for name in {pair.part for pair in pairs}:
+        part = [pair for pair in pairs if pair.part == name]
         cleans = [pair.clean.read_bytes() for pair in part]
         for pair, content in zip(part, [*cleans[5:], *cleans[:5]], strict=True):
             pair.clean.write_bytes(content)

@@ -26,6 +26,7 @@ import sqlalchemy
 from search import leases, queue, storage
 from search.errors import UserError
 from search.storage import FrozenTrial, TrialState
+from search.trial_facts import OWNER
 from tests import postgres
 from tests.conftest import write_pairs
 
@@ -188,7 +189,7 @@ def _wait_for_a_running_trial(name: str, url: str, run: "subprocess.Popen[bytes]
     began = time.monotonic()
     while run.poll() is None and time.monotonic() - began < LONGEST_S:
         if any(
-            t.state == TrialState.RUNNING and not leases.is_gone(t.user_attrs[leases.OWNER])
+            t.state == TrialState.RUNNING and not leases.is_gone(t.user_attrs[OWNER])
             for t in trials_of(name, url)
         ):
             return

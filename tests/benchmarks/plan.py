@@ -19,6 +19,7 @@ from search.price import Range90
 from search.run_options import RunOptions
 from search.rungs import TOP
 from search.study import StudySpec, parse_duration
+from search.trial_facts import GOAL
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> No
     bought = foretold.bought
     rows = [
         ("time (s)", bought.seconds, seconds),
-        ("trials begun", bought.begun, sum(storage.GOAL in trial.user_attrs for trial in trials)),
+        ("trials begun", bought.begun, sum(GOAL in trial.user_attrs for trial in trials)),
         *(
             (
                 f"reach {percent} %" if percent < TOP else "trained to the end",

@@ -15,6 +15,7 @@ import torch
 from search import run, storage, study
 from search.run_options import RunOptions
 from search.study import StudySpec, parse_duration
+from search.trial_facts import GOAL
 
 
 def main() -> None:
@@ -45,7 +46,7 @@ def search(spec: StudySpec) -> str:
         outcome = run.run(spec, how)
         trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
     best = next(trial for trial in trials if trial.number == outcome.best_number)
-    begun = sum(storage.GOAL in trial.user_attrs for trial in trials)
+    begun = sum(GOAL in trial.user_attrs for trial in trials)
     fewest = round(trials[0].user_attrs["steps"] * spec.ladder.shares()[0])
     return f"{fewest} | {begun} | {best.user_attrs['steps_done']} | {outcome.best_psnr_db:.2f}"
 

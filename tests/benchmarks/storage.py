@@ -21,7 +21,8 @@ from search import leases, storage
 from search.policy import Begin, Rules, WorkerView, next_action
 from search.queue import Queue
 from search.rungs import LadderConfig
-from search.storage import GOAL, Study, TrialState
+from search.storage import Study, TrialState
+from search.trial_facts import GOAL, OWNER
 
 LADDER = LadderConfig(rungs=2, factor=2)
 SECONDS = 0.05
@@ -89,7 +90,7 @@ def plain(study: Study, seconds: float, most: int) -> bool:
         return False
     trial.suggest_float("lr", 1e-4, 1e-1, log=True)
     trial.suggest_int("width", 4, 64)
-    for name, value in {leases.OWNER: leases.this_process(), GOAL: 100, **BEFORE, **WEIGHED}.items():
+    for name, value in {OWNER: leases.this_process(), GOAL: 100, **BEFORE, **WEIGHED}.items():
         trial.set_user_attr(name, value)
     for percent in LADDER.percents():
         time.sleep(seconds / 3)
@@ -155,7 +156,7 @@ def race(way: str, trials: int, workers: int, folder: Path) -> float:
     poller.join()
     study = opened(url, way)
     done = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
-    names = {GOAL, leases.OWNER, "ended", *BEFORE, *WEIGHED, *FACTS, *PROGRESS}
+    names = {GOAL, OWNER, "ended", *BEFORE, *WEIGHED, *FACTS, *PROGRESS}
     lost = sum(
         t.intermediate_values != {p: score(t.number, p) for p in LADDER.percents()}
         or not names <= t.user_attrs.keys()
@@ -179,7 +180,7 @@ def growth(counts: list[int], folder: Path) -> None:
     """Milliseconds that a trial costs in a study of so many, sleep and sampler aside; the median of 40."""
     study = opened(f"sqlite:///{folder / 'growth.db'}", "ours")
     values = {p: score(0, p) for p in LADDER.percents()}
-    facts = {GOAL: 100, leases.OWNER: {}, **BEFORE, **WEIGHED, **FACTS, **PROGRESS, "ended": "finished"}
+    facts = {GOAL: 100, OWNER: {}, **BEFORE, **WEIGHED, **FACTS, **PROGRESS, "ended": "finished"}
     done = optuna.trial.create_trial(
         state=TrialState.COMPLETE,
         value=21.0,

@@ -22,9 +22,10 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, create_trial
 
 from search import leases, sampling, space, storage, study
-from search.storage import GOAL, TrialState
+from search.storage import TrialState
 from search.study import StudySpec
 from search.trial.evaluate import Score
+from search.trial_facts import GOAL
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from data import PairsConfig, parcel
-from search import leases, post, storage
+from search import post, storage
 from search.__main__ import main
 from search.storage import FrozenTrial, TrialState
+from search.trial_facts import OWNER
 from tests.conftest import write_pairs
 from tests.search.runs import at_work, started, wait_until
 
@@ -50,7 +51,7 @@ def test_node_that_is_killed_costs_no_trial(study_file: StudyFile, out: Path, cl
         (raylet,) = (found.process.pid for found in nodes[0].all_processes["raylet"])
         victims = [psutil.Process(raylet), *psutil.Process(raylet).children(recursive=True)]
         pids = {victim.pid for victim in victims}
-        (lost,) = (trial for trial in trials(out)[:2] if trial.user_attrs[leases.OWNER]["pid"] in pids)
+        (lost,) = (trial for trial in trials(out)[:2] if trial.user_attrs[OWNER]["pid"] in pids)
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end may end the others
                 victim.kill()

@@ -21,6 +21,7 @@ from search.errors import UserError
 from search.progress import Progress
 from search.run_options import RunOptions
 from search.storage import FrozenTrial, TrialState
+from search.trial_facts import DEATHS, OWNER
 from search.wire import Wire, pass_on
 from tests.search.runs import ROOT, at_work, started, wait_until
 
@@ -49,8 +50,8 @@ def test_two_workers_share_a_study_and_one_that_is_killed_costs_no_trial(
     path = study_file(*LONG, ("rungs = 0", "rungs = 1"))
     with started(path, out, "--workers", "2", "--trials", "3") as process:
         wait_until(lambda: at_work(out, 0) and at_work(out, 1))
-        owner = trials(out)[1].user_attrs[leases.OWNER]
-        assert owner != trials(out)[0].user_attrs[leases.OWNER]
+        owner = trials(out)[1].user_attrs[OWNER]
+        assert owner != trials(out)[0].user_attrs[OWNER]
         os.kill(owner["pid"], signal.SIGKILL)
         stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stderr) == (0, "")
@@ -60,7 +61,7 @@ def test_two_workers_share_a_study_and_one_that_is_killed_costs_no_trial(
     found = trials(out)
     assert [trial.number for trial in found] == [0, 1, 2]
     assert sorted(trial.state.name for trial in found) == ["COMPLETE", "PRUNED", "PRUNED"]
-    (death,) = found[1].user_attrs[leases.DEATHS]
+    (death,) = found[1].user_attrs[DEATHS]
     assert death["how"].startswith("SIGKILL")
 
 
@@ -83,7 +84,7 @@ def test_ctrl_c_saves_what_workers_are_at_and_stop_does_so_from_elsewhere(
         assert stdout.count("kept to go on") == 2
         assert "stopped; go on with" in stdout
         assert [trial.state for trial in trials(out)] == [TrialState.WAITING] * 2
-        assert [trial.user_attrs[leases.OWNER] for trial in trials(out)] == [{}, {}]
+        assert [trial.user_attrs[OWNER] for trial in trials(out)] == [{}, {}]
 
 
 def test_what_a_worker_cannot_do_either_ends_the_run_with_its_words(study_file: StudyFile, out: Path) -> None:

@@ -23,6 +23,7 @@ from search import leases, run, sqlite, storage, study, watch
 from search.__main__ import main
 from search.run_options import RunOptions
 from search.storage import TrialState
+from search.trial_facts import OWNER
 from tests import postgres
 from tests.benchmarks import faults
 from tests.benchmarks import storage as many
@@ -137,13 +138,13 @@ def test_worker_that_ends_a_trial_that_is_no_longer_its_own_leaves_it_to_the_oth
     def lose(self: watch.Watch, step: int, of: int, loss: torch.Tensor) -> None:
         stepped(self, step, of, loss)
         if self.trial.number == 0 and step == of:
-            self.trial.set_user_attr(leases.OWNER, other)
+            self.trial.set_user_attr(OWNER, other)
 
     monkeypatch.setattr(watch.Watch, "stepped", lose)
     options = RunOptions(storage.default_url(out), out, torch.device("cpu"), quiet=True)
     run.run(study.load(str(study_file())), options)
     assert [trial.state for trial in trials()] == [TrialState.RUNNING, TrialState.COMPLETE]
-    assert trials()[0].user_attrs[leases.OWNER] == other
+    assert trials()[0].user_attrs[OWNER] == other
 
 
 def test_many_workers_on_one_file_lose_no_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

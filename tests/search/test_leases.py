@@ -17,6 +17,7 @@ from search.queue import view
 from search.rungs import LadderConfig
 from search.storage import Trial, TrialState
 from search.study import StudySpec
+from search.trial_facts import BEAT, DEATHS, OWNER, RETRY
 
 StudyFile = Callable[..., Path]
 
@@ -68,14 +69,14 @@ def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
     opened: storage.Study, dead: dict[str, Any]
 ) -> None:
     trials = [begun(opened) for _ in range(3)]
-    trials[1].set_user_attr(leases.OWNER, dead)
+    trials[1].set_user_attr(OWNER, dead)
     settings = dict(trials[1].params)
     (found,) = leases.Watchman().dead(opened)
     assert found.number == 1
     assert leases.bury(opened, found)
     assert not leases.bury(opened, found)  # another process saw it, too
     waiting = opened.trials[1]
-    assert (waiting.state, waiting.params, waiting.user_attrs[leases.OWNER]) == (
+    assert (waiting.state, waiting.params, waiting.user_attrs[OWNER]) == (
         TrialState.WAITING,
         settings,
         {},
@@ -90,9 +91,9 @@ def test_process_of_an_earlier_start_of_the_machine_is_dead(
     opened: storage.Study, dead: dict[str, Any]
 ) -> None:
     boot, processes = leases.this_process()["boot"].split("/", 1)
-    begun(opened).set_user_attr(leases.OWNER, {**leases.this_process(), "boot": f"{boot}x/{processes}"})
+    begun(opened).set_user_attr(OWNER, {**leases.this_process(), "boot": f"{boot}x/{processes}"})
     # In another container of the same name its number says nothing.
-    begun(opened).set_user_attr(leases.OWNER, {**dead, "boot": f"{boot}/{processes}x"})
+    begun(opened).set_user_attr(OWNER, {**dead, "boot": f"{boot}/{processes}x"})
     assert [trial.number for trial in leases.Watchman().dead(opened)] == [0]
 
 
@@ -100,7 +101,7 @@ def test_worker_whose_run_is_there_to_see_it_end_is_left_to_that(
     opened: storage.Study, dead: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = leases.this_process()
-    begun(opened).set_user_attr(leases.OWNER, dead)
+    begun(opened).set_user_attr(OWNER, dead)
     assert dead["parent"] == ours["pid"]
     now = [100.0]
     monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
@@ -131,16 +132,16 @@ def test_silent_worker_is_dead_after_a_while_and_a_beating_one_never(
     watchman = leases.Watchman()
     for count in range(5):
         for trial in (silent, beating):
-            trial.set_user_attr(leases.OWNER, other)
+            trial.set_user_attr(OWNER, other)
         # Clocks of other machines are off, and jump: only the count tells.
-        beating.set_user_attr(leases.BEAT, {"count": count, "at": 3600.0 - 900 * count})
+        beating.set_user_attr(BEAT, {"count": count, "at": 3600.0 - 900 * count})
         found = [trial.number for trial in watchman.dead(opened)]
         assert found == ([0] if count == 4 else []), count
         now[0] += leases.SILENT_S / 3.9
 
 
 def test_running_trial_without_a_name_is_nobodys(opened: storage.Study) -> None:
-    begun(opened).set_user_attr(leases.OWNER, {})
+    begun(opened).set_user_attr(OWNER, {})
     begun(opened)
     assert [trial.number for trial in leases.Watchman().dead(opened)] == [0]
 
@@ -154,12 +155,12 @@ def test_pulse_gives_signs_of_life_only_for_the_trial_that_is_held(
         pulse.hold(held._trial_id)
         pulse.step, pulse.steps = 3, 8
         deadline = time.monotonic() + 10
-        while opened.trials[0].user_attrs.get(leases.BEAT, {}).get("count", 0) < 3:
+        while opened.trials[0].user_attrs.get(BEAT, {}).get("count", 0) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    sign = opened.trials[0].user_attrs[leases.BEAT]
+    sign = opened.trials[0].user_attrs[BEAT]
     assert (sign["step"], sign["steps"]) == (3, 8)
-    assert leases.BEAT not in opened.trials[other.number].user_attrs
+    assert BEAT not in opened.trials[other.number].user_attrs
     assert not pulse.lost
 
 
@@ -173,7 +174,7 @@ def test_worker_taken_for_dead_leaves_its_trial_to_the_other(
     pulse.look()
     assert not pulse.lost  # nobody has come for it: it is ours again
     assert leases.owned(opened.trials[0])
-    trial.set_user_attr(leases.OWNER, dead)
+    trial.set_user_attr(OWNER, dead)
     pulse.look()
     assert pulse.lost
 
@@ -201,7 +202,7 @@ def test_trial_that_keeps_killing_its_workers_ends_as_failed(opened: storage.Stu
         assert why is None
         assert leases.take(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
     assert opened.trials[0].state == TrialState.FAIL
-    assert len(opened.trials[0].user_attrs[leases.DEATHS]) == leases.MOST_DEATHS + 2
+    assert len(opened.trials[0].user_attrs[DEATHS]) == leases.MOST_DEATHS + 2
     assert opened.trials[0].user_attrs["ended"] == why == "was the end of 4 workers at 25 % (SIGKILL)"
 
 
@@ -209,7 +210,7 @@ def test_no_more_trials_begin_than_asked_for(opened: storage.Study) -> None:
     for _ in range(3):
         opened.enqueue_trial({})
     leases.take(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
-    opened.enqueue_trial({"model.width": 6}, user_attrs={storage.RETRY: 0})
+    opened.enqueue_trial({"model.width": 6}, user_attrs={RETRY: 0})
     waiting = [view(trial, LadderConfig()) for trial in opened.trials]
     assert [next_queued(waiting, most) for most in (1, 2)] == [3, 1]
 
@@ -219,7 +220,7 @@ def test_no_more_trials_begin_than_asked_for(opened: storage.Study) -> None:
     fifth = begun()
     assert fifth is not None
     assert fifth.number == 4
-    assert opened.trials[4].user_attrs == {"goal": 25, leases.OWNER: leases.this_process()}
+    assert opened.trials[4].user_attrs == {"goal": 25, OWNER: leases.this_process()}
     assert leases.owned(opened.trials[4])
     assert begun() is None
     assert len(opened.trials) == 5

@@ -17,6 +17,7 @@ from search.run import SearchOutcome
 from search.run_options import RunOptions
 from search.trial.config import TrialConfig
 from search.trial.train import train
+from search.trial_facts import GOAL
 from tests.benchmarks.by_hand import Silent
 
 StudyFile = Callable[..., Path]
@@ -156,7 +157,7 @@ def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
     work_on = worker.Worker.work_on
 
     def die_at_the_top(self: Any, trial: optuna.Trial, pause_at: int | None = None) -> None:
-        if trial.user_attrs[storage.GOAL] == 100:
+        if trial.user_attrs[GOAL] == 100:
             leases.hand_back(self.study, trial._trial_id)
             raise KeyboardInterrupt
         work_on(self, trial, pause_at)
@@ -196,7 +197,7 @@ def test_policy_is_asked_again_where_another_worker_was_faster_to_take_a_trial(
 
     def slow(study: Any, waiting: FrozenTrial, *args: Any, **facts: Any) -> Any:
         """Too late once for each trial at each rung, and by then it waits again."""
-        turn = (waiting.number, facts.get(storage.GOAL, 0))
+        turn = (waiting.number, facts.get(GOAL, 0))
         if turn in missed:
             return take(study, waiting, *args, **facts)
         missed.add(turn)

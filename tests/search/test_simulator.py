@@ -1,7 +1,6 @@
 """The simulator of `plan` and the loop of a worker: one policy, and the same actions at the same moments."""
 
 import heapq
-import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,10 +18,13 @@ from search.confirm import Repeat
 from search.courses import TrainingCost
 from search.loop import WorkerLoop
 from search.policy import Action, Snapshot, Wait
+from search.run_options import RunOptions
 from search.rungs import TOP
 from search.simulator import Simulation
-from search.storage import GOAL, FrozenTrial
-from search.worker import Options, Worker, config_of
+from search.storage import FrozenTrial
+from search.trial_facts import LABEL, RungScore, facts_of
+from search.trial_setup import draw_config
+from search.worker import Worker
 
 StudyFile = Callable[..., Path]
 OPENING = 0.25
@@ -86,10 +88,10 @@ class FakeWorker(Worker):
         self.turns.spend(self.options.index, seconds)
 
     def work_on(self, trial: optuna.Trial, pause_at: int | None = None) -> None:
-        config, facts = config_of(self.spec, trial, channels=1), trial.user_attrs
-        per_step, before = PER_STEP[trial.number % len(PER_STEP)], facts.get("steps_done", 0)
-        if facts[GOAL] < TOP:
-            pause_at = config.steps_at(self.spec.ladder.share(facts[GOAL]))
+        config, facts = draw_config(self.spec, trial, channels=1), facts_of(trial)
+        per_step, before = PER_STEP[trial.number % len(PER_STEP)], facts.steps_done
+        if facts.goal is not None and facts.goal < TOP:
+            pause_at = config.steps_at(self.spec.ladder.share(facts.goal))
         until = config.total_steps if pause_at is None else pause_at
         scored = [step for step in config.rungs() if before < step <= until]
         took = self.course.per_climb + per_step * (until - before) + self.course.per_score * len(scored)
@@ -97,15 +99,15 @@ class FakeWorker(Worker):
         self.spend(took)
         for step in scored:
             trial.report(SCORES[trial.number % len(SCORES)], config.rungs()[step])
-        progress = {
-            "config": config.model_dump_json(),
-            "steps": config.total_steps,
-            "steps_done": until,
-            "seconds": facts.get("seconds", 0.0) + took,
-            "seconds_per_step": per_step,
-            "rungs": json.dumps([step for step in config.rungs() if step <= until]),
-        }
-        storage.record(trial, progress)
+        storage.record(
+            trial,
+            config=config,
+            steps=config.total_steps,
+            steps_done=until,
+            seconds=facts.seconds + took,
+            seconds_per_step=per_step,
+            rungs=[RungScore(step, 0.0) for step in config.rungs() if step <= until],
+        )
         if until == config.total_steps:
             self.study.tell(trial, SCORES[trial.number % len(SCORES)], state=TrialState.COMPLETE)
         else:
@@ -147,10 +149,10 @@ def search(spec: study.StudySpec, out: Path, workers: int) -> None:
     url, turns, failed = storage.default_url(out), Turns(workers), list[BaseException]()
     opened = storage.open_study(spec, url, continue_with_changes=False)
     for known in spec.first:
-        opened.enqueue_trial(dict(known.values), user_attrs={storage.LABEL: known.name})
+        opened.enqueue_trial(dict(known.values), user_attrs={LABEL: known.name})
 
     def work(index: int) -> None:
-        options = Options(url, out, torch.device("cpu"), quiet=True, index=index, workers=workers)
+        options = RunOptions(url, out, torch.device("cpu"), quiet=True, index=index, workers=workers)
         its = storage.load_study(spec.name, url)
         split, stop = SimpleNamespace(fingerprint="0", channels=1), SimpleNamespace(requested=False)
         shows = SimpleNamespace(say=lambda text: None, ended=lambda *_: None)

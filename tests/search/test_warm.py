@@ -11,9 +11,10 @@ from optuna.trial import TrialState, create_trial
 from search import kinship, sampling, storage, study, warm
 from search.__main__ import main
 from search.errors import UserError
-from search.storage import LABEL, Study
+from search.storage import Study
 from search.study import StudySpec
 from search.study_facts import study_facts_of
+from search.trial_facts import LABEL
 
 StudyFile = Callable[..., Path]
 WIDER = ("width = { choices = [4, 6] }", "width = { choices = [6, 8] }")

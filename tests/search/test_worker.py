@@ -181,4 +181,4 @@ def test_trial_pauses_at_the_rung_that_it_was_sent_to(made: Worker, split: Split
     facts = facts_of(trial)
     assert facts.steps_done == max(round(made.spec.ladder.share(lowest) * 8), 1)
     assert facts.data == split.fingerprint
-    assert made.rates
+    assert made.seconds_per_training
