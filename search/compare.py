@@ -17,7 +17,7 @@ from search import opening, run, space, storage, table, winners
 from search.device import device_name
 from search.errors import UserError
 from search.groups import image_groups
-from search.limits import ms_per_megapixel
+from search.inference_cost import ms_per_megapixel
 from search.progress import clock
 from search.ranking import Effort, Entry, rank
 from search.run_options import RunOptions

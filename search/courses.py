@@ -11,7 +11,7 @@ from typing import Self
 from data import PairSet, Split
 from models.cost import count_macs
 from search.confirm import held_out
-from search.limits import PROBE_SECONDS, PROBE_SIDE, TIMED_RUNS
+from search.inference_cost import PROBE_SECONDS, PROBE_SIDE, TIMED_RUNS
 from search.pictures import STRIP_CROPS
 from search.samples import ProbeConfig, ProbeResult, Scale
 from search.study import StudySpec

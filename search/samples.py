@@ -12,7 +12,7 @@ import torch
 
 from data import Split
 from search import space
-from search.limits import PROBE_SIDE, ms_per_megapixel
+from search.inference_cost import PROBE_SIDE, ms_per_megapixel
 from search.speed import Pace, pace
 from search.study import ANY_LENGTH, StudySpec, close
 from search.trial.config import TrialConfig

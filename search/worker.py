@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from data import Split
-from search import inherit, leases, limits, pictures, sampling, space, storage
+from search import inference_cost, inherit, leases, pictures, sampling, space, storage
 from search.device import is_lack_of_memory, memory_mb
 from search.errors import UserError, first_line
 from search.folders import artifacts_folder, trial_folder
@@ -163,7 +163,7 @@ class Worker:
             return
         allowed = self.spec.limits
         if allowed.refusal(facts_of(trial)) is None:
-            found = limits.probe(config.model.build(), config.model.channels, self.options.device)
+            found = inference_cost.probe(config.model.build(), config.model.channels, self.options.device)
             storage.record(trial, **found)
         weighed = facts_of(trial)
         storage.constrain(trial, allowed.excess(weighed))

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from torch import Tensor, nn
 
 from models import DnCNNConfig
-from search import leases, limits, run, sampling, storage, study
+from search import inference_cost, leases, run, sampling, storage, study
 from search.errors import UserError
 from search.limits import LimitsConfig
 from search.run_options import RunOptions
@@ -109,13 +109,13 @@ def test_peak_counts_what_lives_at_the_same_time() -> None:
         third = second.view(100, 10) - 1  # two again: a view is no copy
         third.add_(1)
 
-    assert limits.peak_bytes(chain) == 8000
-    assert limits.peak_bytes(lambda: [image * n for n in range(5)]) == 20000
+    assert inference_cost.peak_bytes(chain) == 8000
+    assert inference_cost.peak_bytes(lambda: [image * n for n in range(5)]) == 20000
 
 
 def test_memory_of_a_plain_network_is_two_layers_of_features() -> None:
     model = DnCNNConfig(channels=1, layers=4, width=16, batch_norm=False)
-    found = limits.probe(model.build(), 1, CPU)["mb_per_megapixel"]
+    found = inference_cost.probe(model.build(), 1, CPU)["mb_per_megapixel"]
     weights = sum(p.numel() for p in model.build().parameters()) * 4
     # What a layer reads and what it writes: 16 channels of 4 bytes each, for 10^6 pixels.
     assert found * 2**20 == pytest.approx(2 * 16 * 4 * 1e6 + weights, rel=0.05)
@@ -133,9 +133,9 @@ def test_time_per_megapixel_is_the_median_of_three_runs_after_a_warm_up(
             now += next(durations)
             return degraded
 
-    monkeypatch.setattr(limits.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(inference_cost.time, "perf_counter", lambda: now)
     image = torch.zeros(3, 50, 40)
-    found = limits.ms_per_megapixel(Slow(), image, Precision("fp32", CPU))
+    found = inference_cost.ms_per_megapixel(Slow(), image, Precision("fp32", CPU))
     assert found == pytest.approx(0.2 * 1000 / 0.002)
 
 
