@@ -8,10 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from data.demo import DemoConfig
-from data.images import DataError, Pair
-from data.pairs import PairsConfig
-from data.split import PairSet, Split
-from data.synthetic import SyntheticConfig
+from data.files import DataError, Pair
+from data.groups import image_groups
+from data.loader import TrainLoader
+from data.sources import PairsConfig, PairSet, Split, SyntheticConfig
 
 DataConfig = Annotated[PairsConfig | SyntheticConfig | DemoConfig, Field(discriminator="kind")]
 
@@ -24,4 +24,6 @@ __all__ = [
     "PairsConfig",
     "Split",
     "SyntheticConfig",
+    "TrainLoader",
+    "image_groups",
 ]

@@ -5,13 +5,16 @@ from typing import Annotated
 from pydantic import Field
 
 from models.classical import Classical, ClassicalConfig
+from models.cost import count_macs, count_parameters
 from models.dncnn import DnCNN, DnCNNConfig
 from models.kbnet_s import KBNetS, KBNetSConfig
 from models.luminance import Luminance, LuminanceConfig
 from models.nafnet import NAFNet, NAFNetConfig
+from models.patch_critic import PatchCriticConfig, smallest_patch
 from models.pix2pix import Pix2Pix, Pix2PixConfig
 from models.srresnet import SRResNet, SRResNetConfig
 from models.unet import UNet, UNetConfig
+from models.widening import any_outgrows, outgrows
 
 NetworkConfig = KBNetSConfig | NAFNetConfig | DnCNNConfig | UNetConfig | SRResNetConfig | Pix2PixConfig
 
@@ -33,10 +36,16 @@ __all__ = [
     "NAFNet",
     "NAFNetConfig",
     "NetworkConfig",
+    "PatchCriticConfig",
     "Pix2Pix",
     "Pix2PixConfig",
     "SRResNet",
     "SRResNetConfig",
     "UNet",
     "UNetConfig",
+    "any_outgrows",
+    "count_macs",
+    "count_parameters",
+    "outgrows",
+    "smallest_patch",
 ]

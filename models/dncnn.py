@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.blocks import fast_layout, full_precision
+from models.layers import fast_layout, full_precision
 
 
 class DnCNNConfig(BaseModel):

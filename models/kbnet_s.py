@@ -7,10 +7,17 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import GlobalMean, LayerNorm2d, SimpleGate, scaled_conv, wide
 from models.kernel_basis import kernel_basis_attention
-from models.recompute import Recomputable
-from models.ushape import UShape, UShapeConfig
+from models.layers import (
+    GlobalMean,
+    LayerNorm2d,
+    Recomputable,
+    SimpleGate,
+    UShape,
+    UShapeConfig,
+    scaled_conv,
+    wide,
+)
 
 GROUP_SIZE = 4  # channels that one basis kernel sees
 NUM_BASES = 32

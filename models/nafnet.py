@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks import GlobalMean, LayerNorm2d, SimpleGate
-from models.recompute import Recomputable
-from models.ushape import UShape, UShapeConfig
+from models.layers import GlobalMean, LayerNorm2d, Recomputable, SimpleGate, UShape, UShapeConfig
 
 
 class NAFNetConfig(UShapeConfig):

@@ -4,7 +4,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.blocks import fast_layout
+from models.layers import fast_layout
 from models.pix2pix import WIDEST, NormName, initialise, norm_layer
 
 

@@ -7,8 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.blocks import fast_layout, full_precision
-from models.padding import crop_like, pad_to_multiple
+from models.layers import crop_like, fast_layout, full_precision, pad_to_multiple
 
 NormName = Literal["batch", "instance", "none"]
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import (
+from models.layers import (
     ActivationKind,
     NormKind,
     Residuals,

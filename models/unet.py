@@ -6,8 +6,15 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.blocks import ActivationKind, activation_factor, fast_layout, full_precision, make_activation
-from models.padding import crop_like, pad_to_multiple
+from models.layers import (
+    ActivationKind,
+    activation_factor,
+    crop_like,
+    fast_layout,
+    full_precision,
+    make_activation,
+    pad_to_multiple,
+)
 
 NOISE_LEVEL = 15 / 255
 

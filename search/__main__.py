@@ -134,9 +134,9 @@ class _Version(argparse.Action):
     ) -> NoReturn:
         print(f"restune {importlib.metadata.version('restune')}")
         if "-v" in shlex.split(namespace.typed):
-            from search.doctor import devices, operator, versions
+            from search.manage import check_devices, check_operator, check_versions
 
-            for check in (versions, devices, operator):
+            for check in (check_versions, check_devices, check_operator):
                 for finding in check():
                     print(f"{finding.topic}: {finding.text}")
         parser.exit()
@@ -160,8 +160,8 @@ class _Parser(argparse.ArgumentParser):
 @contextmanager
 def _user_errors() -> Iterator[None]:
     """What is wrong with images or a search space is a mistake of the user's."""
-    from data import DataError
-    from search.space import SpaceError
+    from data.files import DataError
+    from search.study import SpaceError
 
     try:
         yield

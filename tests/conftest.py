@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from data import PairsConfig, Split
-from data.images import write_png
+from data.files import write_png
+from data.sources import PairsConfig, Split
 
 # Threads that wait for each other on a busy machine make tiny images a hundred times slower.
 torch.set_num_threads(1)

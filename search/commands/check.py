@@ -41,11 +41,9 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import checkup
+    from search.datacheck import CheckOptions, run_check
 
     given = vars(options)
-    return checkup.run(
-        checkup.CheckOptions(
-            **{name: given[name] for name in checkup.CheckOptions.__annotations__ if name in given}
-        )
+    return run_check(
+        CheckOptions(**{name: given[name] for name in CheckOptions.__annotations__ if name in given})
     )

@@ -52,20 +52,20 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import compare
+    from search.analysis import CompareOptions, compare_studies, with_label
 
     given = vars(options)
     specs = [readings.spec(name.strip(), options, "seed") for name in options.studies.split(",")]
     if "label" in given:
-        specs = [compare.labelled(spec, options.label) for spec in specs]
+        specs = [with_label(spec, options.label) for spec in specs]
     names = [spec.name for spec in specs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"--studies {options.studies}: {twice[0]} is there twice")
     label = f"-{options.label}" if "label" in given else ""
-    outcome = compare.compare(
+    outcome = compare_studies(
         specs,
         readings.how(options),
-        compare.CompareOptions(
+        CompareOptions(
             budget_seconds=readings.seconds("--budget", options.budget),
             to=given.get("to") or options.out / f"compare{label}",
             test=given.get("test"),

@@ -27,12 +27,12 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import dashboard
-    from search.folders import artifacts_folder
+    from search.dashboard import DashboardOptions, serve_dashboard
+    from search.database import artifacts_folder
 
     given = vars(options)
-    dashboard.serve(
-        dashboard.DashboardOptions(
+    serve_dashboard(
+        DashboardOptions(
             url=readings.url(options),
             artifacts=artifacts_folder(options.out),
             study=readings.study_name(given["study"]) if "study" in given else None,

@@ -22,11 +22,12 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import delete, storage
+    from search.database import load_study
+    from search.manage import delete_study, refuse_at_work, study_belongings
 
-    study = storage.load_study(readings.study_name(options.study), readings.url(options))
-    delete.refuse_at_work(study)
-    found = delete.belongings(study, options.out)
+    study = load_study(readings.study_name(options.study), readings.url(options))
+    refuse_at_work(study)
+    found = study_belongings(study, options.out)
     print(found)
     if not options.yes:
         if not sys.stdin.isatty():
@@ -34,6 +35,6 @@ def main(options: argparse.Namespace) -> int:
         if input("delete all of that? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was deleted")
             return 1
-    delete.delete(study, found)
+    delete_study(study, found)
     print(f"{found.study} is deleted")
     return 0

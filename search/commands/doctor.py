@@ -27,15 +27,15 @@ def main(options: argparse.Namespace) -> int:
     from rich.table import Table
     from rich.text import Text
 
-    from search import doctor
+    from search.manage import DOCTOR_TOPICS, examine_machine
 
     target = vars(options).get("json")
     console, found = Console(highlight=False, quiet=target == "-"), []
-    for finding in doctor.examine(readings.url(options), options.out):
+    for finding in examine_machine(readings.url(options), options.out):
         found.append(finding)
         line = Table.grid(padding=(0, 2))
         line.add_column(width=5)
-        line.add_column(width=max(map(len, doctor.TOPICS)))
+        line.add_column(width=max(map(len, DOCTOR_TOPICS)))
         line.add_column(overflow="fold")
         line.add_row(Text(finding.level, STYLES[finding.level]), finding.topic, Text(finding.text))
         console.print(line)

@@ -44,11 +44,11 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import evaluation
+    from search.restore import EvaluateOptions, evaluate_model
 
     given = vars(options)
-    evaluation.evaluate(
-        evaluation.EvaluateOptions(
+    evaluate_model(
+        EvaluateOptions(
             model=options.model,
             data=options.data,
             scan_dir=given.get("scan_dir"),

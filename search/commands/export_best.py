@@ -42,8 +42,8 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import export, formats
-    from search.limits import LimitsConfig
+    from search.export import ExportChoice, ExportOptions, export_trials, parse_formats
+    from search.study import LimitsConfig
 
     given = vars(options)
     name = readings.study_name(options.study)
@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> int:
     )
     if limits and "trial" in given:
         raise UserError("--trial names one trial; --max-... choose among all: give one of them")
-    choice = export.Choice(given.get("trial"), given.get("top"), limits)
-    manner = export.Manner(formats.chosen(options.format), half=options.half, force=options.force)
-    export.export(name, readings.url(options), options.out, given.get("to"), choice, manner)
+    choice = ExportChoice(given.get("trial"), given.get("top"), limits)
+    manner = ExportOptions(parse_formats(options.format), half=options.half, force=options.force)
+    export_trials(name, readings.url(options), options.out, given.get("to"), choice, manner)
     return 0

@@ -32,24 +32,33 @@ def add(commands: flags.Commands) -> None:
 def main(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from search import mattered, onechange, storage
+    from search.analysis import (
+        AblationOptions,
+        ablation_sentences,
+        find_what_mattered,
+        read_ablation,
+        run_ablation,
+        show_ablation,
+        show_what_mattered,
+    )
+    from search.database import load_study, make_writable
 
     name = readings.study_name(options.study)
     budget = readings.seconds("--budget", options.budget)
     if budget <= 0:
         raise UserError(f"--budget {options.budget}: must be longer than nothing")
-    found, console = storage.load_study(name, readings.url(options)), Console(highlight=False)
+    found, console = load_study(name, readings.url(options)), Console(highlight=False)
     console.width = max(console.width, 118)  # of the tables
     stopped = False
     if options.check:
-        storage.make_writable(options.out)
-        how = onechange.AblationOptions(options.out, readings.device(options.device), budget, options.quiet)
-        stopped = onechange.run(found, how)
+        make_writable(options.out)
+        how = AblationOptions(options.out, readings.device(options.device), budget, options.quiet)
+        stopped = run_ablation(found, how)
     if not stopped:
-        mattered.show(mattered.of_study(found), console)
-    if check := onechange.of_study(found):
-        onechange.show(check, console)
-        for line in onechange.sentences(check):
+        show_what_mattered(find_what_mattered(found), console)
+    if check := read_ablation(found):
+        show_ablation(check, console)
+        for line in ablation_sentences(check):
             console.print(line, markup=False, soft_wrap=True)
     if stopped:
         endings.say_how_to_go_on()

@@ -29,10 +29,11 @@ def add(commands: flags.Commands) -> None:
 def main(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from search import pareto, records, storage
+    from search.analysis import write_pareto
+    from search.database import load_study, read_records
 
     name = readings.study_name(options.study)
-    found = records.read(storage.load_study(name, readings.url(options)))
+    found = read_records(load_study(name, readings.url(options)))
     target = vars(options).get("to") or options.out / name / "pareto.png"
-    pareto.write(name, found, options.by, target, Console(highlight=False))
+    write_pareto(name, found, options.by, target, Console(highlight=False))
     return 0

@@ -34,19 +34,21 @@ def add(commands: flags.Commands) -> None:
 def main(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from search import crew, plan, price, storage
+    from search.database import make_writable
+    from search.launch import share_cores
+    from search.plan import make_plan, show_plan
 
     spec = readings.spec(options.study, options, "timeout", "trials", "seed")
     devices = readings.devices(options.device, vars(options).get("workers"))
-    crew.share_cores(devices)
+    share_cores(devices)
     how = readings.how(options, devices[0])
-    storage.make_writable(how.out)
+    make_writable(how.out)
     target = vars(options).get("json")
     # What is printed for programs must not have a table before it.
     console = Console(highlight=False, quiet=how.quiet, stderr=target == "-")
-    found = plan.make(spec, how, console, devices[1:])
+    found = make_plan(spec, how, console, devices[1:])
     if target != "-":
-        price.show(found, console)
+        show_plan(found, console)
     if target is not None:
         endings.write(target, found.to_json())
     return 0

@@ -9,18 +9,18 @@ from search.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from search.restorer import How
-    from search.run_options import RunOptions
+    from search.restore import RestorerOptions
     from search.study import StudySpec
+    from search.worker import RunOptions
 
 
 def study_name(study: str) -> str:
     """The name in the database of a study that is called by it, or by its .toml file."""
     if not study.endswith(".toml"):
         return study
-    from search.study import load
+    from search.study import load_spec
 
-    return load(study).name
+    return load_spec(study).name
 
 
 def seconds(flag: str, text: str) -> float:
@@ -37,10 +37,10 @@ def seconds(flag: str, text: str) -> float:
 
 def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
     """The study of that name, with these settings and the data as the flags say."""
-    from search import study
+    from search.study import load_spec, with_flags
 
     given = vars(options)
-    spec = study.with_flags(study.load(name), {key: given[key] for key in changes if key in given})
+    spec = with_flags(load_spec(name), {key: given[key] for key in changes if key in given})
     if "data" in given:
         return spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))
     if given.keys() & {"scan_dir", "clean_dir"}:
@@ -50,7 +50,7 @@ def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
 
 def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOptions":
     """How the flags say that a search is carried out, on this device if they name several."""
-    from search.run_options import RunOptions
+    from search.worker import RunOptions
 
     return RunOptions(
         storage=url(options),
@@ -64,12 +64,12 @@ def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOp
     )
 
 
-def inference(options: argparse.Namespace) -> "How":
-    from search.restorer import How
+def inference(options: argparse.Namespace) -> "RestorerOptions":
+    from search.restore import RestorerOptions
 
     if options.tile != "auto" and not (options.tile.isdecimal() and int(options.tile) >= 64):
         raise UserError(f"--tile {options.tile}: not a side; write auto, or a number of pixels from 64 on")
-    return How(
+    return RestorerOptions(
         device=device(options.device),
         precision=options.precision,
         tile=None if options.tile == "auto" else int(options.tile),
@@ -79,9 +79,9 @@ def inference(options: argparse.Namespace) -> "How":
 
 
 def url(options: argparse.Namespace) -> str:
-    from search import storage
+    from search.database import default_storage_url
 
-    return str(vars(options).get("storage") or storage.default_url(options.out))
+    return str(vars(options).get("storage") or default_storage_url(options.out))
 
 
 def size_in_bytes(size: str) -> int:
@@ -94,7 +94,7 @@ def size_in_bytes(size: str) -> int:
 
 def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
     """A device for each worker: those named, dealt out in turn."""
-    from search.device import graphics_cards
+    from search.inference import graphics_cards
 
     found = graphics_cards() if names == "auto" else []
     found = found or [device(name.strip()) for name in names.split(",")]
@@ -107,9 +107,9 @@ def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
 
 def device(name: str) -> "torch.device":
     """The device of that name, if this machine has it."""
-    from search.device import available, graphics_cards
+    from search.inference import available_devices, graphics_cards
 
-    there = available()
+    there = available_devices()
     if name == "auto":
         return next(iter(graphics_cards()), there[0])
     # The kind alone, as in "cuda", is the first of that kind.

@@ -26,21 +26,23 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import page, report, storage, summary, trials
+    from search.analysis import trials_csv
+    from search.database import load_study, make_writable
+    from search.report import gather_facts, render_report, report_markdown
 
     files = {
-        "html": ("report.html", page.html),
-        "md": ("report.md", summary.markdown),
-        "csv": ("trials.csv", lambda facts: trials.csv(facts.trials, facts.best)),
+        "html": ("report.html", render_report),
+        "md": ("report.md", report_markdown),
+        "csv": ("trials.csv", lambda facts: trials_csv(facts.trials, facts.best)),
     }
     formats = [name.strip() for name in options.format.split(",")]
     if unknown := [name for name in formats if name not in files]:
         raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
     name = readings.study_name(options.study)
-    found = storage.load_study(name, readings.url(options))
+    found = load_study(name, readings.url(options))
     folder = vars(options).get("to") or options.out / name / "report"
-    storage.make_writable(folder, "--to")
-    facts = report.gather(found, options.out, readings.url(options), print, look=not options.no_pictures)
+    make_writable(folder, "--to")
+    facts = gather_facts(found, options.out, readings.url(options), print, look=not options.no_pictures)
     print(facts.headline)
     for chosen in formats:
         file, write = files[chosen]

@@ -38,11 +38,11 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import restore
+    from search.restore import RestoreOptions, restore_files
 
     given = vars(options)
-    summary = restore.restore(
-        restore.RestoreOptions(
+    summary = restore_files(
+        RestoreOptions(
             model=options.model,
             inputs=options.inputs,
             out=options.o,

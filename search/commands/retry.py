@@ -22,19 +22,19 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import retry, stop, storage
-    from search.study_facts import study_facts_of
+    from search.database import load_study, study_facts_of
+    from search.manage import failed_trials, retry_trials, workers_at_work
 
     numbers = vars(options).get("numbers", [])
     if not numbers and not options.failed:
         raise UserError("name the trials by their numbers, or give --failed")
     name = readings.study_name(options.study)
-    study = storage.load_study(name, readings.url(options))
-    made = retry.retry(study, [*numbers, *(retry.failed(study) if options.failed else ())])
+    study = load_study(name, readings.url(options))
+    made = retry_trials(study, [*numbers, *(failed_trials(study) if options.failed else ())])
     for number, again in made.items():
         print(f"trial {number} is tried again as trial {again}")
     if not made:
         print(f"nothing in {name} is left to be tried again")
-    elif not stop.at_work(study):
+    elif not workers_at_work(study):
         endings.say_last_command(study_facts_of(study).commands)
     return 0

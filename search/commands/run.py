@@ -7,7 +7,7 @@ from search.commands import endings, flags, readings
 from search.errors import UserError
 
 if TYPE_CHECKING:
-    from search.run import SearchOutcome
+    from search.launch import SearchOutcome
     from search.study import StudySpec
 
 
@@ -91,7 +91,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
     """With processes of this machine, or of a cluster."""
-    from search import crew
+    from search.launch import run_with_workers
 
     given = vars(options)
     devices = readings.devices(options.device, given.get("workers"))
@@ -99,14 +99,14 @@ def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
     if "cluster" not in given:
         if "gpus_per_worker" in given:
             raise UserError("--gpus-per-worker is for workers on a cluster; --cluster ADDRESS is missing")
-        return crew.run(spec, how, devices)
-    from search import cluster
+        return run_with_workers(spec, how, devices)
+    from search.launch import ClusterOptions, run_on_cluster
 
     share = given.get("gpus_per_worker", 1.0)
     if share <= 0:
         raise UserError(f"--gpus-per-worker {share}: must be above 0")
-    place = cluster.ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
-    return cluster.run(spec, how, place)
+    place = ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
+    return run_on_cluster(spec, how, place)
 
 
 def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutcome") -> None:

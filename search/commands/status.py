@@ -31,25 +31,26 @@ def main(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from search import status, storage
+    from search.database import list_studies, load_study, open_database
+    from search.manage import StudyStatus, show_status, status_table, study_status
 
     given, console = vars(options), Console(highlight=False)
     if options.watch and not console.is_terminal:
         raise UserError("--watch needs a terminal; --json gives the same to programs")
-    database = storage.open_database(readings.url(options), create=False)
+    database = open_database(readings.url(options), create=False)
     name = readings.study_name(options.study) if "study" in given else None
 
-    def look() -> list[status.Standing]:
-        studies = [storage.load_study(name, readings.url(options))] if name else storage.studies(database)
-        return [status.of_study(study) for study in studies]
+    def look() -> list[StudyStatus]:
+        studies = [load_study(name, readings.url(options))] if name else list_studies(database)
+        return [study_status(study) for study in studies]
 
     if "json" in given:
         endings.write(options.json, json.dumps([standing.to_json() for standing in look()], indent=2))
     elif options.watch:
         with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(status.drawn(look()), refresh=True)
+                live.update(status_table(look()), refresh=True)
                 time.sleep(REFRESH_S)
     else:
-        status.show(look(), console)
+        show_status(look(), console)
     return 0

@@ -22,12 +22,12 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import stop, storage
-    from search.study_facts import study_facts_of
+    from search.database import load_study, study_facts_of
+    from search.manage import stop_workers
 
     name, wait_seconds = readings.study_name(options.study), readings.seconds("--wait", options.wait)
-    study = storage.load_study(name, readings.url(options))
-    ending = stop.stop(study, wait_seconds, print)
+    study = load_study(name, readings.url(options))
+    ending = stop_workers(study, wait_seconds, print)
     if not ending.asked:
         print(f"nobody is at work on {name}")
     elif not ending.still_there:

@@ -16,9 +16,9 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from search import study
+    from search.study import shipped_specs
 
-    specs = study.shipped()
+    specs = shipped_specs()
     width = max(len(spec.name) for spec in specs)
     for spec in specs:
         print(f"{spec.name:<{width}}  {spec.description}")

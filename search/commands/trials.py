@@ -25,18 +25,19 @@ def add(commands: flags.Commands) -> None:
 def main(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from search import records, storage, trials
+    from search.analysis import FEW_TRIALS, show_trials, sort_trials, trials_csv, trials_markdown
+    from search.database import best_record, load_study, read_records
 
     name = readings.study_name(options.study)
-    found = records.read(storage.load_study(name, readings.url(options)))
-    best, shown = records.best(found), trials.in_order(found, options.sort)
-    most = None if options.all else trials.FEW
+    found = read_records(load_study(name, readings.url(options)))
+    best, shown = best_record(found), sort_trials(found, options.sort)
+    most = None if options.all else FEW_TRIALS
     if options.format == "csv":
-        print(trials.csv(shown, best), end="")
+        print(trials_csv(shown, best), end="")
     elif options.format == "md":
-        print(trials.markdown(shown, best, most))
+        print(trials_markdown(shown, best, most))
     elif shown:
-        trials.show(shown, Console(highlight=False), best, most)
+        show_trials(shown, Console(highlight=False), best, most)
     else:
         print(f"study {name!r} has no trials yet")
     return 0

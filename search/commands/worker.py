@@ -45,11 +45,11 @@ def main(options: argparse.Namespace) -> int:
         # What libraries print must not get between our lines: it goes where errors go.
         wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
-    from search import joining
-    from search.run_options import RunOptions
+    from search.launch import JoinOptions, join_search
+    from search.worker import RunOptions
 
     given = vars(options)
-    how = joining.Joining(
+    how = JoinOptions(
         study=readings.study_name(options.study),
         options=RunOptions(
             storage=readings.url(options),
@@ -67,7 +67,7 @@ def main(options: argparse.Namespace) -> int:
         elapsed=given.get("elapsed"),
         wire=wire,
     )
-    stopped = joining.join(how)
+    stopped = join_search(how)
     if stopped and not options.supervised and not options.quiet:
         print("stopped; what it was at goes on with the next worker", file=sys.stderr)
     return endings.INTERRUPTED if stopped else 0

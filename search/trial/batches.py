@@ -7,9 +7,10 @@ from typing import Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data import Pair, PairSet
-from data.augmentation import Augmentation
-from data.loaders import TrainLoader
+from data import TrainLoader
+from data.files import Pair
+from data.loading import Augmentation
+from data.sources import PairSet
 
 
 class Stage(BaseModel):

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 STATE = "state.pt"
-BEST = "best.safetensors"
+BEST_WEIGHTS = "best.safetensors"
 
 
-def fingerprint(config_json: str) -> str:
+def config_fingerprint(config_json: str) -> str:
     """A short name for a configuration: a state is only ever resumed by one with the same past."""
     return hashlib.sha256(config_json.encode()).hexdigest()[:16]
 

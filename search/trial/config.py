@@ -7,19 +7,19 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data import DataConfig, DemoConfig
-from data.augmentation import Augmentation
-from models import ClassicalConfig, ModelConfig
-from models.cost import count_macs
+from data import DataConfig
+from data.demo import DemoConfig
+from data.loading import Augmentation
+from models import ClassicalConfig, ModelConfig, count_macs
+from search.inference import PrecisionName
 from search.trial.batches import CropsConfig
-from search.trial.initial import InitialConfig
+from search.trial.initial_weights import InitialConfig
+from search.trial.length import Mark, Tempo
 from search.trial.losses import ObjectiveConfig
 from search.trial.losses.pixel import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
-from search.trial.precision import PrecisionName
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
 from search.trial.sparsity import DenseConfig, SparsityConfig
-from search.trial.tempo import Mark, Tempo
 
 BACKWARD_COST = 3  # a backward pass costs about two forward passes (gradients of inputs and of weights)
 

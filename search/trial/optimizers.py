@@ -6,7 +6,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
-from search.trial.precision import Precision
+from search.inference import Precision
 from search.trial.sparsity import Mask
 
 

@@ -9,15 +9,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data import Pair
-from search.device import is_lack_of_memory, random_state, release_memory, set_random_state
-from search.trial import checkpoint
-from search.trial.average import Average
+from data.files import Pair
+from search.inference import (
+    Precision,
+    Score,
+    is_lack_of_memory,
+    random_state,
+    release_memory,
+    set_random_state,
+)
+from search.trial.checkpoint import (
+    BEST_WEIGHTS,
+    config_fingerprint,
+    drop_state,
+    load_state,
+    load_weights,
+    save_state,
+    save_weights,
+)
 from search.trial.config import TrialConfig
-from search.trial.evaluate import Score
+from search.trial.ema import WeightAverage
 from search.trial.optimizers import masked_step, set_learning_rate
-from search.trial.precision import Precision
-from search.trial.rescue import Diverged, Rescue
+from search.trial.recovery import Diverged, Rescue
 from search.trial.sparsity import Mask
 
 
@@ -37,7 +50,7 @@ class State:
             self._restore(saved)
             self.started -= saved["seconds"]
         else:  # weights without a state are those of another trial
-            (folder / checkpoint.BEST).unlink(missing_ok=True)
+            (folder / BEST_WEIGHTS).unlink(missing_ok=True)
 
     def _build(self, *, resumed: bool) -> None:
         """Everything as it is at step 0; a resumed trial gets its weights from its own state."""
@@ -49,7 +62,7 @@ class State:
         self.model.to(self.device)
         # The compiled form shares the weights; whatever is saved, averaged or masked stays the plain model.
         self.forward = torch.compile(self.model) if config.compile else self.model
-        self.average = Average(self.model, config.ema_decay)
+        self.average = WeightAverage(self.model, config.ema_decay)
         self.optimizer = config.optimizer.build(self.model)
         full = self.rescue.full_precision
         self.precision = Precision("fp32" if full else config.precision, self.device, tf32=not full)
@@ -60,11 +73,11 @@ class State:
 
     def _saved(self) -> dict[str, Any] | None:
         """The state on disk, if this run wrote it, or one that differs in what is yet to come: its length."""
-        saved = checkpoint.load_state(self.folder)
+        saved = load_state(self.folder)
         return saved if saved and saved["past"] == self._past(saved["step"]) else None
 
     def _past(self, step: int) -> str:
-        return checkpoint.fingerprint(self.config.past(step))
+        return config_fingerprint(self.config.past(step))
 
     @property
     def seconds(self) -> float:
@@ -79,7 +92,7 @@ class State:
     def offer(self, score: Score) -> None:
         """Keep the averaged weights if this is the best rung so far."""
         if all(score.psnr_db > earlier.psnr_db for earlier in self.rungs):
-            checkpoint.save_weights(self.folder / checkpoint.BEST, self.average.model)
+            save_weights(self.folder / BEST_WEIGHTS, self.average.model)
         self.rungs.append(score)
 
     def backward(self, batch: Pair) -> tuple[Tensor, Tensor]:
@@ -142,7 +155,7 @@ class State:
 
     def save(self) -> None:
         """Write the state whole, or leave the last one."""
-        checkpoint.save_state(
+        save_state(
             self.folder,
             {
                 "past": self._past(self.step),
@@ -179,9 +192,9 @@ class State:
 
     def take_best_weights(self) -> Path:
         """Put the averaged weights of the best rung into `average`, or keep them where there was no rung."""
-        weights = self.folder / checkpoint.BEST
+        weights = self.folder / BEST_WEIGHTS
         if not self.rungs:  # no steps: the model is scored as it is
-            checkpoint.save_weights(weights, self.average.model)
-        checkpoint.load_weights(weights, self.average.model)
-        checkpoint.drop_state(self.folder)
+            save_weights(weights, self.average.model)
+        load_weights(weights, self.average.model)
+        drop_state(self.folder)
         return weights

@@ -15,14 +15,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data import Split
-from search import space, study
-from search.opening import open_data, unchanged
-from search.speed import Timer, seconds_per_step
-from search.study import close, parse_duration
-from search.trial.config import TrialConfig
-from search.trial.evaluate import Score
-from search.trial.train import train
+from data.sources import Split
+from search.inference import Score
+from search.study import (
+    KnownSuggester,
+    StudySpec,
+    close_recipe,
+    fill_leaves,
+    load_spec,
+    parse_duration,
+    with_replacements,
+)
+from search.study.spec import KnownRecipe
+from search.trial import TrialConfig, measure_seconds_per_step, train
+from search.trial.timing import Timer
+from search.worker import input_score, open_data
 
 
 class Silent:
@@ -48,11 +55,11 @@ def main() -> None:
         "--defaults", action="store_true", help="and the first recipe's network with all else at its default"
     )
     options = parser.parse_args()
-    spec = study.load(options.study).with_data(options.data, None, None)
+    spec = load_spec(options.study).with_data(options.data, None, None)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         split = open_data(spec, scratch)
-        print(f"{split.note}; input {unchanged(split, range(len(split.val))).psnr_db:.2f} dB")
+        print(f"{split.note}; input {input_score(split, range(len(split.val))).psnr_db:.2f} dB")
         print("| recipe | steps | training (s) | PSNR (dB) | SSIM |\n| --- | --- | --- | --- | --- |")
         recipes = [known for known in spec.first if known.name.startswith(options.recipes)]
         trees = {known.name: closed(spec, known, split) for known in recipes}
@@ -62,10 +69,10 @@ def main() -> None:
             run_one(name, tree, split, options.budget / len(trees), scratch / str(number))
 
 
-def closed(spec: study.StudySpec, known: study.KnownRecipe, split: Split) -> dict[str, Any]:
+def closed(spec: StudySpec, known: KnownRecipe, split: Split) -> dict[str, Any]:
     """A known recipe with no open leaves."""
-    part = space.replaced(spec.recipe, known.recipe)
-    tree: dict[str, Any] = space.fill(part, space.KnownSuggester(known.values))
+    part = with_replacements(spec.recipe, known.recipe)
+    tree: dict[str, Any] = fill_leaves(part, KnownSuggester(known.values))
     tree["model"]["channels"] = split.channels
     return tree
 
@@ -73,7 +80,7 @@ def closed(spec: study.StudySpec, known: study.KnownRecipe, split: Split) -> dic
 def run_one(name: str, tree: dict[str, object], split: Split, seconds: float, folder: Path) -> None:
     """Measure the speed of a recipe, train it for about `seconds`, print its row."""
     common = {"rung_megapixels": 1e-3, "evaluations": 1, "seed": 0}
-    per_step = seconds_per_step(close({**tree, "steps": 1}), split, torch.device("cpu"))
+    per_step = measure_seconds_per_step(close_recipe({**tree, "steps": 1}), split, torch.device("cpu"))
     config = TrialConfig.model_validate(
         {**tree, **common, "steps": max(1, round(seconds / per_step)), "val_megapixels": 1e6}
     )

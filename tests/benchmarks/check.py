@@ -20,11 +20,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from data import inventory
-from data.check import Report, check, quick
-from data.findings import Finding, Severity
-from data.images import Pixels, decode, jpeg_round_trip, with_channels, write_png
-from data.inventory import PairFiles
+from data.doctor import CheckReport, Finding, Severity, check_pairs, check_quickly
+from data.doctor.inventory import PairFiles, take_inventory
+from data.files import Pixels, decode_image, jpeg_round_trip, with_channels, write_png
 
 _ORIENTATION = 0x0112
 COLOUR_ONLY = {"channel-order", "colour"}
@@ -43,13 +41,13 @@ class Garden:
     """A copy of a set, with a fresh pair for every fault."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.pairs = inventory.take(folder, None, None).pairs
+        self.pairs = take_inventory(folder, None, None).pairs
         self.rng = np.random.default_rng(seed)
         train = [pair for pair in self.pairs if pair.part != "val"]
         self._fresh = [train[place] for place in self.rng.permutation(len(train))]
         self.planted: list[Planted] = []
         self.touched: set[str] = set()
-        self.colour = decode(self.pairs[0].scan).shape[2] == 3
+        self.colour = decode_image(self.pairs[0].scan).shape[2] == 3
 
     def fresh(self) -> PairFiles:
         pair = self._fresh.pop()
@@ -81,7 +79,7 @@ def files_that_cannot_be_read(garden: Garden) -> None:
     pair.clean.unlink()
     garden.plant("clean side missing", "missing-mate", pair.key)
     pair = garden.fresh()
-    Image.fromarray(decode(pair.clean)[::-1, :, 0]).save(pair.clean.with_suffix(".bmp"))
+    Image.fromarray(decode_image(pair.clean)[::-1, :, 0]).save(pair.clean.with_suffix(".bmp"))
     garden.plant("two clean files of one name", "same-name", pair.key)
     pair = garden.fresh()
     pair.scan.write_bytes(b"")
@@ -93,7 +91,7 @@ def files_that_cannot_be_read(garden: Garden) -> None:
     pair.scan.write_bytes(b"<!doctype html><title>404 Not Found</title>")
     garden.plant("a web page", "unreadable", pair.key)
     pair = garden.fresh()
-    pixels = decode(pair.scan)[..., 0].astype(np.float32)
+    pixels = decode_image(pair.scan)[..., 0].astype(np.float32)
     pair.scan.unlink()
     Image.fromarray(pixels / 255).save(pair.scan.with_suffix(".tif"))
     garden.plant("floating point", "unsupported", pair.key)
@@ -101,55 +99,55 @@ def files_that_cannot_be_read(garden: Garden) -> None:
 
 def formats(garden: Garden) -> None:
     pair = garden.fresh()
-    path = rewritten(pair.scan, decode(pair.scan))
+    path = rewritten(pair.scan, decode_image(pair.scan))
     path.rename(path.with_suffix(".webp"))
     garden.plant("PNG called WebP", "extension", pair.key)
     pair = garden.fresh()
-    path = rewritten(pair.clean, decode(pair.clean))
+    path = rewritten(pair.clean, decode_image(pair.clean))
     Image.open(path).save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes())
     garden.plant("colour profile on the clean side", "profile", pair.key)
     pair = garden.fresh()
-    rewritten(pair.clean, decode(pair.clean).astype(np.uint16) * 257)
+    rewritten(pair.clean, decode_image(pair.clean).astype(np.uint16) * 257)
     garden.plant("16 bit on the clean side", "bit-depth", pair.key)
     pair = garden.fresh()
-    rewritten(pair.scan, decode(pair.scan).astype(np.uint16))
+    rewritten(pair.scan, decode_image(pair.scan).astype(np.uint16))
     garden.plant("8-bit values in 16 bit", "depth-lost", pair.key)
     pair = garden.fresh()
-    pixels = with_channels(decode(pair.clean), 1)
+    pixels = with_channels(decode_image(pair.clean), 1)
     tinted = np.repeat(pixels, 3, 2) // np.array([1, 1, 2], np.uint8)
     rewritten(pair.clean, pixels if garden.colour else tinted.astype(np.uint8))
     garden.plant("gray beside colour", "channels", pair.key)
     pair = garden.fresh()
-    image = Image.fromarray(np.squeeze(decode(pair.scan))).convert("RGB").quantize(256)
+    image = Image.fromarray(np.squeeze(decode_image(pair.scan))).convert("RGB").quantize(256)
     pair.scan.unlink()
     image.save(pair.scan.with_suffix(".png"))
     garden.plant("palette", "simplified", pair.key)
     pair = garden.fresh()
     for path in (pair.scan, pair.clean):
-        rewritten(path, decode(path)[:23, :31])
+        rewritten(path, decode_image(path)[:23, :31])
     garden.plant("31x23 pixels", "tiny", pair.key)
 
 
 def geometry(garden: Garden) -> None:
     pair = garden.fresh()
-    rewritten(pair.scan, decode(pair.scan)[:-7])
+    rewritten(pair.scan, decode_image(pair.scan)[:-7])
     garden.plant("7 rows fewer", "size", pair.key)
     pair = garden.fresh()
     exif = Image.Exif()
     exif[_ORIENTATION] = 6
-    image = Image.fromarray(np.squeeze(decode(pair.scan)))
+    image = Image.fromarray(np.squeeze(decode_image(pair.scan)))
     pair.scan.unlink()
     image.save(pair.scan.with_suffix(".png"), exif=exif)
     garden.plant("EXIF rotation on one side", "exif", pair.key)
     pair = garden.fresh()
-    rewritten(pair.scan, decode(pair.scan)[::-1, ::-1])
+    rewritten(pair.scan, decode_image(pair.scan)[::-1, ::-1])
     garden.plant("upside down", "turned", pair.key)
     pair = garden.fresh()
-    rewritten(pair.clean, decode(pair.clean)[:, ::-1])
+    rewritten(pair.clean, decode_image(pair.clean)[:, ::-1])
     garden.plant("mirrored", "turned", pair.key)
     for dx, dy in ((0.9, 0.7), (5.0, -3.0)):
         pair = garden.fresh()
-        pixels = decode(pair.scan)
+        pixels = decode_image(pair.scan)
         matrix = np.float32([[1, 0, dx], [0, 1, dy]])
         moved = cv2.warpAffine(
             pixels, matrix, pixels.shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
@@ -160,31 +158,31 @@ def geometry(garden: Garden) -> None:
 
 def content(garden: Garden) -> None:
     pair, other = garden.fresh(), garden.fresh()
-    while decode(pair.clean).shape != decode(other.clean).shape or np.array_equal(
-        decode(pair.clean), decode(other.clean)
+    while decode_image(pair.clean).shape != decode_image(other.clean).shape or np.array_equal(
+        decode_image(pair.clean), decode_image(other.clean)
     ):
         other = garden.fresh()
-    ours, theirs = decode(pair.clean), decode(other.clean)
+    ours, theirs = decode_image(pair.clean), decode_image(other.clean)
     rewritten(pair.clean, theirs), rewritten(other.clean, ours)
     garden.plant("partners exchanged", "wrong-partner", pair.key)
     garden.plant("partners exchanged (the other)", "wrong-partner", other.key)
     pair = garden.fresh()
-    scan, clean = decode(pair.scan), decode(pair.clean)
+    scan, clean = decode_image(pair.scan), decode_image(pair.clean)
     rewritten(pair.scan, clean), rewritten(pair.clean, scan)
     garden.plant("sides swapped", "swapped", pair.key)
     pair = garden.fresh()
-    rewritten(pair.scan, 255 - decode(pair.scan))
+    rewritten(pair.scan, 255 - decode_image(pair.scan))
     garden.plant("negative", "inverted", pair.key)
     pair = garden.fresh()
-    rewritten(pair.clean, np.full_like(decode(pair.clean), 255))
+    rewritten(pair.clean, np.full_like(decode_image(pair.clean), 255))
     garden.plant("clean side blank", "constant", pair.key)
     pair = garden.fresh()
-    pixels = decode(pair.scan).copy()
+    pixels = decode_image(pair.scan).copy()
     pixels[len(pixels) * 2 // 3 :] = 128
     rewritten(pair.scan, pixels)
     garden.plant("lower third missing", "missing-part", pair.key)
     pair = garden.fresh()
-    rewritten(pair.scan, decode(pair.clean))
+    rewritten(pair.scan, decode_image(pair.clean))
     garden.plant("clean on both sides", "identical", pair.key)
 
 
@@ -199,21 +197,21 @@ def values(garden: Garden) -> None:
             continue
         pair = garden.fresh()
         # Exchanged colours need some colour, and a dark image stays unclipped however it is exposed.
-        while (kind == "channel-order" and np.ptp(decode(pair.clean).mean((0, 1))) < 15) or (
-            kind == "clipped" and np.percentile(decode(pair.scan), 70) < 110
+        while (kind == "channel-order" and np.ptp(decode_image(pair.clean).mean((0, 1))) < 15) or (
+            kind == "clipped" and np.percentile(decode_image(pair.scan), 70) < 110
         ):
             pair = garden.fresh()
-        rewritten(pair.scan, deep(decode(pair.scan), change))
+        rewritten(pair.scan, deep(decode_image(pair.scan), change))
         garden.plant(name, kind, pair.key)
     for name, kind, spoil in (
         ("clean side noisy", "noisy-clean", lambda x: x + garden.rng.normal(0, 15, x.shape)),
         ("clean side blurred", "blurred-clean", lambda x: np.atleast_3d(cv2.GaussianBlur(x, (0, 0), 2.0))),
     ):
         pair = garden.fresh()
-        rewritten(pair.clean, deep(decode(pair.clean), spoil))
+        rewritten(pair.clean, deep(decode_image(pair.clean), spoil))
         garden.plant(name, kind, pair.key)
     pair = garden.fresh()
-    rewritten(pair.clean, jpeg_round_trip(decode(pair.clean), 80))
+    rewritten(pair.clean, jpeg_round_trip(decode_image(pair.clean), 80))
     garden.plant("clean side was a JPEG", "jpeg-clean", pair.key)
 
 
@@ -240,14 +238,14 @@ def copies(garden: Garden) -> None:
     pair = garden.fresh()
     for side in ("scan", "clean"):
         path = copied(pair, side, "val", "similar")
-        pixels = decode(path)
+        pixels = decode_image(path)
         smaller = cv2.resize(pixels, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
         rewritten(path, jpeg_round_trip(deep(np.atleast_3d(smaller), lambda x: x * 0.97), 97))
     garden.plant("smaller copy in validation", "near-leak", "val/similar", pair.key)
     pair = garden.fresh()
     for side in ("scan", "clean"):
         path = copied(pair, side, "val", "over it")
-        pixels = decode(path).copy()
+        pixels = decode_image(path).copy()
         for top in range(30, pixels.shape[0], 60):
             cv2.putText(
                 pixels, "Other words", (20 + top % 70, top), cv2.FONT_HERSHEY_SIMPLEX, 1.4, (20, 20, 20), 3
@@ -263,7 +261,7 @@ def whole_sets(folder: Path, place: Path) -> Iterator[tuple[str, str, Path]]:
 
     def copy(name: str) -> tuple[Path, list[PairFiles]]:
         shutil.copytree(folder, place / name)
-        return place / name, inventory.take(place / name, None, None).pairs
+        return place / name, take_inventory(place / name, None, None).pairs
 
     there, pairs = copy("swapped")
     for pair in pairs:
@@ -287,7 +285,7 @@ def whole_sets(folder: Path, place: Path) -> Iterator[tuple[str, str, Path]]:
     yield "split by chance", "leak|shared-name", there
 
 
-def found(planted: Planted, report: Report) -> bool:
+def found(planted: Planted, report: CheckReport) -> bool:
     return any(
         finding.kind in planted.kind.split("|") and (planted.keys & named(finding))
         for finding in report.findings
@@ -316,17 +314,17 @@ def main() -> None:
         untouched = Path(place) / "untouched"
         shutil.copytree(options.data, untouched)
         start, busy = time.perf_counter(), cpu_seconds()
-        clean = check(untouched, jobs=options.jobs)
+        clean = check_pairs(untouched, jobs=options.jobs)
         seconds, busy = time.perf_counter() - start, cpu_seconds() - busy
         shutil.copytree(untouched, Path(place) / "planted")
         garden = Garden(Path(place) / "planted", options.seed)
         for plant in (files_that_cannot_be_read, formats, geometry, content, values, copies):
             plant(garden)
-        report = check(Path(place) / "planted", jobs=options.jobs)
+        report = check_pairs(Path(place) / "planted", jobs=options.jobs)
         quirks = {finding.kind for finding in clean.findings if finding.whole_set}
         rows = [(p.name, p.kind, found(p, report)) for p in garden.planted]
         for name, kind, there in whole_sets(untouched, Path(place)):
-            told = check(there, jobs=options.jobs)
+            told = check_pairs(there, jobs=options.jobs)
             if options.show:
                 print(f"{name}:", *map(line, told.findings), sep="\n  ")
             rows.append((name, kind, bool({*kind.split("|")} & {f.kind for f in told.findings})))
@@ -357,7 +355,7 @@ def main() -> None:
 
 def how_long(folder: Path, number: int, jobs: int) -> None:
     """Prints the time for `number` pairs, which are those of the folder again and again."""
-    pairs = inventory.take(folder, None, None).pairs
+    pairs = take_inventory(folder, None, None).pairs
     with tempfile.TemporaryDirectory() as place:
         for side in ("scan", "clean"):
             (Path(place) / side).mkdir()
@@ -365,10 +363,10 @@ def how_long(folder: Path, number: int, jobs: int) -> None:
                 path = getattr(pairs[count % len(pairs)], side).resolve()
                 (Path(place) / side / f"{count}{path.suffix}").symlink_to(path)
         start = time.perf_counter()
-        quick(Path(place))
+        check_quickly(Path(place))
         fast = time.perf_counter() - start
         start, busy = time.perf_counter(), cpu_seconds()
-        check(Path(place), jobs=jobs)
+        check_pairs(Path(place), jobs=jobs)
         seconds, busy = time.perf_counter() - start, cpu_seconds() - busy
     print(
         f"{number} pairs: {seconds:.0f} s with {jobs} processes, {busy:.0f} s of CPU, their start included; "

@@ -25,14 +25,13 @@ import cv2
 import optuna
 import torch
 
-from data import Pair
-from search import sampling, space, study
-from search.export import load_model
-from search.opening import open_data
-from search.study import StudySpec, close
-from search.trial.evaluate import restore
-from search.trial.metrics import psnr_db, to_codes
-from search.trial.precision import Precision
+from data.files import Pair
+from search.export.export import load_model
+from search.inference import Precision, restore_image, to_codes
+from search.inference.metrics import psnr_db
+from search.samplers import make_sampler
+from search.study import StudySpec, close_recipe, corner_recipes, fill_leaves, load_spec
+from search.worker import open_data
 
 CPU = torch.device("cpu")
 COLUMNS = ("data", "recipe", "psnr_db", "seconds")
@@ -50,7 +49,7 @@ def grid(spec: StudySpec) -> dict[str, Any]:
     recipes = {}
 
     def visit(trial: optuna.Trial) -> float:
-        recipe = space.fill(spec.recipe, trial)
+        recipe = fill_leaves(spec.recipe, trial)
         recipes[key(trial.params)] = recipe
         return 0.0
 
@@ -66,7 +65,7 @@ def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         split = open_data(spec, Path(folder))
     recipes = grid(spec)
-    config = close(space.corners(spec.recipe)[0])
+    config = close_recipe(corner_recipes(spec.recipe)[0])
     pairs = [split.val.whole(index) for index in split.val.representative(config.val_megapixels)]
     data = f"{split.fingerprint}-{len(pairs)}"
     print(f"{len(recipes)} recipes, {len(pairs)} images; {split.note}")
@@ -84,7 +83,7 @@ def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
         for name, recipe in recipes.items():
             if name not in table:
                 begun = time.process_time()
-                filter_ = close(
+                filter_ = close_recipe(
                     {**recipe, "model": {"channels": split.channels, **recipe["model"]}}
                 ).model.build()
                 table[name] = mean_psnr_db(filter_, pairs)
@@ -98,7 +97,7 @@ def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
 def mean_psnr_db(model: torch.nn.Module, pairs: list[Pair]) -> float:
     """What a trial is scored by, without the metrics that it only reports."""
     precision = Precision("fp32", CPU)
-    restored = (restore(model, pair.degraded, precision) for pair in pairs)
+    restored = (restore_image(model, pair.degraded, precision) for pair in pairs)
     return statistics.fmean(
         psnr_db(to_codes(ours), to_codes(pair.clean)) for ours, pair in zip(restored, pairs, strict=True)
     )
@@ -122,9 +121,9 @@ def play(spec: StudySpec, table: Table, trials: int) -> list[str]:
         played.enqueue_trial(dict(known.values))
     tried = []
     for _ in range(trials):
-        played.sampler = sampling.sampler(spec, len(played.trials))
+        played.sampler = make_sampler(spec, len(played.trials))
         trial = played.ask()
-        space.fill(spec.recipe, trial)
+        fill_leaves(spec.recipe, trial)
         tried.append(key(trial.params))
         played.tell(trial, table[tried[-1]])
     return tried
@@ -146,7 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    spec = study.load(options.study).with_data(options.data, None, None)
+    spec = load_spec(options.study).with_data(options.data, None, None)
     table = sweep(spec, options.cache, options.model)
     best: dict[str, tuple[float, str]] = {}
     for name, score in table.items():

@@ -8,7 +8,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.stats import spearmanr
 
-from search import space
+from search.study import Plain, fill_leaves
 from tests.benchmarks.recording import FULL, Curve, Floats
 
 RIDGE = 10.0
@@ -28,7 +28,7 @@ class Answers:
     def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> Any:
         return self._keep(name, IntDistribution(low, high, step=step, log=log))
 
-    def suggest_categorical(self, name: str, choices: list[space.Plain]) -> Any:
+    def suggest_categorical(self, name: str, choices: list[Plain]) -> Any:
         return self._keep(name, CategoricalDistribution(choices))
 
     def _keep(self, name: str, distribution: BaseDistribution) -> Any:
@@ -70,7 +70,7 @@ class CurveModel:
         self.distributions: dict[str, BaseDistribution] = {}
         for curve in self.recorded:
             known = Known(curve.settings)
-            space.fill(recipe, known)
+            fill_leaves(recipe, known)
             self.distributions |= known.distributions
         encoded = np.stack([self._encode(curve.settings) for curve in self.recorded])
         self.absent = np.nanmean(encoded, axis=0)

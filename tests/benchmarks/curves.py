@@ -25,12 +25,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data import Split
-from search import space, study
-from search.opening import open_data
-from search.trial.config import TrialConfig
-from search.trial.evaluate import Score
-from search.trial.train import Diverged, train
+from data.sources import Split
+from search.inference import Score
+from search.study import RandomSuggester, close_recipe, fill_leaves, load_spec
+from search.trial import Diverged, TrialConfig, train
+from search.worker import open_data
 from tests.benchmarks.by_hand import Silent
 
 EVALUATIONS = 16
@@ -81,7 +80,7 @@ class Recorder:
     """Random draws that remember what they drew."""
 
     def __init__(self, seed: int) -> None:
-        self.random = space.RandomSuggester(seed)
+        self.random = RandomSuggester(seed)
         self.settings: dict[str, Any] = {}
 
     def suggest_float(self, name: str, *args: Any, **named: Any) -> float:
@@ -109,7 +108,7 @@ def main() -> None:
     parser.add_argument("--schedule", choices=["constant_cooldown", "cosine"], default="constant_cooldown")
     parser.add_argument("--out", type=Path, required=True, help="CSV to write and go on with")
     options = parser.parse_args()
-    spec = study.load(options.study).with_data(options.data, None, None)
+    spec = load_spec(options.study).with_data(options.data, None, None)
     recipe = {
         **spec.recipe,
         "steps": {"teramacs": options.teramacs},
@@ -121,7 +120,7 @@ def main() -> None:
         split = open_data(spec, Path(folder))
         for number in range(options.configurations):
             draw = Recorder(number)
-            tree = space.fill(recipe, draw)
+            tree = fill_leaves(recipe, draw)
             settings = json.dumps(draw.settings)
             if number in known:
                 if (known[number]["settings"], known[number]["schedule"]) != (settings, options.schedule):
@@ -138,7 +137,7 @@ def main() -> None:
 
 def record(tree: Mapping[str, Any], split: Split, folder: Path) -> Row:
     """Train once. A run that diverges has no final score; what it scored before stays."""
-    config = study.close({**tree, "model": {**tree["model"], "channels": split.channels}})
+    config = close_recipe({**tree, "model": {**tree["model"], "channels": split.channels}})
     clock, final = Clock(), ""
     with suppress(Diverged):
         final = f"{train(config, split, torch.device('cpu'), folder, clock).score.psnr_db:.4f}"

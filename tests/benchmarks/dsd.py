@@ -17,7 +17,7 @@ from typing import Any
 import scipy.stats
 import torch
 
-from search.trial.train import train
+from search.trial import train
 from tests.benchmarks import known
 from tests.benchmarks.by_hand import Silent
 

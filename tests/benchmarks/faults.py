@@ -23,10 +23,16 @@ from typing import Any
 import psutil
 import sqlalchemy
 
-from search import leases, queue, storage
+from search.database import (
+    FrozenTrial,
+    TrialState,
+    default_storage_url,
+    has_begun,
+    load_study,
+    process_is_gone,
+)
+from search.database.trial_facts import OWNER
 from search.errors import UserError
-from search.storage import FrozenTrial, TrialState
-from search.trial_facts import OWNER
 from tests import postgres
 from tests.conftest import write_pairs
 
@@ -101,7 +107,7 @@ def start(study: Path, out: Path, url: str, workers: int, log: Path) -> "subproc
 def trials_of(name: str, url: str) -> list[FrozenTrial]:
     """What the database says; nothing while there is no study."""
     try:
-        return storage.load_study(name, url).get_trials(deepcopy=False)
+        return load_study(name, url).get_trials(deepcopy=False)
     except UserError:
         return []
 
@@ -165,7 +171,7 @@ def torment(
     trials = trials_of(name, url)
     _compare(name, known, trials, tally)
     wanted = int(study.read_text().partition("trials = ")[2].split()[0])
-    begun = [t for t in trials if queue.has_begun(t)]
+    begun = [t for t in trials if has_begun(t)]
     if len(begun) != wanted:
         tally.wrong.append(f"{name}: {len(begun)} trials begun, {wanted} asked for")
     for trial in begun:
@@ -189,7 +195,7 @@ def _wait_for_a_running_trial(name: str, url: str, run: "subprocess.Popen[bytes]
     began = time.monotonic()
     while run.poll() is None and time.monotonic() - began < LONGEST_S:
         if any(
-            t.state == TrialState.RUNNING and not leases.is_gone(t.user_attrs[OWNER])
+            t.state == TrialState.RUNNING and not process_is_gone(t.user_attrs[OWNER])
             for t in trials_of(name, url)
         ):
             return
@@ -243,7 +249,7 @@ def main() -> None:
         database = None
         if given.postgresql or given.outage:
             database = stack.enter_context(postgres.server(folder / "postgresql"))
-        url = database.url if database else storage.default_url(folder / "runs")
+        url = database.url if database else default_storage_url(folder / "runs")
         if given.resumed:
             resumed(folder, given.trials, given.steps, given.resumed, tally)
         elif given.outage and database:
@@ -273,7 +279,7 @@ def resumed(folder: Path, trials: int, steps: int, times: int, tally: Tally) -> 
     tables = []
     for interruptions in (0, times):
         out = folder / f"runs-{interruptions}"
-        url, log = storage.default_url(out), folder / f"{out.name}.log"
+        url, log = default_storage_url(out), folder / f"{out.name}.log"
         study = write_study(folder, "resumed", trials, steps)
         run = start(study, out, url, 1, log)
         for number in range(interruptions):

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 
-from search import run, storage, study
-from search.run_options import RunOptions
-from search.study import StudySpec, parse_duration
-from search.trial_facts import GOAL
+from search.database import TrialState, default_storage_url, load_study
+from search.database.trial_facts import GOAL
+from search.launch import run_in_process
+from search.study import StudySpec, load_spec, parse_duration
+from search.worker import RunOptions
 from tests.benchmarks.kernel_basis import published_network
 
 SIDES = ("published", "ours")
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--side", choices=SIDES, help="only this one, here; its facts are printed as JSON")
     parser.add_argument("--out", type=Path, help="keep the searches here")
     options = parser.parse_args()
-    spec = study.load(options.study).with_data(options.data, None, None)
+    spec = load_spec(options.study).with_data(options.data, None, None)
     spec = spec.with_changes(timeout=options.timeout)
     with tempfile.TemporaryDirectory() as folder:
         out = options.out or Path(folder)
@@ -81,16 +82,16 @@ def search(spec: StudySpec, side: str, out: Path) -> dict[str, float]:
     """Run the study in this process."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    how = RunOptions(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
+    how = RunOptions(storage=default_storage_url(out), out=out, device=torch.device("cpu"), quiet=True)
     with published_network() if side == "published" else nullcontext():
-        outcome = run.run(spec, how)
-    trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
+        outcome = run_in_process(spec, how)
+    trials = load_study(spec.name, how.storage).get_trials(deepcopy=False)
     steps = sum(trial.user_attrs.get("steps_done", 0) for trial in trials)
     return {
         "per_minute": 60 * steps / spec.timeout,
         "steps": steps,
         "begun": sum(GOAL in trial.user_attrs for trial in trials),
-        "complete": sum(trial.state == storage.TrialState.COMPLETE for trial in trials),
+        "complete": sum(trial.state == TrialState.COMPLETE for trial in trials),
         "best_db": outcome.best_psnr_db,
         "input_db": outcome.input_psnr_db,
     }

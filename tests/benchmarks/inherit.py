@@ -29,14 +29,13 @@ from typing import Any
 import scipy.stats
 import torch
 
-from data import Split
-from search import queue, space, storage, study
-from search.run import run
-from search.run_options import RunOptions
-from search.study import parse_duration
-from search.trial.config import TrialConfig
-from search.trial.train import Diverged, TrialResult, train
-from search.trial_facts import facts_of
+from data.sources import Split
+from search.database import default_storage_url, facts_of, has_begun, load_study, ranked_trials
+from search.launch import run_in_process
+from search.study import RandomSuggester, close_recipe, fill_leaves, load_spec, parse_duration
+from search.trial import Diverged, TrialConfig, train
+from search.trial.training import TrialResult
+from search.worker import RunOptions
 from tests.benchmarks import known
 from tests.benchmarks.by_hand import Silent
 
@@ -81,7 +80,7 @@ class Bench:
 
     def drawn(self, count: int) -> list[TrialConfig]:
         """Random recipes whose networks hold the small one, dense, with a constant rate and a cooldown."""
-        recipe = study.load(STUDY).with_data(self.data, None, None).recipe
+        recipe = load_spec(STUDY).with_data(self.data, None, None).recipe
         recipe |= {
             "steps": {"teramacs": self.teramacs},
             "schedule": {"kind": "constant_cooldown"},
@@ -91,9 +90,9 @@ class Bench:
         }
         found: list[TrialConfig] = []
         for seed in range(MOST_DRAWS):
-            tree = space.fill(recipe, space.RandomSuggester(seed))
+            tree = fill_leaves(recipe, RandomSuggester(seed))
             tree |= {"model": {"channels": self.split.channels, **tree["model"]}, "seed": seed}
-            config = study.close(tree)
+            config = close_recipe(tree)
             if config.model != self.known(SMALL, 0).model:
                 found.append(config)
             if len(found) == count:
@@ -199,15 +198,17 @@ def live(data: Path, seconds: float, seeds: int, folder: Path) -> None:
     for seed in range(seeds):
         found = []
         for inherits in (False, True):
-            spec = study.load(STUDY).with_data(data, None, None)
+            spec = load_spec(STUDY).with_data(data, None, None)
             recipe = {**spec.recipe, "val_megapixels": 4.0}
             spec = spec.with_changes(recipe=recipe, seed=seed, timeout=seconds, inherit_weights=inherits)
             out = folder / f"live-{seed}-{inherits}"
-            url = storage.default_url(out)
-            found.append(run(spec, RunOptions(storage=url, out=out, device=CPU, quiet=True)).best_psnr_db)
-            made = storage.load_study(spec.name, url)
-            begun = sum(queue.has_begun(trial) for trial in made.get_trials(deepcopy=False))
-            winner = facts_of(storage.best_first(made)[0])
+            url = default_storage_url(out)
+            found.append(
+                run_in_process(spec, RunOptions(storage=url, out=out, device=CPU, quiet=True)).best_psnr_db
+            )
+            made = load_study(spec.name, url)
+            begun = sum(has_begun(trial) for trial in made.get_trials(deepcopy=False))
+            winner = facts_of(ranked_trials(made)[0])
             behind = (winner.inherited or {"trials": []})["trials"]
             cells = f"{begun} | {winner.steps_done} | {winner.parameters} | {behind or 'scratch'} |"
             print(f"| {seed} | {inherits} | {found[-1]:.2f} | {cells}", flush=True)

@@ -36,10 +36,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import KBNetSConfig, native
-from models.blocks import LayerNorm2d
+from models import KBNetSConfig
 from models.kbnet_s import KernelBasisBlock
-from models.kernel_basis import kernel_basis_attention, native_kernel_basis_works
+from models.kernel_basis import build, kernel_basis_attention
+from models.kernel_basis.operator import native_kernel_basis_works
+from models.layers import LayerNorm2d
 
 SHAPES = ((4, 16, 128), (4, 64, 64), (4, 256, 16))
 BASES, KERNEL_SIZE, GROUP_SIZE = 32, 3, 4
@@ -130,7 +131,7 @@ def published_network() -> Iterator[None]:
     """KBNet_s with the published block, operator, norm and memory order."""
     with ExitStack() as stack:
         stack.enter_context(patch.object(KernelBasisBlock, "compute", published_block))
-        stack.enter_context(patch("models.ushape.fast_layout", lambda images: images))
+        stack.enter_context(patch("models.layers.ushape.fast_layout", lambda images: images))
         stack.enter_context(patch.object(LayerNorm2d, "forward", plain_norm))
         yield
 
@@ -308,7 +309,7 @@ if __name__ == "__main__":
         in_processes(arguments.processes, options)
         sys.exit()
     if arguments.march:
-        native.FLAGS = native.flags(arguments.march)
+        build.FLAGS = build.compiler_flags(arguments.march)
     torch.manual_seed(0)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -120,7 +120,7 @@ def code() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from models import kernel_basis_tiles as tiles
+    from models.kernel_basis import triton_kernels
 
     tool = Path(triton.__path__[0]) / "backends/nvidia/bin/cuobjdump"
     print(f"Triton {triton.__version__}; 32 bases, groups of 4 channels, 3 x 3; first choice of sizes")
@@ -130,7 +130,7 @@ def code() -> None:
     for capability in (80, 90):
         for products, pointer in PRODUCTS.items():
             for name in KERNELS:
-                tuner = getattr(tiles, name)
+                tuner = getattr(triton_kernels, name)
                 kernel, config = tuner.fn, tuner.configs[0]
                 fixed = {
                     "depth": 4, "num_bases": 32, "kernel_size": 3, "products": products, "wide": 4, "bases": 32,

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from models.kbnet_s import KernelBasisBlock
-from models.kernel_basis import kernel_basis_attention, kernel_basis_convolution, kernel_basis_operation
+from models.kernel_basis import kernel_basis_attention
+from models.kernel_basis.operator import kernel_basis_convolution, kernel_basis_operation
 from tests.benchmarks.kernel_basis import compare
 
 FLOAT = torch.float32

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from data import PairsConfig, folders
-from data.augmentation import Augmentation
-from data.images import write_png
-from data.loaders import TrainLoader
+from data import TrainLoader
+from data.files import write_png
+from data.loading import Augmentation
+from data.sources import PairsConfig, find_parts, find_sides, match_names
 
 SHAPES = ((16, 64), (4, 128), (32, 64), (8, 256))
 """(batch, patch) of each two rows of the table."""
@@ -76,9 +76,9 @@ def main() -> None:
         start = time.perf_counter()
         split = PairsConfig(dir=folder).open(seed=0, cache=Path(place))
         print(f"{split.note}\nopened in {time.perf_counter() - start:.2f} s\n")
-        part = folders.parts(folder)
+        part = find_parts(folder)
         files = list(
-            folders.matched(*folders.sides(part.get("train", part.get("all", folder)), None, None)).values()
+            match_names(*find_sides(part.get("train", part.get("all", folder)), None, None)).values()
         )
         print(
             f"{'batch':>12} {'ms/batch':>9} {'crops/s':>9} {'plain ms':>9} {'plain/s':>9} {'ratio':>7}  varied"

@@ -15,13 +15,11 @@ from typing import Any
 
 import torch
 
-from data import Split
-from search import space, study
-from search.opening import open_data, unchanged
-from search.study import StudySpec, close
-from search.trial.evaluate import evaluate, mean_score
-from search.trial.precision import Precision
-from search.trial.train import train
+from data.sources import Split
+from search.inference import Precision, mean_score, score_pairs
+from search.study import KnownSuggester, StudySpec, close_recipe, fill_leaves, load_spec, with_replacements
+from search.trial import train
+from search.worker import input_score, open_data
 from tests.benchmarks.by_hand import Silent
 
 KINDS = ("none", "input", "input_and_output")
@@ -37,14 +35,14 @@ def main() -> None:
     parser.add_argument("--teramacs", type=float, default=0.1, help="compute of each training run")
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
     options = parser.parse_args()
-    spec = study.load("srresnet")
+    spec = load_spec("srresnet")
     if options.data:
         spec = spec.with_data(options.data, None, None)
     recipe = known_recipe(spec, options.recipe)
     with tempfile.TemporaryDirectory() as folder:
         split = open_data(spec, Path(folder))
         judged = split.val.representative(recipe["val_megapixels"])
-        print(f"{split.note}; {len(judged)} are scored, input {unchanged(split, judged).psnr_db:.2f} dB")
+        print(f"{split.note}; {len(judged)} are scored, input {input_score(split, judged).psnr_db:.2f} dB")
         print(
             "| channel_normalize | steps | at the start (dB) | trained (dB) | lowest to highest | MAE of 255 |"
         )
@@ -58,8 +56,8 @@ def main() -> None:
 def known_recipe(spec: StudySpec, name: str) -> dict[str, Any]:
     """The closed recipe of the first known one whose name starts so."""
     known = next(known for known in spec.first if known.name.startswith(name))
-    filled: dict[str, Any] = space.fill(
-        space.replaced(spec.recipe, known.recipe), space.KnownSuggester(known.values)
+    filled: dict[str, Any] = fill_leaves(
+        with_replacements(spec.recipe, known.recipe), KnownSuggester(known.values)
     )
     return filled
 
@@ -67,12 +65,13 @@ def known_recipe(spec: StudySpec, name: str) -> dict[str, Any]:
 def run_seeds(kind: str, tree: dict[str, Any], split: Split, seeds: int, folder: Path) -> None:
     """Train once for each seed and print the row of this kind."""
     configs = [
-        close({**tree, "seed": seed, "evaluations": 1, "rung_megapixels": 1e-3}) for seed in range(seeds)
+        close_recipe({**tree, "seed": seed, "evaluations": 1, "rung_megapixels": 1e-3})
+        for seed in range(seeds)
     ]
     torch.manual_seed(0)
     fresh = configs[0].model.build().eval()
     judged = map(split.val.whole, split.val.representative(configs[0].val_megapixels))
-    start = mean_score(evaluate(fresh, judged, Precision("fp32", CPU)), 0, 0.0)
+    start = mean_score(score_pairs(fresh, judged, Precision("fp32", CPU)), 0, 0.0)
     scores = [
         train(config, split, CPU, folder / f"{kind}-{config.seed}", Silent()).score for config in configs
     ]

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from search import storage
+from search.database import default_storage_url, load_study
 
 PROGRAM = """
 import sys, time
@@ -49,8 +49,8 @@ def main() -> None:
         probe = scratch / "probe.toml"
         probe.write_text(_study("probe", steps=20), encoding="utf-8")
         warm, _ = _run(probe, scratch / "runs", 1)
-        database = storage.default_url(scratch / "runs")
-        (trial,) = storage.load_study("probe", database).get_trials()
+        database = default_storage_url(scratch / "runs")
+        (trial,) = load_study("probe", database).get_trials()
         steps = round(options.seconds / trial.user_attrs["seconds_per_step"])
         study = scratch / "study.toml"
         study.write_text(_study("study", steps), encoding="utf-8")

@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from search import crew, plan, storage, study
-from search.price import Range90
-from search.run_options import RunOptions
-from search.rungs import TOP
-from search.study import StudySpec, parse_duration
-from search.trial_facts import GOAL
+from search.database import FrozenTrial, TrialState, default_storage_url, load_study
+from search.database.trial_facts import GOAL
+from search.launch import run_with_workers, share_cores
+from search.plan import make_plan
+from search.plan.table import Range90
+from search.scheduler import TOP
+from search.study import StudySpec, load_spec, parse_duration
+from search.worker import RunOptions
 
 
 def main() -> None:
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the searches here, for export-best")
     options = parser.parse_args()
     for name in options.studies.split(","):
-        spec = study.load(name).with_data(options.data, None, None).with_changes(timeout=options.timeout)
+        spec = load_spec(name).with_data(options.data, None, None).with_changes(timeout=options.timeout)
         with tempfile.TemporaryDirectory() as folder:
             devices = (torch.device(options.device),) * options.workers
             compare(spec, devices, options.out or Path(folder))
@@ -43,18 +45,18 @@ def main() -> None:
 def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> None:
     """Plan, run, print."""
     out.mkdir(parents=True, exist_ok=True)
-    how = RunOptions(storage=storage.default_url(out), out=out, device=devices[0], quiet=True)
+    how = RunOptions(storage=default_storage_url(out), out=out, device=devices[0], quiet=True)
     threads = torch.get_num_threads()
-    crew.share_cores(devices)
+    share_cores(devices)
     started = time.monotonic()
-    foretold = plan.make(spec, how, Console(quiet=True), devices[1:])
+    foretold = make_plan(spec, how, Console(quiet=True), devices[1:])
     planning = time.monotonic() - started
     torch.set_num_threads(threads)
     started = time.monotonic()
-    outcome = crew.run(spec, how, devices)
+    outcome = run_with_workers(spec, how, devices)
     torch.set_num_threads(threads)
     seconds = time.monotonic() - started
-    trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
+    trials = load_study(spec.name, how.storage).get_trials(deepcopy=False)
     best = [trial for trial in trials if trial.number == outcome.best_number]
     bought = foretold.bought
     rows = [
@@ -79,8 +81,8 @@ def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> No
         print(f"| {heading} | {_row(found, reality)} |", flush=True)
 
 
-def _complete(trial: storage.FrozenTrial, percent: int) -> bool:
-    return percent == TOP and trial.state == storage.TrialState.COMPLETE
+def _complete(trial: FrozenTrial, percent: int) -> bool:
+    return percent == TOP and trial.state == TrialState.COMPLETE
 
 
 def _row(found: Range90, reality: float) -> str:

@@ -16,12 +16,11 @@ from pathlib import Path
 import torch
 from scipy.stats import t
 
-from data import Split
+from data.sources import Split
+from search.inference import Precision
+from search.trial import TrialConfig, train
 from search.trial.batches import Batches
-from search.trial.config import TrialConfig
-from search.trial.precision import Precision
 from search.trial.state import State
-from search.trial.train import train
 from tests.benchmarks import known
 from tests.benchmarks.by_hand import Silent
 

@@ -8,13 +8,13 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 
-from search import space
-from search.sampling import ShownSampler
+from search.samplers.make import ShownSampler
+from search.study import RandomSuggester, fill_leaves
 from tests.benchmarks.curve_model import Answers, CurveModel
 from tests.benchmarks.recording import Curve
 
 Sampler = Callable[[int], optuna.samplers.BaseSampler]
-"""From the number of a trial, as in search/sampling.py."""
+"""From the number of a trial, as in search/samplers/make.py."""
 Recipe = Mapping[str, Any]
 
 
@@ -54,18 +54,18 @@ class AtRandom(Deaf):
 
     def __init__(self, model: CurveModel, recipe: Recipe, seed: int) -> None:
         self.model, self.recipe = model, recipe
-        self.suggester, self.rng = space.RandomSuggester(seed), np.random.default_rng(seed)
+        self.suggester, self.rng = RandomSuggester(seed), np.random.default_rng(seed)
 
     def next(self) -> Curve:
         draw = Draw(self.suggester)
-        space.fill(self.recipe, draw)
+        fill_leaves(self.recipe, draw)
         return self.model.curve(draw.settings, self.rng)
 
 
 class Draw(Answers):
     """Random settings."""
 
-    def __init__(self, suggester: space.RandomSuggester) -> None:
+    def __init__(self, suggester: RandomSuggester) -> None:
         super().__init__()
         self.suggester = suggester
 
@@ -93,7 +93,7 @@ class Sampled:
 
     def next(self) -> Curve:
         wish = Wish(self.study, ShownSampler(self.sampler(len(self.ids))), len(self.ids))
-        space.fill(self.recipe, wish)
+        fill_leaves(self.recipe, wish)
         trial = create_trial(state=TrialState.RUNNING, params=wish.settings, distributions=wish.distributions)
         self.ids.append(self.study._storage.create_new_trial(self.study._study_id, template_trial=trial))
         return self.model.curve(wish.settings, self.rng)

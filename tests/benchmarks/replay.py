@@ -14,7 +14,7 @@ on PolyU: -0.05; linear model: 0.8).
 Compute is in CPU seconds, steps and scores; the unit of the tables is one whole training, the mean over the
 file. Only trials that reached their full length count. Each search is one worker and ends within its budget. Those
 with a ladder keep what the last stretch of their best trial needs, as `run` does with `finale`; then they train further
-trials to the end as long as there is time. Ladder "4 x 2" has factor 4 and 2 rungs, by search/policy.py.
+trials to the end as long as there is time. Ladder "4 x 2" has factor 4 and 2 rungs, by search/scheduler/policy.py.
 Optuna's pruners see a score at each eighth and have Optuna's defaults; "best 3 after 1/16" drops all but three there
 (arXiv 2307.15422).
 
@@ -32,9 +32,9 @@ from typing import Any
 import numpy as np
 import optuna
 
-from search import sampling, study
-from search.rungs import LadderConfig
-from search.study import StudySpec
+from search.samplers import make_sampler
+from search.scheduler import LadderConfig
+from search.study import StudySpec, load_spec
 from tests.benchmarks.curve_model import CurveModel
 from tests.benchmarks.curve_trees import TreeModel
 from tests.benchmarks.curves import read
@@ -110,7 +110,7 @@ def main() -> None:
     print(in_words(recorded))
     print(f"\nOn the recorded configurations, {options.seeds} seeds:\n")
     table(exact_searches(recorded, options.seeds))
-    spec = study.load(options.study)
+    spec = load_spec(options.study)
     # As curves.py fixed it.
     recipe = {**spec.recipe, "schedule": {"kind": "constant_cooldown"}}
     model = (TreeModel if options.trees else CurveModel)(recorded, recipe)
@@ -186,7 +186,7 @@ def learning_searches(
 
     def ours(kind: str, ladder: LadderConfig) -> Callable[[int], Sampler]:
         here = spec.with_changes(sampler=kind, ladder=ladder.model_dump(), recipe=dict(recipe), first=())
-        return lambda seed: partial(sampling.sampler, here.with_changes(seed=seed))
+        return lambda seed: partial(make_sampler, here.with_changes(seed=seed))
 
     def runs(play: Play, sampler: Callable[[int], Sampler]) -> list[list[State]]:
         return [play(Sampled(model, recipe, sampler(seed), seed)) for seed in range(seeds)]

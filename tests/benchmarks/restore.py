@@ -21,16 +21,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import passages
-from data.images import Pixels, to_tensor, with_bits, with_channels, write_png
-from data.pages import page
-from data.scan import PAGE, poor_scan
-from models.whole import Whole
-from search.export_settings import Exported
-from search.exported import load
-from search.restorer import CPU_SIDE, How, Restorer
-from search.trial.precision import Precision
-from search.trial.tiles import Image, Sample, Tiles, Tiling
+from data.demo.pages import render_page
+from data.demo.scanner import PAGE, poor_scan
+from data.demo.texts import TRAIN_TEXTS, VAL_TEXTS
+from data.files import Pixels, to_tensor, with_bits, with_channels, write_png
+from models.layers import Whole
+from search.export import ExportedModel, load_exported
+from search.inference import ImageSurvey, Precision, TiledImage, Tiles, Tiling
+from search.restore import RestorerOptions
+from search.restore.restorer import CPU_SIDE, Restorer
 
 CELL = 1500, 1125  # height and width of a page
 PAGES = 6
@@ -60,8 +59,8 @@ lightweight = true
 def scan(height: int, width: int, seed: int = 0) -> Pixels:
     """(height, width, 3) of worn pages side by side, each a little lighter or darker than the others."""
     rng = np.random.default_rng(seed)
-    texts = passages.TRAIN + passages.VAL
-    sheets = [poor_scan(page(*CELL, texts, layout, rng), PAGE, rng) for layout in range(PAGES)]
+    texts = TRAIN_TEXTS + VAL_TEXTS
+    sheets = [poor_scan(render_page(*CELL, texts, layout, rng), PAGE, rng) for layout in range(PAGES)]
     result = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, CELL[0]):
         for left in range(0, width, CELL[1]):
@@ -103,12 +102,12 @@ def memory(model: Path, sizes: tuple[int, int], kinds: list[str], precision: str
         path.unlink()
 
 
-def seams(exported: Exported, crop: Pixels, tile: int) -> None:
+def seams(exported: ExportedModel, crop: Pixels, tile: int) -> None:
     """Largest and mean difference to the image restored at once, on 16-bit levels, in units of 1/255."""
     deep = with_bits(crop, 16)
-    whole, trace = Restorer(exported, How(torch.device("cpu"), "fp32", tile=10**6)).restore(deep)
+    whole, trace = Restorer(exported, RestorerOptions(torch.device("cpu"), "fp32", tile=10**6)).restore(deep)
     assert trace.tile is None
-    found, trace = Restorer(exported, How(torch.device("cpu"), "fp32", tile=tile)).restore(deep)
+    found, trace = Restorer(exported, RestorerOptions(torch.device("cpu"), "fp32", tile=tile)).restore(deep)
     apart = np.abs(found.astype(np.int32) - whole) / 257
     print(
         f"tiles of {tile} ({trace.margin} around, {trace.passes} pass{'es' * (trace.passes > 1)}) and the image at "
@@ -119,13 +118,13 @@ def seams(exported: Exported, crop: Pixels, tile: int) -> None:
     print(f"  (the restored image is {change.mean():.1f} of 255 from the degraded one)", flush=True)
 
 
-def knowledge(exported: Exported, crop: Pixels, tile: int) -> None:
+def knowledge(exported: ExportedModel, crop: Pixels, tile: int) -> None:
     """The same for tiles that know nothing of the whole, or what a plain sample or a calibrated one tells."""
     tiles = Tiles(exported.model, Precision("fp32", torch.device("cpu")))
     if not tiles.is_global:
         return
     degraded = to_tensor(crop)
-    image = Image(lambda rows, columns: degraded[:, rows, columns], *degraded.shape[1:])
+    image = TiledImage(lambda rows, columns: degraded[:, rows, columns], *degraded.shape[1:])
     margin = -(-32 // tiles.multiple) * tiles.multiple
     with torch.inference_mode():
         whole = exported.model(degraded[None])[0]
@@ -139,9 +138,9 @@ def knowledge(exported: Exported, crop: Pixels, tile: int) -> None:
         tiles.restore(image, Tiling(tile, margin), write, known, lambda pixels: None)
         return 255 * float((result - whole).abs().max())
 
-    sample = Sample.drawn_from(image, tiles.multiple, 2**20)
+    sample = ImageSurvey.drawn_from(image, tiles.multiple, 2**20)
     calibrated = tiles.survey(sample)
-    plain = tiles.survey(Sample(sample.patches, sample.area, None, sample.busiest))
+    plain = tiles.survey(ImageSurvey(sample.patches, sample.area, None, sample.busiest))
     print(f"each tile by itself: {apart(None):.2f} of 255 from the image at once", flush=True)
     print(f"statistics of {len(sample.patches)} patches, plain means: {apart(plain):.2f}", flush=True)
     print(f"calibrated: {apart(calibrated):.2f}", flush=True)
@@ -149,10 +148,10 @@ def knowledge(exported: Exported, crop: Pixels, tile: int) -> None:
     print(f"after a pass over all tiles: {apart(calibrated):.3f}", flush=True)
 
 
-def speed(exported: Exported, crop: Pixels, tile: int, repeats: int) -> None:
+def speed(exported: ExportedModel, crop: Pixels, tile: int, repeats: int) -> None:
     """Medians of processor time, everything that `restore` does with the pixels included, turn by turn."""
     how = {
-        name: How(torch.device("cpu"), "fp32", tile=side)
+        name: RestorerOptions(torch.device("cpu"), "fp32", tile=side)
         for name, side in (("whole", 10**6), ("tiles", tile))
     }
     seconds: dict[str, list[float]] = {name: [] for name in how}
@@ -189,7 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         model = options.model or trained(folder, options.steps)
-        exported = load(model)
+        exported = load_exported(model)
         crop = with_channels(scan(crop_height, crop_width), exported.channels)
         if options.only in (None, "seams"):
             seams(exported, crop, options.tile)

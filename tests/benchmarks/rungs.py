@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from search import run, storage, study
-from search.run_options import RunOptions
-from search.study import StudySpec, parse_duration
-from search.trial_facts import GOAL
+from search.database import default_storage_url, load_study
+from search.database.trial_facts import GOAL
+from search.launch import run_in_process
+from search.study import StudySpec, load_spec, parse_duration
+from search.worker import RunOptions
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     print("| study | rungs | fewest | trials begun | steps of the winner | best (dB) |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in options.studies.split(","):
-        spec = study.load(name).with_data(options.data, None, None)
+        spec = load_spec(name).with_data(options.data, None, None)
         spec = spec.with_changes(timeout=options.timeout, seed=options.seed)
         for rungs in map(int, options.rungs.split(",")):
             ladder = spec.ladder.model_copy(update={"rungs": rungs, "fewest_steps": 0})
@@ -42,9 +43,9 @@ def search(spec: StudySpec) -> str:
     """Run the study; the cells of its row."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
-        how = RunOptions(storage=storage.default_url(out), out=out, device=torch.device("cpu"), quiet=True)
-        outcome = run.run(spec, how)
-        trials = storage.load_study(spec.name, how.storage).get_trials(deepcopy=False)
+        how = RunOptions(storage=default_storage_url(out), out=out, device=torch.device("cpu"), quiet=True)
+        outcome = run_in_process(spec, how)
+        trials = load_study(spec.name, how.storage).get_trials(deepcopy=False)
     best = next(trial for trial in trials if trial.number == outcome.best_number)
     begun = sum(GOAL in trial.user_attrs for trial in trials)
     fewest = round(trials[0].user_attrs["steps"] * spec.ladder.shares()[0])

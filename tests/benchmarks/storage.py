@@ -17,17 +17,24 @@ from typing import Any
 
 import optuna
 
-from search import leases, storage
-from search.policy import Begin, Rules, WorkerView, next_action
-from search.queue import Queue
-from search.rungs import LadderConfig
-from search.storage import Study, TrialState
-from search.trial_facts import GOAL, OWNER
+from search.database import (
+    Heartbeat,
+    Queue,
+    Study,
+    TrialState,
+    begin_trial,
+    change_trial,
+    open_database,
+    record_facts,
+    this_process,
+)
+from search.database.trial_facts import GOAL, OWNER
+from search.scheduler import Begin, LadderConfig, Rules, WorkerView, next_action
 
 LADDER = LadderConfig(rungs=2, factor=2)
 SECONDS = 0.05
 """What a trial sleeps in place of training."""
-# What a trial writes about itself: search/worker.py and search/limits.py.
+# What a trial writes about itself: search/worker/run_trial.py and search/study/limits.py.
 BEFORE = {
     "config": '{"model":{"kind":"dncnn","layers":3,"width":4}}' * 40,
     "parameters": 45_000,
@@ -66,18 +73,18 @@ def ours(study: Study, seconds: float, most: int) -> bool:
     if not isinstance(next_action(queue.snapshot(WorkerView()), 0.0), Begin):
         return False
     sampling = optuna.samplers.RandomSampler
-    trial = leases.begin(study, most, lambda number: sampling(seed=number), **{GOAL: 100})
+    trial = begin_trial(study, most, lambda number: sampling(seed=number), **{GOAL: 100})
     if trial is None:
         return False
     trial.suggest_float("lr", 1e-4, 1e-1, log=True)
     trial.suggest_int("width", 4, 64)
-    storage.change(study, trial._trial_id, BEFORE)
-    storage.change(study, trial._trial_id, WEIGHED)
+    change_trial(study, trial._trial_id, BEFORE)
+    change_trial(study, trial._trial_id, WEIGHED)
     for percent in LADDER.percents():
         time.sleep(seconds / 3)
         trial.report(score(trial.number, percent), percent)
-    storage.change(study, trial._trial_id, {**FACTS, **PROGRESS})
-    storage.record(trial, ended="finished")
+    change_trial(study, trial._trial_id, {**FACTS, **PROGRESS})
+    record_facts(trial, ended="finished")
     study.tell(trial, score(trial.number, 100))
     return True
 
@@ -90,7 +97,7 @@ def plain(study: Study, seconds: float, most: int) -> bool:
         return False
     trial.suggest_float("lr", 1e-4, 1e-1, log=True)
     trial.suggest_int("width", 4, 64)
-    for name, value in {OWNER: leases.this_process(), GOAL: 100, **BEFORE, **WEIGHED}.items():
+    for name, value in {OWNER: this_process(), GOAL: 100, **BEFORE, **WEIGHED}.items():
         trial.set_user_attr(name, value)
     for percent in LADDER.percents():
         time.sleep(seconds / 3)
@@ -104,7 +111,7 @@ def plain(study: Study, seconds: float, most: int) -> bool:
 def opened(url: str, way: str) -> Study:
     """The study, made if need be: by us, or by Optuna with its own journal or with a write-ahead log."""
     if way == "ours":
-        database = storage.open_database(url, create=True)
+        database = open_database(url, create=True)
     else:
         database = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
         if way == "plain, wal":
@@ -119,7 +126,7 @@ def opened(url: str, way: str) -> Study:
 def work(url: str, way: str, most: int, errors: Any) -> None:
     try:
         study, one = opened(url, way), ours if way == "ours" else plain
-        with leases.Pulse(study):
+        with Heartbeat(study):
             while one(study, SECONDS, most):
                 pass
     except BaseException as error:

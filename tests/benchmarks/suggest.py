@@ -21,11 +21,19 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, create_trial
 
-from search import leases, sampling, space, storage, study
-from search.storage import TrialState
-from search.study import StudySpec
-from search.trial.evaluate import Score
-from search.trial_facts import GOAL
+from search.database import (
+    Study,
+    TrialState,
+    begin_trial,
+    default_storage_url,
+    hand_back,
+    open_study,
+    record_facts,
+)
+from search.database.trial_facts import GOAL
+from search.inference import Score
+from search.samplers import make_sampler
+from search.study import Plain, RandomSuggester, StudySpec, fill_leaves, load_spec
 
 
 def main() -> None:
@@ -37,12 +45,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=2000, help="trials in the study before")
     parser.add_argument("--suggestions", type=int, default=10, help="trials that are timed")
     options = parser.parse_args()
-    spec = study.load(options.study)
+    spec = load_spec(options.study)
     spec = spec.with_changes(sampler=options.sampler or spec.sampler)
     with tempfile.TemporaryDirectory() as folder:
-        url = storage.default_url(Path(folder))
-        storage.open_study(spec, url, continue_with_changes=False).add_trials(invented(spec, options.trials))
-        opened = storage.open_study(spec, url, continue_with_changes=False)
+        url = default_storage_url(Path(folder))
+        open_study(spec, url, continue_with_changes=False).add_trials(invented(spec, options.trials))
+        opened = open_study(spec, url, continue_with_changes=False)
         timed = [suggest(spec, opened) for _ in range(options.suggestions)]
     print(f"{options.trials} trials of {spec.name}, {options.suggestions} more, sampler {spec.sampler}")
     print("| | median | longest |\n| --- | --- | --- |")
@@ -50,16 +58,16 @@ def main() -> None:
         print(f"| {name} | {statistics.median(seconds):.3f} | {max(seconds):.3f} |")
 
 
-def suggest(spec: StudySpec, opened: storage.Study) -> tuple[float, float]:
+def suggest(spec: StudySpec, opened: Study) -> tuple[float, float]:
     """Seconds, and CPU seconds, for a new trial with all its settings. It is left waiting at the lowest rung."""
     lowest = spec.ladder.percents()[0]
     started, cpu = time.perf_counter(), time.process_time()
-    trial = leases.begin(opened, 10**6, lambda number: sampling.sampler(spec, number))
-    space.fill(spec.recipe, trial)
+    trial = begin_trial(opened, 10**6, lambda number: make_sampler(spec, number))
+    fill_leaves(spec.recipe, trial)
     took = time.perf_counter() - started, time.process_time() - cpu
-    storage.record(trial, goal=lowest)
+    record_facts(trial, goal=lowest)
     trial.report(20.0, lowest)
-    leases.hand_back(opened, trial._trial_id)
+    hand_back(opened, trial._trial_id)
     return took
 
 
@@ -69,7 +77,7 @@ def invented(spec: StudySpec, number: int) -> list[FrozenTrial]:
     percents = spec.ladder.percents()
     for n in range(number):
         trial = Recorder(n)
-        space.fill(spec.recipe, trial)
+        fill_leaves(spec.recipe, trial)
         rung = 0
         while rung < len(percents) - 1 and dice.random() < 1 / spec.ladder.factor:
             rung += 1
@@ -93,7 +101,7 @@ class Recorder:
     """Random draws that remember what they drew, and from what."""
 
     def __init__(self, seed: int) -> None:
-        self.random = space.RandomSuggester(seed)
+        self.random = RandomSuggester(seed)
         self.settings: dict[str, Any] = {}
         self.distributions: dict[str, BaseDistribution] = {}
 
@@ -107,7 +115,7 @@ class Recorder:
         value = self.settings[name] = self.random.suggest_int(name, low, high, step=step, log=log)
         return value
 
-    def suggest_categorical(self, name: str, choices: list[space.Plain]) -> Any:
+    def suggest_categorical(self, name: str, choices: list[Plain]) -> Any:
         self.distributions[name] = CategoricalDistribution(choices)
         value = self.settings[name] = self.random.suggest_categorical(name, choices)
         return value

@@ -7,9 +7,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import optuna
 
-from search.policy import Promote, Prune, Rules, Snapshot, WorkerView, next_action
-from search.rungs import TOP, LadderConfig, TrialView, leader
-from search.rungs import State as Progress
+from search.scheduler import (
+    TOP,
+    LadderConfig,
+    Promote,
+    Prune,
+    Rules,
+    Snapshot,
+    TrialView,
+    WorkerView,
+    next_action,
+)
+from search.scheduler import State as Progress
+from search.scheduler.rungs import leader
 from tests.benchmarks.proposals import Proposer
 from tests.benchmarks.recording import FULL, SCORED_EVERY, Curve, Floats
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from data.images import read_image, to_tensor
-from search.export import load_model
+from data.files import to_tensor
+from data.files.images import read_image
+from search.export.export import load_model
 
 KEPT = Path(__file__).parent
 ROOT = KEPT.parents[1]

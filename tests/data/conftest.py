@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.images import Pixels
+from data.files import Pixels
 
 MakePairs = Callable[..., Path]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.images import Pixels, write_png
+from data.files import Pixels, write_png
 
 HEIGHT, WIDTH = 97, 131
 

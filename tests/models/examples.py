@@ -5,17 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
-from models import (
-    ClassicalConfig,
-    DnCNNConfig,
-    KBNetSConfig,
-    LuminanceConfig,
-    NAFNetConfig,
-    Pix2PixConfig,
-    SRResNetConfig,
-    UNetConfig,
-)
+from models import ClassicalConfig, DnCNNConfig, KBNetSConfig, NAFNetConfig, UNetConfig
 from models.filters import FilterConfig
+from models.luminance import LuminanceConfig
+from models.pix2pix import Pix2PixConfig
+from models.srresnet import SRResNetConfig
 
 FILTERS = get_args(get_args(FilterConfig)[0])
 

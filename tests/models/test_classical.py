@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from models import ClassicalConfig
-from models.cost import count_macs, count_parameters
+from models import ClassicalConfig, count_macs, count_parameters
 from models.filters import (
     BackgroundDivision,
     Bilateral,

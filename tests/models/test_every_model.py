@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import models
-from models import ModelConfig
-from models.cost import count_macs
-from models.padding import crop_like, pad_to_multiple
-from search.trial.checkpoint import save_weights
+from models import ModelConfig, count_macs
+from models.layers import crop_like, pad_to_multiple
+from search.trial import save_weights
 from tests.models.examples import EXAMPLES, Example, each
 
 trained = pytest.mark.parametrize(

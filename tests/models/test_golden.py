@@ -10,7 +10,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from models import DnCNNConfig, KBNetSConfig
-from models.kernel_basis import kernel_basis_attention, kernel_basis_convolution, kernel_basis_reference
+from models.kernel_basis import kernel_basis_attention
+from models.kernel_basis.operator import kernel_basis_convolution, kernel_basis_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

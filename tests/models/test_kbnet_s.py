@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from models.kbnet_s import KERNEL_SIZE, KernelBasisBlock
-from models.kernel_basis import kernel_basis_attention, kernel_basis_reference
+from models.kernel_basis import kernel_basis_attention
+from models.kernel_basis.operator import kernel_basis_reference
 
 
 def published(block: KernelBasisBlock, features: Tensor, reference: bool = True) -> Tensor:

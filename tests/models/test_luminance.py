@@ -8,8 +8,8 @@ from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models import ClassicalConfig, DnCNNConfig, KBNetSConfig, LuminanceConfig
-from models.luminance import LUMA, Luminance
+from models import ClassicalConfig, DnCNNConfig, KBNetSConfig
+from models.luminance import LUMA, Luminance, LuminanceConfig
 
 BODY = DnCNNConfig(width=4, layers=3)
 

@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models import NAFNet, NAFNetConfig
-from models.cost import count_macs, count_parameters
+from models import NAFNetConfig, count_macs, count_parameters
+from models.nafnet import NAFNet
 
 TINY = NAFNetConfig(width=6, encoder_blocks=(1, 2), middle_blocks=1, decoder_blocks=(2, 1))
 

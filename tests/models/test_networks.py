@@ -7,9 +7,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models import DnCNNConfig, KBNetSConfig
-from models.blocks import LayerNorm2d
-from models.cost import count_macs, count_parameters
+from models import DnCNNConfig, KBNetSConfig, count_macs, count_parameters
+from models.layers import LayerNorm2d
 
 TINY = KBNetSConfig(width=8, encoder_blocks=(1, 1), middle_blocks=1, decoder_blocks=(1, 1))
 PLAIN = DnCNNConfig(width=8, layers=8)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.cost import count_parameters
-from models.patch_critic import PatchCriticConfig, smallest_patch
+from models import PatchCriticConfig, count_parameters, smallest_patch
 from models.pix2pix import NormName
 
 

@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models import Pix2PixConfig
-from models.cost import count_macs, count_parameters
-from models.pix2pix import NormName
+from models import count_macs, count_parameters
+from models.pix2pix import NormName, Pix2PixConfig
 
 each_norm = pytest.mark.parametrize("norm", ["batch", "instance", "none"])
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models import SRResNetConfig
-from models.blocks import GroupNorm2d
-from models.cost import count_macs, count_parameters
+from models import count_macs, count_parameters
+from models.layers.blocks import GroupNorm2d
+from models.srresnet import SRResNetConfig
 
 TINY = SRResNetConfig(width=8, blocks=2)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models import UNet, UNetConfig
-from models.cost import count_macs, count_parameters
+from models import UNetConfig, count_macs, count_parameters
+from models.unet import UNet
 
 DRUNET = UNetConfig(width=8, blocks=2)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search import crew, run, storage
 from search.__main__ import main
+from search.database import default_storage_url, load_study
+from search.launch import run_in_process, supervisor
 from tests.conftest import write_pairs
 from tests.search.chromium import Browser, browser
 
@@ -22,7 +23,7 @@ def trials(out: Path) -> Callable[..., list[optuna.trial.FrozenTrial]]:
     """The trials of a study as the database has them."""
 
     def read(name: str = "tiny") -> list[optuna.trial.FrozenTrial]:
-        return storage.load_study(name, storage.default_url(out)).get_trials(deepcopy=False)
+        return load_study(name, default_storage_url(out)).get_trials(deepcopy=False)
 
     return read
 
@@ -76,7 +77,9 @@ dir = "{data}"
 def in_this_process() -> Iterator[None]:
     """`run` works in the process of the tests: its workers have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crew, "run", lambda spec, options, devices: run.run(spec, options))
+        patch.setattr(
+            supervisor, "run_with_workers", lambda spec, options, devices: run_in_process(spec, options)
+        )
         yield
 
 

@@ -16,9 +16,11 @@ import torch
 from optuna.trial import FrozenTrial
 from torch import Tensor
 
-from search import storage, study, watch
-from search.run import SearchOutcome, run
-from search.run_options import RunOptions
+from search.database import default_storage_url
+from search.launch import SearchOutcome, run_in_process
+from search.study import load_spec
+from search.worker import RunOptions
+from search.worker.callback import TrialCallback
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -28,8 +30,8 @@ FIXED = ("{ choices = [4, 6] }", "4"), ("lr = { low = 1e-3, high = 1e-2, log = t
 
 
 def search(path: Path, out: Path, **changes: Any) -> SearchOutcome:
-    spec = study.load(str(path)).with_changes(**changes)
-    return run(spec, RunOptions(storage=storage.default_url(out), out=out, device=CPU, quiet=True))
+    spec = load_spec(str(path)).with_changes(**changes)
+    return run_in_process(spec, RunOptions(storage=default_storage_url(out), out=out, device=CPU, quiet=True))
 
 
 def scores(trial: FrozenTrial) -> list[tuple[float, ...]]:
@@ -41,7 +43,7 @@ def signal_at(
     monkeypatch: pytest.MonkeyPatch, step: int, times: int = 1, number: signal.Signals = signal.SIGINT
 ) -> None:
     """Ctrl-C (or signal `number`), `times` times, when a trial has done `step` steps."""
-    stepped = watch.Watch.stepped
+    stepped = TrialCallback.stepped
 
     def interrupted(self: Any, done: int, steps: int, loss: Tensor) -> None:
         stepped(self, done, steps, loss)
@@ -49,7 +51,7 @@ def signal_at(
             for _ in range(times):
                 os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(watch.Watch, "stepped", interrupted)
+    monkeypatch.setattr(TrialCallback, "stepped", interrupted)
 
 
 @contextmanager

@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from data import Pair
-from models.cost import count_macs
-from models.patch_critic import PatchCriticConfig, smallest_patch
+from data.files import Pair
+from models import PatchCriticConfig, count_macs, smallest_patch
+from search.inference import Precision
 from search.trial.losses.base import Objective
 from search.trial.losses.image_losses import LossConfig
 from search.trial.losses.pixel import L1Config
 from search.trial.optimizers import masked_step, set_learning_rate
-from search.trial.precision import Precision
 from search.trial.schedules import ConstantCooldownConfig, ScheduleConfig
 from search.trial.sparsity import Mask
 

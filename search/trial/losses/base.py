@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from data import Pair
-from search.trial.precision import Precision
+from data.files import Pair
+from search.inference import Precision
 
 # The context in which settings are valid only if the files that they name are there and sound. Elsewhere they
 # are valid without: a model is exported from its stored settings long after its training needed the files.

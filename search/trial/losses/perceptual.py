@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.cost import count_macs
+from models import count_macs
 from search.trial.losses.base import WITH_FILES, ImageLossConfig
 
 Network = Literal["vgg16", "vgg19"]

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from data import Split
-from search.trial.config import TrialConfig
-from search.trial.evaluate import Score
-from search.trial.train import TrialResult, train
+from data.sources import Split
+from search.inference import Score
+from search.trial import TrialConfig, train
+from search.trial.training import TrialResult
 
 CPU = torch.device("cpu")
 

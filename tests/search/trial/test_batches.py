@@ -6,11 +6,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from data import Split
-from data.augmentation import Augmentation
-from data.loaders import TrainLoader
+from data import TrainLoader
+from data.loading import Augmentation
+from data.sources import Split
+from search.trial import TrialConfig
 from search.trial.batches import Batches, CropsConfig
-from search.trial.config import TrialConfig
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 PROGRESSIVE = {

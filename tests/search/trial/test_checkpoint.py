@@ -90,7 +90,7 @@ def test_save_that_breaks_off_leaves_the_state_before(
 def test_weights_that_break_off_leave_the_weights_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / checkpoint.BEST
+    path = tmp_path / checkpoint.BEST_WEIGHTS
     model = torch.nn.Linear(3, 2)
     checkpoint.save_weights(path, model)
     before = path.read_bytes()
@@ -134,5 +134,5 @@ def test_weights_of_another_shape_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_fingerprints_of_different_configs_differ() -> None:
-    assert checkpoint.fingerprint('{"lr": 0.1}') == checkpoint.fingerprint('{"lr": 0.1}')
-    assert checkpoint.fingerprint('{"lr": 0.1}') != checkpoint.fingerprint('{"lr": 0.2}')
+    assert checkpoint.config_fingerprint('{"lr": 0.1}') == checkpoint.config_fingerprint('{"lr": 0.1}')
+    assert checkpoint.config_fingerprint('{"lr": 0.1}') != checkpoint.config_fingerprint('{"lr": 0.2}')

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from search.trial.config import TrialConfig
+from search.trial import TrialConfig
 
 
 def test_config_goes_to_json_and_back_unchanged(config: Callable[..., TrialConfig]) -> None:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from models import DnCNNConfig, KBNetSConfig
-from search.trial.average import Average
-from search.trial.config import TrialConfig
+from search.inference import Precision
+from search.trial import Stopped, TrialConfig
+from search.trial.ema import WeightAverage
 from search.trial.optimizers import (
     AdamConfig,
     AdamWConfig,
@@ -18,9 +19,8 @@ from search.trial.optimizers import (
     SGDConfig,
     masked_step,
 )
-from search.trial.precision import Precision
 from search.trial.sparsity import DenseConfig, DSDConfig, Mask, Phase, enter_phase, magnitude_mask
-from search.trial.train import Stopped, TrialResult
+from search.trial.training import TrialResult
 
 CPU = torch.device("cpu")
 SPARSE = Phase("sparse", 0, 10, sparsity=0.5, lr_scale=0.1)
@@ -42,7 +42,7 @@ class Trained:
 
     def __init__(self, model: nn.Module, optimizer: OptimizerConfig = ADAMW) -> None:
         self.model = model
-        self.average = Average(model, decay=0.99)
+        self.average = WeightAverage(model, decay=0.99)
         self.optimizer = optimizer.build(model)
         self.precision = Precision("fp32", CPU)
         self.steps(5, Mask({}))

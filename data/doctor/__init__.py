@@ -1,0 +1,9 @@
+"""The pair doctor: everything that is wrong with a folder of pairs, before a search is spent on it.
+
+A folder comes in; findings, the worst first, or a repaired copy go out.
+Imports `data.sources`, `data.files` and `data.loading`.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .archive import pack_pairs as pack_pairs
+from .folders import CLEAN_NAMES as CLEAN_NAMES
+from .folders import SCAN_NAMES as SCAN_NAMES
+from .folders import find_parts as find_parts
+from .folders import find_sides as find_sides
+from .folders import match_names as match_names
+from .pairs import PairsConfig as PairsConfig
+from .split import PairSet as PairSet
+from .split import Split as Split
+from .split import cache_folder as cache_folder
+from .split import shared_images as shared_images
+from .synthetic import SyntheticConfig as SyntheticConfig

@@ -1,0 +1,149 @@
+"""Pairs of degraded and clean images from two folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from data.files import DataError, Header, Pair, Pixels, to_unit
+from data.loading import Crop, Vary, cut_crop, dihedral, resize_crop
+from data.sources.folders import find_parts, find_sides, match_names
+from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers
+from data.sources.split import PairSet, Split, divided, place_key
+
+
+class PairsConfig(BaseModel):
+    """DIR/{train,val}/{scan,clean} or DIR/{scan,clean}; the two files of a pair share their stem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["pairs"] = "pairs"
+    dir: Path = Field(description="folder of the pairs")
+    scan_dir: str | None = Field(
+        None, description="name of the folder of degraded images; none: scan, noisy, lq, input, ..."
+    )
+    clean_dir: str | None = Field(
+        None, description="name of the folder of clean images; none: clean, gt, hq, target, ..."
+    )
+    val_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the images held out for validation where DIR has no train/ and val/",
+    )
+    channels: Literal["auto", 1, 3] = Field(
+        "auto", description="1 gray, 3 colour; auto: colour if any image is"
+    )
+
+    @field_validator("scan_dir", "clean_dir")
+    @classmethod
+    def _inside(cls, name: str | None) -> str | None:
+        if name is not None and (not name or Path(name).is_absolute()):
+            raise ValueError(
+                f"{name!r} must be the name of a folder inside DIR (or inside its train/ and val/)"
+            )
+        return name
+
+    def open(self, *, seed: int, cache: Path) -> Split:
+        """Decodes all pairs. `seed` only matters where there is no train/ and val/ and no earlier split.
+
+        Raises DataError for everything that is wrong with the files.
+        """
+        files = {
+            part: match_names(*find_sides(folder, self.scan_dir, self.clean_dir))
+            for part, folder in find_parts(self.dir).items()
+        }
+        train, val, how = divided(
+            files, self.val_fraction, seed, self.dir, cache, (self.scan_dir, self.clean_dir)
+        )
+        return open_files(train, val, self.channels, how, cache)
+
+    def open_all(self, *, cache: Path) -> "FolderPairs":
+        """Decodes all pairs of DIR/{scan,clean} as one set: images to judge by, none to train on."""
+        files = match_names(*find_sides(self.dir, self.scan_dir, self.clean_dir))
+        _, pixels, _ = _decoded([path for pair in files.values() for path in pair], self.channels, cache)
+        return FolderPairs(list(files), pixels[::2], pixels[1::2])
+
+
+class FolderPairs(PairSet):
+    """Pairs whose pixels are decoded."""
+
+    def __init__(self, names: Sequence[str], degraded: Sequence[Pixels], clean: Sequence[Pixels]) -> None:
+        """Images are (C, H, W), all of one pixel type; the two sides of a pair have one shape."""
+        assert len(names) == len(degraded) == len(clean)
+        self._names, self._degraded, self._clean = list(names), list(degraded), list(clean)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name(self, index: int) -> str:
+        return self._names[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        _, height, width = self._clean[index].shape
+        return height, width
+
+    def whole(self, index: int) -> Pair:
+        return Pair(to_unit(self._degraded[index]), to_unit(self._clean[index]))
+
+    def crops(self, crops: Sequence[Crop], patch: int, vary: Vary, key: tuple[int, ...]) -> Pair:
+        sides = [to_unit(collate(side, crops, patch)) for side in (self._degraded, self._clean)]
+        for side in sides:
+            vary(side.numpy())
+        return Pair(*sides)
+
+
+def collate(images: Sequence[Pixels], crops: Sequence[Crop], patch: int) -> Pixels:
+    """The crops, cut, resized and turned, as one (B, C, patch, patch) array of the images' own pixel type."""
+    batch = np.empty((len(crops), images[0].shape[0], patch, patch), images[0].dtype)
+    for place, (image, top, left, side, element) in zip(batch, crops, strict=True):
+        place[...] = dihedral(resize_crop(cut_crop(images[image], top, left, side), patch), element)
+    return batch
+
+
+def open_files(
+    train: dict[str, tuple[Path, Path]],
+    val: dict[str, tuple[Path, Path]],
+    channels: Literal["auto", 1, 3],
+    how: str,
+    cache: Path,
+) -> Split:
+    """Decodes (degraded, clean) files by name into a Split; `how` ends its note."""
+    paths = [path for files in (train, val) for pair in files.values() for path in pair]
+    number, pixels, digest = _decoded(paths, channels, cache)
+    cutoff = 2 * len(train)
+    return Split(
+        train=FolderPairs(list(train), pixels[:cutoff:2], pixels[1:cutoff:2]),
+        val=FolderPairs(list(val), pixels[cutoff::2], pixels[cutoff + 1 :: 2]),
+        channels=number,
+        fingerprint=place_key(digest, *train, "", *val),
+        note=f"{len(train)} train / {len(val)} val pairs, {pixel_kind(pixels)}, {how}",
+    )
+
+
+def _decoded(
+    paths: Sequence[Path], channels: Literal["auto", 1, 3], cache: Path
+) -> tuple[int, list[Pixels], str]:
+    """Channel count, (C, H, W) pixels and their digest, of files in which degraded and clean ones take turns."""
+    headers = read_headers(paths)
+    _check_sizes(paths, headers)
+    number = channel_count(headers, channels)
+    return number, *load_pixels(paths, headers, number, cache)
+
+
+def channel_count(headers: Sequence[Header], wanted: Literal["auto", 1, 3]) -> int:
+    """1 or 3: what is wanted, or enough for every file."""
+    return max(header.channels for header in headers) if wanted == "auto" else wanted
+
+
+def _check_sizes(paths: Sequence[Path], headers: Sequence[Header]) -> None:
+    wrong = [
+        f"{scan} is {a.width}x{a.height}, {clean.name} beside it is {b.width}x{b.height}"
+        for scan, clean, a, b in zip(paths[::2], paths[1::2], headers[::2], headers[1::2], strict=True)
+        if (a.height, a.width) != (b.height, b.width)
+    ]
+    if wrong:
+        more = f" ({len(wrong)} pairs differ)" if len(wrong) > 1 else ""
+        raise DataError(f"{wrong[0]}; both sides of a pair must have one size{more}")

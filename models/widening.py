@@ -1,0 +1,50 @@
+"""Which network can begin from the trained weights of another: a wider or deeper one of its kind."""
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models import ModelConfig
+
+# Settings that add channels behind the ones there are, or blocks after them: names keep their meaning.
+GROWING: Mapping[str, frozenset[str]] = {
+    "kbnet_s": frozenset({"width", "encoder_blocks", "middle_blocks", "decoder_blocks"}),
+    "nafnet": frozenset({"width", "encoder_blocks", "middle_blocks", "decoder_blocks"}),
+    "srresnet": frozenset({"width", "blocks"}),
+    "unet": frozenset({"width"}),
+    "dncnn": frozenset({"width"}),
+    "pix2pix": frozenset({"width"}),
+}
+# Settings of training and of memory, not of the weights.
+_FREE = frozenset({"drop_path", "dropout", "recompute"})
+
+
+def outgrows(large: "ModelConfig", small: "ModelConfig") -> bool:
+    """True if `large` is `small` with more channels or more blocks, and else the same network."""
+    return _outgrows(large.model_dump(), small.model_dump())
+
+
+def any_outgrows(models: "Iterable[ModelConfig]") -> bool:
+    """True if there is such a pair."""
+    growing = [model for model in dict.fromkeys(models) if model.kind in GROWING or model.kind == "luminance"]
+    return any(outgrows(one, other) or outgrows(other, one) for one, other in combinations(growing, 2))
+
+
+def _outgrows(large: Mapping[str, Any], small: Mapping[str, Any]) -> bool:
+    if large["kind"] != small["kind"] or large["channels"] != small["channels"]:
+        return False
+    if large["kind"] == "luminance":
+        return _outgrows(large["model"], small["model"])
+    growing = GROWING.get(large["kind"], frozenset())
+    if any(large[name] != small[name] for name in large if name not in growing | _FREE):
+        return False
+    sizes = [(_sizes(large[name]), _sizes(small[name])) for name in growing]
+    # Another number of scales gives the same names to other scales.
+    same_scales = all(len(ours) == len(theirs) for ours, theirs in sizes)
+    no_smaller = all(a >= b for ours, theirs in sizes for a, b in zip(ours, theirs, strict=False))
+    return same_scales and no_smaller and any(ours != theirs for ours, theirs in sizes)
+
+
+def _sizes(setting: int | tuple[int, ...]) -> tuple[int, ...]:
+    return setting if isinstance(setting, tuple) else (setting,)

@@ -1,0 +1,37 @@
+"""Values as charts show them: ticks in few letters, where to cut an axis, and the front of quality against cost."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Point = TypeVar("Point")
+
+
+def upper_front(
+    points: Iterable[Point], cost_and_quality: Callable[[Point], tuple[float, float]]
+) -> list[Point]:
+    """The points that no other beats in both, by rising cost (the Pareto front); of equal ones the first."""
+
+    def cheapest_then_best(point: Point) -> tuple[float, float]:
+        cost, quality = cost_and_quality(point)
+        return cost, -quality
+
+    best: list[Point] = []
+    for point in sorted(points, key=cheapest_then_best):
+        if not best or cost_and_quality(point)[1] > cost_and_quality(best[-1])[1]:
+            best.append(point)
+    return best
+
+
+def short_number(value: float) -> str:
+    """A tick in few letters: 45k, 1.5M, 0.02."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:.6g}"
+
+
+def floor_without_outliers(values: Sequence[float]) -> float:
+    """Where to cut an axis whose lowest tenth would take more room than all others: the least value, if none does."""
+    ordered = sorted(values)
+    low, tenth, high = ordered[0], ordered[len(ordered) // 10], ordered[-1]
+    return tenth - 0.1 * (high - tenth) if tenth - low > high - tenth else low

@@ -1,0 +1,155 @@
+"""What the database says about each trial of a study, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.database.studies import FrozenTrial, Study, TrialState
+from search.database.trial_facts import RungScore, TrialFacts, facts_of
+
+COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
+RUNNING, PAUSED, WAITING = "running", "paused", "waiting"
+FINISHED = (COMPLETE, PRUNED, FAILED)
+_STATES = {
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAILED,
+    TrialState.RUNNING: RUNNING,
+    TrialState.WAITING: WAITING,
+}
+_ARTIFACT = "artifacts:"  # where Optuna keeps what is attached to a trial
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A score on the way, at a share of the trial's budget."""
+
+    percent: float
+    psnr_db: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial. What is not known (yet) is None, zero or empty."""
+
+    number: int
+    trial_id: int
+    state: str
+    """complete, pruned, failed, running, paused (begun, goes on) or waiting."""
+    ended: str = ""
+    """Why it ended, in words."""
+    label: str | None = None
+    """Name of a known recipe."""
+    finale: bool = False
+    """Picked for the last stretch: trained with all the time that was left, longer than the others."""
+    psnr_db: float | None = None
+    """Of complete trials."""
+    rungs: tuple[Rung, ...] = ()
+    """The whole learning curve."""
+    reported: Mapping[int, float] = field(default_factory=dict)
+    """Scores by percent of the budget of the search, comparable between trials."""
+    steps_done: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    """The part of `seconds` that was spent in training steps: the rest is validation, most of all."""
+    teramacs: float = 0.0
+    """10^12 multiply-adds spent in training, as far as they follow from the planned length."""
+    parameters: int | None = None
+    gmacs_at_256: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """The open leaves as filled, by dotted path."""
+    replaced: Mapping[str, Any] = field(default_factory=dict)
+    """Parts of the study's recipe that this trial has otherwise."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """All that it was trained by, as nested plain values."""
+    notes: tuple[str, ...] = ()
+    """How it was rescued from lack of memory or divergence."""
+    pictures: tuple[str, ...] = ()
+    """Ids of its artifacts."""
+    facts: TrialFacts = field(default_factory=TrialFacts)
+    """Everything recorded with it."""
+
+    @property
+    def name(self) -> str:
+        return f"trial {self.number}" + (f" ({self.label})" if self.label else "")
+
+    @property
+    def last_rung(self) -> Rung | None:
+        return self.rungs[-1] if self.rungs else None
+
+
+def read_records(study: Study) -> list[Record]:
+    """All trials by number."""
+    return [record_of_trial(trial) for trial in study.get_trials(deepcopy=False)]
+
+
+def record_of_trial(trial: FrozenTrial) -> Record:
+    facts = facts_of(trial)
+    state = _STATES[trial.state]
+    begun = trial.datetime_start is not None
+    steps, steps_done, seconds, config = facts.steps, facts.steps_done, facts.seconds, facts.config
+    return Record(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        state=PAUSED if state == WAITING and begun else state,
+        ended=facts.ended,
+        label=facts.label,
+        finale=facts.length is not None,
+        psnr_db=trial.value if state == COMPLETE else None,
+        rungs=_rungs(trial, facts.rungs, steps),
+        reported=dict(sorted(trial.intermediate_values.items())),
+        steps_done=steps_done,
+        steps=steps,
+        seconds=seconds,
+        training_seconds=min(facts.seconds_per_step * steps_done, seconds),
+        teramacs=_teramacs(config, steps_done / steps if steps else 0.0),
+        parameters=facts.parameters,
+        gmacs_at_256=facts.gmacs_at_256,
+        settings=dict(trial.params),
+        replaced=facts.replaced,
+        config=config,
+        notes=tuple(facts.rescues),
+        pictures=tuple(
+            key.removeprefix(_ARTIFACT) for key in trial.system_attrs if key.startswith(_ARTIFACT)
+        ),
+        facts=facts,
+    )
+
+
+def best_record(records: list[Record]) -> Record | None:
+    """The complete trial with the highest score; of equal ones the first."""
+    done = [record for record in records if record.psnr_db is not None]
+    return max(done, key=lambda record: (record.psnr_db or 0.0, -record.number), default=None)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted path."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def format_setting(value: Any) -> str:
+    """A setting as people write it: 0.00312, 1e-05, [1, 2], none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "none" if value is None else str(value)
+
+
+def _rungs(trial: FrozenTrial, recorded: Sequence[RungScore], steps: int) -> tuple[Rung, ...]:
+    """As recorded at the end; of a trial that is not at its end, as reported so far."""
+    if recorded and steps:
+        return tuple(Rung(round(100 * score.step / steps, 1), score.psnr_db) for score in recorded)
+    return tuple(Rung(percent, score) for percent, score in sorted(trial.intermediate_values.items()))
+
+
+def _teramacs(config: Mapping[str, Any], share: float) -> float:
+    planned = config.get("steps")
+    return planned["teramacs"] * share if isinstance(planned, Mapping) else 0.0

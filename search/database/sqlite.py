@@ -1,0 +1,78 @@
+"""An SQLite file: fit to be used as our database, or what is wrong with it."""
+
+import functools
+import sqlite3
+from pathlib import Path
+
+import sqlalchemy
+
+from search.errors import UserError
+
+BUSY_TIMEOUT_S = 60
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file behind a database URL; None for a server. `UserError` for what is neither."""
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise UserError(
+            f"--storage {url}: not a database URL; write sqlite:///FILE or postgresql://..."
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        return None
+    if not parsed.database or parsed.database == ":memory:":
+        raise UserError(f"--storage {url}: results must outlive this process; write sqlite:///FILE")
+    return Path(parsed.database)
+
+
+def prepare_sqlite(path: Path, create: bool) -> None:
+    """See that a file can be used, and have it write ahead: readers and a writer do not wait for each other.
+
+    `UserError` for a file that is none of ours, cannot be written, is damaged or, unless `create`, not there.
+    """
+    if not path.exists() and not create:
+        raise UserError(f"{path}: no such database; `python -m search run` makes it")
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+        tables = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
+        if not tables and not create:
+            raise UserError(f"{path}: no study has been written to it yet")
+        if tables and not {"studies", "version_info"} <= tables:
+            shown = ", ".join(sorted(tables)[:3])
+            raise UserError(
+                f"{path}: a database of another program (tables {shown}); --storage names another"
+            )
+        if damage := _damage(path.resolve()):
+            raise UserError(f"{path}: damaged: {damage}\n{how_to_mend(path)}")
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("begin immediate")
+        connection.rollback()
+    except sqlite3.DatabaseError as error:
+        mend = f"\n{how_to_mend(path)}" if "malformed" in str(error) else ""
+        raise UserError(f"{path}: cannot be used as a database: {error}{mend}") from None
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def how_to_mend(path: Path) -> str:
+    """What a person can do about a damaged file."""
+    return (
+        f"Stop all that use it, put a copy in its place, or save what is left: "
+        f"sqlite3 {path} .recover | sqlite3 {path.with_name('mended.db')}"
+    )
+
+
+@functools.cache  # reads the whole file: 0.13 s for 95 MB
+def _damage(path: Path) -> str:
+    """The first fault that SQLite's quick check finds; nothing for a sound file. Once for each process."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
+    try:
+        found = str(connection.execute("pragma quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError:  # locked, or not to be written: others say so
+        return ""
+    finally:
+        connection.close()
+    return "" if found == "ok" else " ".join(found.split())

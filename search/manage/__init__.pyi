@@ -1,0 +1,16 @@
+from .delete import delete_study as delete_study
+from .delete import refuse_at_work as refuse_at_work
+from .delete import study_belongings as study_belongings
+from .doctor import DOCTOR_TOPICS as DOCTOR_TOPICS
+from .doctor import check_devices as check_devices
+from .doctor import check_operator as check_operator
+from .doctor import check_versions as check_versions
+from .doctor import examine_machine as examine_machine
+from .retry import failed_trials as failed_trials
+from .retry import retry_trials as retry_trials
+from .status import StudyStatus as StudyStatus
+from .status import show_status as show_status
+from .status import status_table as status_table
+from .status import study_status as study_status
+from .stop import stop_workers as stop_workers
+from .stop import workers_at_work as workers_at_work

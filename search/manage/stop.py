@@ -1,0 +1,117 @@
+"""Asking whoever works on a study to save, hand back and end; and seeing to it that they do."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.database import (
+    SILENT_S,
+    FrozenTrial,
+    LeaseMonitor,
+    Study,
+    TrialState,
+    facts_of,
+    hand_back_dead,
+    has_begun,
+    process_is_gone,
+    request_stop,
+    this_process,
+)
+from search.manage.status import RUNNING, state_of
+from search.terminal import clock
+
+LOOK_EVERY_S = 0.5
+# Between two trials a worker holds none: nobody is there when none is held for so long.
+BETWEEN_TRIALS_S = 2.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Which workers were asked to stop, by name, and which of them did not within the time."""
+
+    asked: tuple[str, ...]
+    still_there: tuple[str, ...]
+
+
+def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) -> Ending:
+    """Ask all workers of a study to stop, and wait until they have or the time is over.
+
+    A worker has ended when it holds no trial and, if it was a process of this machine, is gone. One that
+    gives no sign for `leases.SILENT_S` is dead, and its trial is handed back. What became of trials is said.
+    """
+    seen: dict[str, FrozenTrial] = {}
+    watchman = LeaseMonitor()
+    silent = _bury(study, watchman)
+    there = workers_at_work(study)
+    request_stop(study)
+    began = time.monotonic()
+    while True:
+        for worker, trial in there.items():
+            if worker not in seen:
+                say(f"asked {_name(trial)}, at work on trial {trial.number}")
+            seen[worker] = trial
+        lingering = [w for w in seen if w in there or _is_seen_alive(facts_of(seen[w]).owner)]
+        waited = time.monotonic() - began
+        longest = wait_seconds if seen else min(wait_seconds, BETWEEN_TRIALS_S)
+        if (seen and not lingering) or waited >= longest:
+            break
+        time.sleep(min(LOOK_EVERY_S, longest - waited))
+        silent |= _bury(study, watchman)
+        there = workers_at_work(study)
+    for worker, trial in seen.items():
+        if worker in silent:
+            say(f"{_name(trial)} gave no sign of life, and is taken for dead; {_fate(study, trial)}")
+        elif worker not in lingering:
+            say(f"{_name(trial)} has ended; {_fate(study, trial)}")
+        elif worker in there:
+            say(f"{_name(trial)} still works on trial {trial.number}{_silence(trial)}")
+        else:
+            say(f"{_name(trial)} has not ended yet, but has let go of its trial: {_fate(study, trial)}")
+    return Ending(
+        asked=tuple(_name(trial) for trial in seen.values()),
+        still_there=tuple(_name(seen[worker]) for worker in lingering),
+    )
+
+
+def _bury(study: Study, watchman: LeaseMonitor) -> set[str]:
+    """Hand back the trials of workers that are dead; these workers."""
+    dead = watchman.dead(study)
+    for trial in dead:
+        hand_back_dead(study, trial)
+    return {owner["worker"] for trial in dead if (owner := facts_of(trial).owner)}
+
+
+def workers_at_work(study: Study) -> dict[str, FrozenTrial]:
+    """The trials that are worked on, by worker; workers of other machines count until someone takes them for dead."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return {facts_of(t).owner["worker"]: t for t in running if state_of(t) == RUNNING}
+
+
+def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
+    """Whether a worker is a living process that this one can see."""
+    here = this_process()
+    return (owner["host"], owner["boot"]) == (here["host"], here["boot"]) and not process_is_gone(owner)
+
+
+def _name(trial: FrozenTrial) -> str:
+    return str(facts_of(trial).owner["name"])
+
+
+def _fate(study: Study, held: FrozenTrial) -> str:
+    """What became of a trial."""
+    trial = study.get_trials(deepcopy=False)[held.number]
+    if trial.state == TrialState.COMPLETE:
+        return f"trial {trial.number} is complete, {trial.value:.2f} dB"
+    if trial.state.is_finished() or not has_begun(trial):
+        return f"trial {trial.number} is {state_of(trial)}"
+    facts = facts_of(trial)
+    return f"trial {trial.number} is kept at step {facts.steps_done} of {facts.steps}"
+
+
+def _silence(trial: FrozenTrial) -> str:
+    """A word on workers that may be dead, as far as clocks agree."""
+    silent = time.time() - facts_of(trial).beat.get("at", time.time())
+    if silent < SILENT_S:
+        return ""
+    return f"; its last sign of life was {clock(silent)} ago"

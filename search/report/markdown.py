@@ -1,0 +1,103 @@
+"""The facts of a study as Markdown: what the page says, without its pictures and charts."""
+
+from collections.abc import Iterable
+
+from search.analysis import (
+    END,
+    FEWEST_RANKED,
+    SIGNIFICANCE_RULE,
+    markdown_table,
+    sort_trials,
+    trials_markdown,
+)
+from search.report.facts import ReportFacts
+from search.terminal import clock
+
+MOST_ROWS = 50
+
+
+def report_markdown(facts: ReportFacts) -> str:
+    """The report as one Markdown file."""
+    return "\n\n".join(_sections(facts)) + "\n"
+
+
+def plain_text(text: str) -> str:
+    """Any text as Markdown that shows it as it is, on one line."""
+    shown = " ".join(text.split())
+    for sign in "\\`*_[]<>#|":
+        shown = shown.replace(sign, f"\\{sign}")
+    return shown
+
+
+def _sections(facts: ReportFacts) -> Iterable[str]:
+    yield f"# {plain_text(facts.study)}: {plain_text(facts.headline)}"
+    yield "\n".join(f"- {plain_text(sentence)}" for sentence in facts.sentences)
+    if facts.compared and facts.best is not None:
+        yield "## The winner and the recipes that the study names"
+        names = [f"trial {facts.best.number}", *(plain_text(t.label or t.name) for t in facts.known)]
+        yield markdown_table(
+            ["setting", *names], [[f"`{name}`", *map(plain_text, values)] for name, values in facts.compared]
+        )
+    if facts.confirmed:
+        yield "## Trained again from new seeds"
+        yield "\n".join(f"- {plain_text(line)}" for line in facts.confirmed)
+    yield "## What mattered"
+    yield "\n".join(f"- {plain_text(line)}" for line in facts.mattered)
+    yield plain_text(SIGNIFICANCE_RULE)
+    yield "## Which settings mattered"
+    yield _importance(facts)
+    if facts.contrasts:
+        yield "## Dense-sparse-dense and precision"
+        yield (
+            "These trials differ in everything else, too, and the search chose who is on which side: no pairs, so "
+            "a difference of means is a hint at most."
+        )
+        yield markdown_table(
+            ["setting", "side", "mean PSNR (dB)", "trials", "at"],
+            [
+                [
+                    contrast.what,
+                    plain_text(side.value),
+                    f"{side.mean:.2f}",
+                    str(len(side.scores)),
+                    f"{contrast.percent} %",
+                ]
+                for contrast in facts.contrasts
+                for side in contrast.sides
+            ],
+        )
+    yield "## Where the time went"
+    yield markdown_table(
+        ["trials", "number", "training", "validation and the rest"],
+        [[s.what, str(s.trials), clock(s.training), clock(s.validation)] for s in facts.spent],
+    )
+    yield "## What went wrong"
+    yield (
+        markdown_table(
+            ["kind", "trials", "reason, the latest"],
+            [[plain_text(f.kind), str(len(f.trials)), plain_text(f.example)] for f in facts.failures],
+        )
+        if facts.failures
+        else "Nothing: no trial failed, ran out of memory or time, or diverged."
+    )
+    yield "## Trials"
+    yield trials_markdown(sort_trials(facts.trials, "psnr"), facts.best, MOST_ROWS)
+    yield "## To repeat it"
+    yield "\n".join(f"    {command}" for command in facts.commands)
+    yield "\n".join(f"- {name}: {plain_text(value)}" for name, value in facts.environment)
+
+
+def _importance(facts: ReportFacts) -> str:
+    found = facts.importance
+    if not found.shares:
+        return f"Not enough trials to say: {found.trials} can be compared, {FEWEST_RANKED} are needed."
+    by = "the final score" if found.percent == END else f"the score at {found.percent} % of the steps"
+    rows = [
+        [f"`{name}`", f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"]
+        for name, share in found.shares.items()
+        if share >= 0.01
+    ]
+    return (
+        f"PED-ANOVA on {found.trials} trials, by {by}. What does not exceed chance says nothing.\n\n"
+        + markdown_table(["setting", "share", "chance"], rows)
+    )

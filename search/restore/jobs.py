@@ -1,0 +1,121 @@
+"""Which files are to be restored, and where each result goes."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.files import DOCUMENTS, FORMATS
+from search.errors import UserError
+
+MAGIC = "*?["
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: Path
+    target: Path
+
+
+def jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -> list[Job]:
+    """A job for every image in `inputs`: files, folders with all below them, and patterns.
+
+    What lies in a folder keeps its place below `out`. Results have the extension of their source unless
+    one is given. Raises `UserError` for inputs that do not exist or hold no images, and where a result would
+    take the place of an input or of another result.
+    """
+    found: dict[Path, Path] = {}
+    for text in inputs:
+        for source, place in _found(text, out):
+            found.setdefault(source, place)
+    targets = {source: _target(out / place, suffix, extension) for source, place in found.items()}
+    twice = {target for target, count in Counter(targets.values()).items() if count > 1}
+    for source, target in targets.items():
+        if target in twice:  # page.png and page.jpg, both to become page.png
+            targets[source] = target.with_name(f"{target.stem}{source.suffix}{target.suffix}")
+    owners: dict[Path, Path] = {}
+    by_name: dict[str, list[Path]] = {}
+    for source in found:
+        by_name.setdefault(source.name.lower(), []).append(source)
+    for source, target in targets.items():
+        if any(_same(target, other) for other in by_name.get(target.name.lower(), [])):
+            raise UserError(
+                f"{shown(target)}: would be written over an input; give another folder, or a --suffix"
+            )
+        if target in owners:
+            raise UserError(
+                f"{shown(target)}: both {shown(owners[target])} and {shown(source)} would be written there; "
+                "restore them one by one"
+            )
+        owners[target] = source
+    return [Job(source, target) for source, target in targets.items()]
+
+
+def shown(path: Path | str) -> str:
+    """A path as it can be printed on one line, whatever is in it."""
+    text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _target(place: Path, suffix: str, extension: str | None) -> Path:
+    return place.with_name(f"{place.stem}{suffix}{extension or place.suffix}")
+
+
+def _same(target: Path, source: Path) -> bool:
+    """Whether both are one file, under one name or another (links, file systems that ignore case)."""
+    if target.absolute() == source.absolute():
+        return True
+    try:
+        return target.samefile(source)
+    except OSError:
+        return False
+
+
+def _found(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Source files of one input, each with its place below the output folder."""
+    path = Path(text)
+    if path.is_dir():
+        if out.resolve() == path.resolve():
+            raise UserError(f"{shown(out)}: is the input folder; results go to another one")
+        yield from _below(path, out)
+    elif os.path.lexists(path):
+        if path.suffix.lower() not in FORMATS:
+            raise UserError(
+                f"{shown(path)}: not an image that can be restored (allowed: {' '.join(DOCUMENTS)})"
+            )
+        yield path, Path(path.name)
+    elif any(sign in text for sign in MAGIC):
+        root = _root(path)
+        matches = sorted(root.glob(str(path.relative_to(root))))
+        images = [match for match in matches if match.suffix.lower() in DOCUMENTS and not match.is_dir()]
+        if not images:
+            raise UserError(f"{shown(text)}: matches no images (looked for {' '.join(DOCUMENTS)})")
+        yield from ((match, match.relative_to(root)) for match in images)
+    else:
+        raise UserError(f"{shown(path)}: no such file or folder")
+
+
+def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    """All images below a folder but those in `out`; hidden files are left out."""
+    count, own = 0, out.resolve()
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and (here / name).resolve() != own
+        )
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in DOCUMENTS:
+                count += 1
+                yield here / name, (here / name).relative_to(folder)
+    if not count:
+        raise UserError(f"{shown(folder)}: no images (looked for {' '.join(DOCUMENTS)})")
+
+
+def _root(pattern: Path) -> Path:
+    """The part of a pattern before its first sign with a meaning."""
+    parts = pattern.parts
+    fixed = next(n for n, part in enumerate(parts) if any(sign in part for sign in MAGIC))
+    return Path(*parts[:fixed])

@@ -1,0 +1,14 @@
+from .checkpoint import BEST_WEIGHTS as BEST_WEIGHTS
+from .checkpoint import drop_state as drop_state
+from .checkpoint import load_weights as load_weights
+from .checkpoint import save_weights as save_weights
+from .config import TrialConfig as TrialConfig
+from .config import forward_macs as forward_macs
+from .initial_weights import InitialConfig as InitialConfig
+from .losses.base import WITH_FILES as WITH_FILES
+from .recovery import Diverged as Diverged
+from .timing import Pace as Pace
+from .timing import measure_pace as measure_pace
+from .timing import measure_seconds_per_step as measure_seconds_per_step
+from .training import Stopped as Stopped
+from .training import train as train

@@ -1,0 +1,121 @@
+"""Weight inheritance: a new trial begins from the weights of a smaller one of its study (arXiv 1703.01041)."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.files import whole_file
+from models import outgrows
+from search.database import FrozenTrial, Study, Trial, TrialFacts, TrialState, facts_of, record_facts
+from search.errors import UserError
+from search.trial import BEST_WEIGHTS, InitialConfig, TrialConfig
+from search.worker.trained_trial import stored_config
+
+COPY = "inherited.safetensors"
+
+
+@dataclass(frozen=True)
+class WeightInheritance:
+    """How trials of a study begin."""
+
+    wanted: bool
+    """Whether trials that begin from now on inherit; one that has inherited goes on so."""
+    data: str
+    """Fingerprint of the pairs: weights that were trained on others may have seen what judges here."""
+    folder: Callable[[int], Path]
+    """Where a trial of that number has its files."""
+    say: Callable[[str], None]
+
+    def begun(self, trial: Trial, config: TrialConfig) -> TrialConfig:
+        """`config`, to begin from the weights of the best smaller trial there was before the first step of `trial`.
+
+        Best is the highest score at a rung so far. Recipes known beforehand are tried as they were: from random
+        weights, so that others are judged against what they are worth. What was chosen is noted with the trial
+        and kept beside it: a trial that is taken up again begins from the very same weights. Where they are gone
+        it begins from random ones, and that is noted.
+        """
+        copy = self.folder(trial.number).resolve() / COPY
+        facts = facts_of(trial)
+        known = facts.inherited
+        if known is None and self.wanted and not facts.config:
+            known = {} if facts.label else self._take_over(trial, config, copy)
+            record_facts(trial, inherited=known)
+            if known:
+                self.say(f"trial {trial.number}: begins from the weights of trial {known['trials'][0]}")
+        elif known and not _is_there(copy, known["sha256"]):
+            self.say(
+                f"trial {trial.number}: the weights that it began from are gone, it begins from random ones"
+            )
+            known = {}
+            record_facts(trial, inherited=known)
+        if not known:
+            return config
+        initial = InitialConfig(file=copy, match="overlap", sha256=known["sha256"])
+        return config.model_copy(update={"initial": initial})
+
+    def _take_over(self, trial: Trial, config: TrialConfig, copy: Path) -> dict[str, Any]:
+        for donor in _best_first(trial.study, config, self.data):
+            try:
+                content = (self.folder(donor.number) / BEST_WEIGHTS).read_bytes()
+            except FileNotFoundError:
+                continue  # beaten, or of another machine
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(copy) as partial:
+                partial.write_bytes(content)
+            before = facts_of(donor).inherited or {"trials": []}
+            return {
+                "trials": [donor.number, *before["trials"]],
+                "psnr_db": _score(donor),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        return {}
+
+
+def inheritance_sentence(facts: TrialFacts) -> str:
+    """Where a trial with these facts began; empty if from random weights, as trials do."""
+    found = facts.inherited
+    if not found:
+        return ""
+    first, *others = found["trials"]
+    behind = f", which go back to trial {' and trial '.join(map(str, others))}" if others else ""
+    return (
+        f"It began from the weights of trial {first} ({found['psnr_db']:.2f} dB, a smaller network){behind}; "
+        "steps and time are its own alone."
+    )
+
+
+def drop_inherited_weights(folder: Path) -> None:
+    """Forget the weights that a trial began from, at its end."""
+    (folder / COPY).unlink(missing_ok=True)
+
+
+def _best_first(study: Study, config: TrialConfig, data: str) -> list[FrozenTrial]:
+    """Trials of a smaller network that are complete or wait at a rung, the highest score first."""
+    states = (TrialState.COMPLETE, TrialState.WAITING)
+    found = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=states)
+        if trial.intermediate_values and facts_of(trial).data == data and _is_smaller(trial, config)
+    ]
+    return sorted(found, key=lambda trial: (-_score(trial), trial.number))
+
+
+def _is_smaller(trial: FrozenTrial, config: TrialConfig) -> bool:
+    try:
+        return outgrows(config.model, stored_config(trial).model)
+    except UserError:  # made by another version
+        return False
+
+
+def _score(trial: FrozenTrial) -> float:
+    """Of the weights on disk: those of the best rung."""
+    return max(trial.intermediate_values.values())
+
+
+def _is_there(copy: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(copy.read_bytes()).hexdigest() == sha256
+    except FileNotFoundError:
+        return False

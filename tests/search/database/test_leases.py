@@ -1,0 +1,221 @@
+"""Claims on trials, signs of life, and what becomes of the work of the dead."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search.database import Study, Trial, TrialState, default_storage_url, leases, open_study
+from search.database.queue import trial_view
+from search.database.trial_facts import BEAT, DEATHS, OWNER, RETRY
+from search.scheduler import LadderConfig
+from search.scheduler.policy import next_queued
+from search.study import StudySpec, load_spec
+
+StudyFile = Callable[..., Path]
+
+
+@pytest.fixture
+def spec(study_file: StudyFile) -> StudySpec:
+    return load_spec(str(study_file()))
+
+
+@pytest.fixture
+def opened(spec: StudySpec, tmp_path: Path) -> Study:
+    return open_study(spec, default_storage_url(tmp_path), continue_with_changes=False)
+
+
+def begun(opened: Study) -> optuna.Trial:
+    """A trial that this process works on, its settings drawn."""
+    trial = leases.begin_trial(opened, 99, lambda number: optuna.samplers.RandomSampler(seed=number))
+    assert trial is not None
+    trial.suggest_categorical("model.width", [4, 6])
+    return trial
+
+
+def died() -> dict[str, Any]:
+    """What a process of this machine that has ended called itself."""
+    code = "import json; from search import leases; print(json.dumps(leases.this_process()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return dict(json.loads(run.stdout))
+
+
+@pytest.fixture(scope="module")
+def dead() -> dict[str, Any]:
+    return died()
+
+
+def test_waiting_trial_is_taken_once_with_its_settings(opened: Study) -> None:
+    opened.enqueue_trial({"model.width": 6})
+    (waiting,) = opened.get_trials()
+    first, second = (
+        leases.claim_trial(opened, waiting, lambda number: optuna.samplers.RandomSampler()) for _ in range(2)
+    )
+    assert first is not None
+    assert first.suggest_categorical("model.width", [4, 6]) == 6
+    assert second is None
+    opened.tell(first, 20.0)
+    assert leases.claim_trial(opened, waiting, lambda number: optuna.samplers.RandomSampler()) is None
+
+
+def test_trial_of_a_dead_process_goes_on_under_its_number_with_its_settings(
+    opened: Study, dead: dict[str, Any]
+) -> None:
+    trials = [begun(opened) for _ in range(3)]
+    trials[1].set_user_attr(OWNER, dead)
+    settings = dict(trials[1].params)
+    (found,) = leases.LeaseMonitor().dead(opened)
+    assert found.number == 1
+    assert leases.hand_back_dead(opened, found)
+    assert not leases.hand_back_dead(opened, found)  # another process saw it, too
+    waiting = opened.trials[1]
+    assert (waiting.state, waiting.params, waiting.user_attrs[OWNER]) == (
+        TrialState.WAITING,
+        settings,
+        {},
+    )
+    again = leases.claim_trial(opened, waiting, lambda number: optuna.samplers.RandomSampler())
+    assert again is not None
+    assert (again.number, again.params) == (1, settings)
+    assert leases.is_ours(opened.trials[1])
+
+
+def test_process_of_an_earlier_start_of_the_machine_is_dead(opened: Study, dead: dict[str, Any]) -> None:
+    boot, processes = leases.this_process()["boot"].split("/", 1)
+    begun(opened).set_user_attr(OWNER, {**leases.this_process(), "boot": f"{boot}x/{processes}"})
+    # In another container of the same name its number says nothing.
+    begun(opened).set_user_attr(OWNER, {**dead, "boot": f"{boot}/{processes}x"})
+    assert [trial.number for trial in leases.LeaseMonitor().dead(opened)] == [0]
+
+
+def test_worker_whose_run_is_there_to_see_it_end_is_left_to_that(
+    opened: Study, dead: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = leases.this_process()
+    begun(opened).set_user_attr(OWNER, dead)
+    assert dead["parent"] == ours["pid"]
+    now = [100.0]
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
+
+    def found(run: dict[str, Any] | None, watchman: leases.LeaseMonitor | None = None) -> int:
+        opened.set_user_attr("sitting", {"owner": run})
+        return len((watchman or leases.LeaseMonitor()).dead(opened))
+
+    its_run = {**ours, "worker": "the run that started it"}
+    assert found(its_run) == 0
+    # The run itself sees it, and everybody does once the run is gone or was another one.
+    assert found(ours) == found(None) == found(dead) == found({**its_run, "pid": ours["parent"]}) == 1
+    # A run that does nothing about it is not waited for.
+    watchman = leases.LeaseMonitor()
+    assert found(its_run, watchman) == 0
+    now[0] += leases.SILENT_S + 1
+    assert found(its_run, watchman) == 1
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "here, its number used again"])
+def test_silent_worker_is_dead_after_a_while_and_a_beating_one_never(
+    where: str, opened: Study, dead: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {**dead, "host": where} if where == "elsewhere" else {**leases.this_process(), "worker": "other"}
+    silent, beating = begun(opened), begun(opened)
+    now = [100.0]
+    monkeypatch.setattr(leases.time, "monotonic", lambda: now[0])
+    watchman = leases.LeaseMonitor()
+    for count in range(5):
+        for trial in (silent, beating):
+            trial.set_user_attr(OWNER, other)
+        # Clocks of other machines are off, and jump: only the count tells.
+        beating.set_user_attr(BEAT, {"count": count, "at": 3600.0 - 900 * count})
+        found = [trial.number for trial in watchman.dead(opened)]
+        assert found == ([0] if count == 4 else []), count
+        now[0] += leases.SILENT_S / 3.9
+
+
+def test_running_trial_without_a_name_is_nobodys(opened: Study) -> None:
+    begun(opened).set_user_attr(OWNER, {})
+    begun(opened)
+    assert [trial.number for trial in leases.LeaseMonitor().dead(opened)] == [0]
+
+
+def test_pulse_gives_signs_of_life_only_for_the_trial_that_is_held(
+    opened: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BEAT_EVERY_S", 0.01)
+    held, other = begun(opened), begun(opened)
+    with leases.Heartbeat(opened) as pulse:
+        pulse.hold(held._trial_id)
+        pulse.step, pulse.steps = 3, 8
+        deadline = time.monotonic() + 10
+        while opened.trials[0].user_attrs.get(BEAT, {}).get("count", 0) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    sign = opened.trials[0].user_attrs[BEAT]
+    assert (sign["step"], sign["steps"]) == (3, 8)
+    assert BEAT not in opened.trials[other.number].user_attrs
+    assert not pulse.lost
+
+
+def test_worker_taken_for_dead_leaves_its_trial_to_the_other(opened: Study, dead: dict[str, Any]) -> None:
+    trial = begun(opened)
+    pulse = leases.Heartbeat(opened)
+    pulse.hold(trial._trial_id)
+    leases.hand_back(opened, trial._trial_id)
+    pulse.look()
+    assert not pulse.lost  # nobody has come for it: it is ours again
+    assert leases.is_ours(opened.trials[0])
+    trial.set_user_attr(OWNER, dead)
+    pulse.look()
+    assert pulse.lost
+
+
+def test_wish_to_stop_reaches_those_at_work_and_not_those_who_come_later(opened: Study) -> None:
+    before = leases.Heartbeat(opened)
+    before.look()
+    assert not before.stop_wished
+    leases.request_stop(opened)
+    before.look()
+    later = leases.Heartbeat(opened)
+    later.look()
+    assert before.stop_wished
+    assert not later.stop_wished
+
+
+def test_trial_that_keeps_killing_its_workers_ends_as_failed(opened: Study) -> None:
+    trial = begun(opened)
+    for death in range(9):
+        if death == 2:
+            trial.report(20.0, 25)  # it got further: those before do not count
+        why = leases.record_death(opened, opened.trials[0], "SIGKILL")
+        if opened.trials[0].state == TrialState.FAIL:
+            break
+        assert why is None
+        assert leases.claim_trial(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
+    assert opened.trials[0].state == TrialState.FAIL
+    assert len(opened.trials[0].user_attrs[DEATHS]) == leases.MOST_DEATHS + 2
+    assert opened.trials[0].user_attrs["ended"] == why == "was the end of 4 workers at 25 % (SIGKILL)"
+
+
+def test_no_more_trials_begin_than_asked_for(opened: Study) -> None:
+    for _ in range(3):
+        opened.enqueue_trial({})
+    leases.claim_trial(opened, opened.trials[0], lambda number: optuna.samplers.RandomSampler())
+    opened.enqueue_trial({"model.width": 6}, user_attrs={RETRY: 0})
+    waiting = [trial_view(trial, LadderConfig()) for trial in opened.trials]
+    assert [next_queued(waiting, most) for most in (1, 2)] == [3, 1]
+
+    def begun() -> Trial | None:
+        return leases.begin_trial(opened, 4, lambda number: optuna.samplers.RandomSampler(), goal=25)
+
+    fifth = begun()
+    assert fifth is not None
+    assert fifth.number == 4
+    assert opened.trials[4].user_attrs == {"goal": 25, OWNER: leases.this_process()}
+    assert leases.is_ours(opened.trials[4])
+    assert begun() is None
+    assert len(opened.trials) == 5
