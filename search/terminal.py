@@ -10,6 +10,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search.text import clock
+
 PLAIN_EVERY_S = 15.0  # without a terminal: at most one line about a running trial in this time
 REFRESH_PER_S = 4
 Kind = Literal["done", "pruned", "failed"]
@@ -134,10 +136,3 @@ class Progress:
         for _, row in sorted(self.rows.items()):
             table.add_row(ProgressBar(total=row.steps, completed=row.step, width=24), row.text())
         return Group(head, table)
-
-
-def clock(seconds: float) -> str:
-    """75 -> "1:15", 3675 -> "1:01:15"."""
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

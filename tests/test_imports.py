@@ -29,7 +29,8 @@ FLOORS = (
     ("search.study",),
     ("search.trial", "search.statistics"),
     ("search.inference", "search.datacheck"),
-    ("search.scheduler", "search.text", "search.terminal", "search.errors"),
+    ("search.scheduler", "search.terminal"),
+    ("search.text", "search.errors"),
     ("data", "models", "studies"),
     ("data.demo", "data.doctor"),
     ("data.sources",),
@@ -86,7 +87,7 @@ def room_of(module: str) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """(module, name) of everything imported; the name is empty for `import module`. Not what only type checkers read."""
+    """(module, name) of everything imported, "" for a whole module. Not what only type checkers read."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue

@@ -4,7 +4,6 @@ from .ablation import read_ablation as read_ablation
 from .ablation import run_ablation as run_ablation
 from .ablation import show_ablation as show_ablation
 from .chart_values import floor_without_outliers as floor_without_outliers
-from .chart_values import short_number as short_number
 from .chart_values import upper_front as upper_front
 from .compare import CompareOptions as CompareOptions
 from .compare import compare_studies as compare_studies
@@ -25,7 +24,6 @@ from .pareto import write_pareto as write_pareto
 from .trials_table import COLUMNS as COLUMNS
 from .trials_table import FEW_TRIALS as FEW_TRIALS
 from .trials_table import end_in_words as end_in_words
-from .trials_table import in_thousands as in_thousands
 from .trials_table import informative_columns as informative_columns
 from .trials_table import markdown_table as markdown_table
 from .trials_table import settings_line as settings_line

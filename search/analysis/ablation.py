@@ -18,7 +18,8 @@ from search.database import FrozenTrial, Study, ablation_folder, best_trial, rec
 from search.errors import UserError
 from search.inference import Precision, score_pairs
 from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
-from search.terminal import Progress, clock
+from search.terminal import Progress
+from search.text import clock
 from search.trial import Diverged, Stopped, TrialConfig, load_weights, measure_pace, train
 from search.worker import Retraining, StopSignals, held_out_images, refuse_other_images, stored_config
 

@@ -22,14 +22,6 @@ def upper_front(
     return best
 
 
-def short_number(value: float) -> str:
-    """A tick in few letters: 45k, 1.5M, 0.02."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:.6g}"
-
-
 def floor_without_outliers(values: Sequence[float]) -> float:
     """Where to cut an axis whose lowest tenth would take more room than all others: the least value, if none does."""
     ordered = sorted(values)

@@ -29,7 +29,7 @@ from search.inference import Precision, device_name, ms_per_megapixel, score_ima
 from search.launch import run_in_process
 from search.statistics import Effort, Entry, rank_entries
 from search.study import SpaceError, StudySpec
-from search.terminal import clock
+from search.text import clock
 from search.worker import RunOptions, check_channels, data_of, load_best, refuse_other_images
 
 SMALLEST_SHARE = 0.05  # of the budget: less is not worth another start

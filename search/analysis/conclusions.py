@@ -6,7 +6,7 @@ from search.analysis.ranking_table import PERCENT
 from search.analysis.validation import INPUT, Gain, Validation
 from search.database import Record
 from search.statistics import ENOUGH_GROUPS, Estimate
-from search.terminal import clock
+from search.text import clock
 from search.worker import inheritance_sentence
 
 NAMES = {

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.analysis.chart_values import floor_without_outliers, short_number, upper_front
-from search.analysis.trials_table import in_thousands, settings_line, varying_settings
+from search.analysis.chart_values import floor_without_outliers, upper_front
+from search.analysis.trials_table import settings_line, varying_settings
 from search.database import COMPLETE, PRUNED, Record, make_writable
 from search.errors import UserError
+from search.text import in_thousands, short_number
 
 Cost = Literal["parameters", "gmacs", "ms"]
 COSTS: tuple[Cost, ...] = get_args(Cost)

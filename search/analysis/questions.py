@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from search.database import Record, format_setting
+from search.database import Record
+from search.text import format_setting
 
 Config = Mapping[str, Any]
 Value = str | float | None

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from search.export import card_table
 from search.statistics import CONFIDENCE, ENOUGH_GROUPS, Difference, Effort, Estimate, Ranking, Row
-from search.terminal import clock
+from search.text import clock
 
 CSV, MARKDOWN, CHART = "ranking.csv", "ranking.md", "ranking.png"
 PERCENT = f"{100 * CONFIDENCE:g} %"

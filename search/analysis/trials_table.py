@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.database import COMPLETE, FAILED, PAUSED, PRUNED, RUNNING, WAITING, Record, format_setting
-from search.terminal import clock
+from search.database import COMPLETE, FAILED, PAUSED, PRUNED, RUNNING, WAITING, Record
+from search.text import clock, format_setting, in_thousands
 
 Sort = Literal["psnr", "number", "seconds"]
 Format = Literal["table", "csv", "md"]
@@ -176,15 +176,6 @@ def settings_line(trial: Record, told: Collection[str] | None = None) -> str:
     return " ".join(
         f"{name}={format_setting(value)}" for name, value in zip(names, shown.values(), strict=True)
     )
-
-
-def in_thousands(count: int | None) -> str:
-    """45001 -> "45.0k"."""
-    if count is None:
-        return "-"
-    if count < 1000:
-        return str(count)
-    return f"{count / 1e3:.1f}k" if count < 1e6 else f"{count / 1e6:.1f}M"
 
 
 def _score(trial: Record) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.sources import Split
 from models import ClassicalConfig
-from search.database import FrozenTrial, Study, best_trial, facts_of, list_studies
+from search.database import FrozenTrial, Study, best_trial, facts_of, studies_beside
 from search.errors import UserError
 from search.inference import ImageScore, Precision, mean_score, restore_image, score_image, to_codes
 from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
@@ -120,7 +120,7 @@ def best_filter(study: Study, trial: FrozenTrial) -> tuple[str, FrozenTrial, Stu
     if facts_of(trial).gmacs_at_256 == 0:
         return None
     found = []
-    for other in list_studies(study._storage):
+    for other in studies_beside(study):
         best = best_trial(other) if other.study_name != study.study_name else None
         if best is not None and facts_of(best).data == facts_of(trial).data:
             model = stored_config(best).model

@@ -12,30 +12,29 @@ from search.analysis import (
     conclusion_sentences,
     end_in_words,
     headline,
-    in_thousands,
     markdown_table,
     settings_line,
     sort_trials,
     varying_settings,
 )
-from search.database import COMPLETE, FINISHED, Record, Study, best_record, read_records
+from search.database import (
+    COMPLETE,
+    FINISHED,
+    Record,
+    Study,
+    best_record,
+    read_records,
+    system_attributes,
+    trial_handle,
+)
 from search.report import plain_text
-from search.terminal import clock
+from search.text import clock, in_thousands
 from search.worker import inheritance_sentence, repeat_sentences
 
 LEADERS = 10
 MOST_POINTS = 500  # plots are read anew at every poll of the page
 SIGNATURE = "*Written by Restune, and written anew as trials end. Your own text in its place stays.*"
 _NOTED = "dashboard:{}:note_ver"  # attribute of a study whose trial has a note
-
-
-@dataclass(frozen=True)
-class _Ended:
-    """As much of a trial as notes and pictures ask for; Optuna gives no handle on one that has ended."""
-
-    study: Study
-    storage: Any
-    _trial_id: int
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,10 @@ class _Figure:
 def refresh_notes(study: Study) -> None:
     """Bring notes and plots up to the trials that have ended since. Notes that a person wrote are left alone."""
     found = read_records(study)
-    noted = study._storage.get_study_system_attrs(study._study_id)
+    noted = system_attributes(study)
     for trial in found:
         if trial.state in FINISHED and _NOTED.format(trial.trial_id) not in noted:
-            ended: Any = _Ended(study, study._storage, trial.trial_id)
+            ended = trial_handle(study, trial.trial_id)
             pictures = [get_artifact_path(ended, picture) for picture in trial.pictures]
             save_note(ended, trial_note(trial, pictures))
     text, before = study_note(found, best_record(found), repeat_sentences(study)), get_note(study)

@@ -20,7 +20,7 @@ import optuna_dashboard
 
 from search.dashboard.auth import SHORTEST_TOKEN, Guard, is_loopback
 from search.dashboard.notes import refresh_notes
-from search.database import artifact_store, list_studies, load_study, open_database
+from search.database import artifact_store, list_studies, load_study, open_database, study_id
 from search.errors import UserError
 
 REFRESH_EVERY_S = 10.0
@@ -75,7 +75,7 @@ def serve_dashboard(options: DashboardOptions, say: Callable[[str], None] = _say
             address = socket.gethostname()
         place = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
         if options.study is not None:
-            place += f"dashboard/studies/{load_study(options.study, options.url)._study_id}"
+            place += f"dashboard/studies/{study_id(load_study(options.study, options.url))}"
         say(f"dashboard: {place}{f'?token={token}' if token else ''}")
         if not is_loopback(options.host):
             say(

@@ -34,7 +34,6 @@ from .records import WAITING as WAITING
 from .records import Record as Record
 from .records import best_record as best_record
 from .records import flatten as flatten
-from .records import format_setting as format_setting
 from .records import read_records as read_records
 from .studies import ChangedRecipe as ChangedRecipe
 from .studies import FrozenTrial as FrozenTrial
@@ -44,7 +43,6 @@ from .studies import TrialState as TrialState
 from .studies import artifact_store as artifact_store
 from .studies import attach_picture as attach_picture
 from .studies import best_trial as best_trial
-from .studies import change_trial as change_trial
 from .studies import default_storage_url as default_storage_url
 from .studies import kind_of_end as kind_of_end
 from .studies import list_studies as list_studies
@@ -57,6 +55,10 @@ from .studies import record_facts as record_facts
 from .studies import remember_command as remember_command
 from .studies import reported_scores as reported_scores
 from .studies import set_constraints as set_constraints
+from .studies import studies_beside as studies_beside
+from .studies import study_id as study_id
+from .studies import system_attributes as system_attributes
+from .studies import trial_handle as trial_handle
 from .study_facts import CONFIRMED as CONFIRMED
 from .study_facts import StudyFacts as StudyFacts
 from .study_facts import record_study as record_study

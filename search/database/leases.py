@@ -76,20 +76,22 @@ def begin_trial(study: Study, most: int, sampling: Sampling, **facts: Any) -> Tr
     return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
-def hand_back(study: Study, trial_id: int, owner: Mapping[str, Any] | None = None, **facts: Any) -> bool:
+def hand_back(
+    study: Study, trial: Trial | FrozenTrial, owner: Mapping[str, Any] | None = None, **facts: Any
+) -> bool:
     """Put our trial, or that of a dead `owner`, back in the queue; False if it is somebody else's by now.
 
     It keeps its number and settings, and goes on from its saved state; `facts` are noted as attributes.
     """
     seen = Expected(TrialState.RUNNING, OWNER, this_process() if owner is None else owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        return change_trial(study, trial_id, as_stored(**facts, owner={}), TrialState.WAITING, seen)
+        return change_trial(study, trial._trial_id, as_stored(**facts, owner={}), TrialState.WAITING, seen)
     return False
 
 
 def hand_back_dead(study: Study, trial: FrozenTrial) -> bool:
     """Hand back the trial of a worker that was found dead; False if another process has done so."""
-    return hand_back(study, trial._trial_id, facts_of(trial).owner)
+    return hand_back(study, trial, facts_of(trial).owner)
 
 
 def _claim(study: Study, trial_id: int, facts: Mapping[str, Any]) -> bool:
@@ -129,10 +131,10 @@ class Heartbeat:
         self._ended.set()
         self._thread.join(timeout=BEAT_EVERY_S)
 
-    def hold(self, trial_id: int) -> None:
+    def hold(self, trial: Trial) -> None:
         """This process has claimed a trial."""
         self.step, self.steps, self.lost = 0, 0, False
-        self._trial_id = trial_id
+        self._trial_id = trial._trial_id
 
     def let_go(self) -> None:
         """From here on the trial is left alone: whoever sees it wait may have it."""
@@ -209,7 +211,7 @@ def record_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
     facts = facts_of(trial)
     deaths, owner = [*facts.deaths, {"how": how, "rung": rung}], facts.owner
     if sum(death["rung"] == rung for death in deaths) < MOST_DEATHS:
-        hand_back(study, trial._trial_id, owner, deaths=deaths)
+        hand_back(study, trial, owner, deaths=deaths)
         return None
     why = f"was the end of {MOST_DEATHS} workers at {rung} % ({how})"
     seen = Expected(TrialState.RUNNING, OWNER, owner)

@@ -134,15 +134,6 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def format_setting(value: Any) -> str:
-    """A setting as people write it: 0.00312, 1e-05, [1, 2], none."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "none" if value is None else str(value)
-
-
 def _rungs(trial: FrozenTrial, recorded: Sequence[RungScore], steps: int) -> tuple[Rung, ...]:
     """As recorded at the end; of a trial that is not at its end, as reported so far."""
     if recorded and steps:

@@ -4,6 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,33 @@ def list_studies(database: optuna.storages.BaseStorage) -> list[Study]:
     """All studies of a database."""
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
     return [optuna.load_study(study_name=name, storage=database) for name in names]
+
+
+def studies_beside(study: Study) -> list[Study]:
+    """All studies of the database that `study` is in, itself included."""
+    return list_studies(study._storage)
+
+
+def study_id(study: Study) -> int:
+    """The number under which the database and optuna-dashboard know a study."""
+    return study._study_id
+
+
+def system_attributes(study: Study) -> Mapping[str, Any]:
+    """What Optuna and optuna-dashboard have noted with a study."""
+    return study._storage.get_study_system_attrs(study._study_id)
+
+
+@dataclass(frozen=True)
+class _TrialHandle:
+    study: Study
+    storage: optuna.storages.BaseStorage
+    _trial_id: int
+
+
+def trial_handle(study: Study, trial_id: int) -> Any:
+    """As much of a trial as optuna-dashboard asks for in its functions; Optuna has no handle on one that has ended."""
+    return _TrialHandle(study, study._storage, trial_id)
 
 
 def ranked_trials(study: Study) -> list[FrozenTrial]:

@@ -24,7 +24,7 @@ from search.database import (
     study_facts_of,
 )
 from search.scheduler import TOP
-from search.terminal import clock
+from search.text import clock
 
 RUNNING, LEFT_BEHIND, INTERRUPTED = "running", "left behind", "interrupted"
 AT_RUNG, NEW = "waiting at a rung", "waiting to begin"

@@ -19,7 +19,7 @@ from search.database import (
     this_process,
 )
 from search.manage.status import RUNNING, state_of
-from search.terminal import clock
+from search.text import clock
 
 LOOK_EVERY_S = 0.5
 # Between two trials a worker holds none: nobody is there when none is held for so long.

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 # A worker loads all this before it begins: that is a part of the time it takes.
+from search.launch import join_search as join_search
 from search.trial import TrialConfig
 from search.worker import ProbeConfig, measure_probe
 

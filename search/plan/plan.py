@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from data.sources import Split
 from models import count_parameters
-from search.database import TrialFacts, as_stored, change_trial, default_storage_url, open_study
+from search.database import TrialFacts, as_stored, default_storage_url, open_study, record_facts
 from search.errors import UserError
 from search.inference import (
     device_name,
@@ -25,10 +25,10 @@ from search.inference import (
 from search.plan.contention import busy_workers
 from search.plan.cost_model import CostModel
 from search.plan.simulator import SIMULATIONS, simulate_many
-from search.plan.table import ExpectedOutcome, Plan, Range90, Size, gigabytes, short
+from search.plan.table import ExpectedOutcome, Plan, Range90, Size
 from search.scheduler import TELLING_STEPS
 from search.study import StudySpec
-from search.terminal import clock
+from search.text import clock, duration_flag, gigabytes
 from search.trial import Diverged, forward_macs
 from search.worker import (
     COST_SIDE,
@@ -295,7 +295,7 @@ class _Survey:
                 spec = spec.with_changes(ladder=spec.ladder.at_most(found.rungs))
                 teramacs = found.teramacs
             if search.of(spec, teramacs).simulated(QUICK).enough:
-                return f"--budget {short(spec.timeout)} would do"
+                return f"--budget {duration_flag(spec.timeout)} would do"
         if search.costs.teramacs is None:
             return "fewer recipe.steps would help"
         return "fewer rungs or smaller models would help"
@@ -308,7 +308,7 @@ def _seconds_to_write(spec: StudySpec, out: Path) -> float:
         trial = study.ask()
         started = time.monotonic()
         for number in range(WRITES):
-            change_trial(study, trial._trial_id, {"number": number})
+            record_facts(trial, number=number)
         return (time.monotonic() - started) / WRITES
 
 

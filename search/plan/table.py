@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.analysis import in_thousands
 from search.scheduler import TELLING_STEPS, TOP
-from search.terminal import clock
+from search.text import clock, gigabytes, in_thousands
 
 RISK = 0.1  # a budget is called too small where that is more likely
 
@@ -185,16 +184,3 @@ def _times(found: Range90) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds >= 0.1 else f"{1e3 * seconds:.2g} ms"
-
-
-def short(seconds: float) -> str:
-    """5400 -> "90m", as a flag takes it."""
-    for unit, letter in ((3600, "h"), (60, "m")):
-        if seconds % unit == 0 and seconds >= unit:
-            return f"{seconds / unit:.0f}{letter}"
-    return f"{seconds:.0f}s"
-
-
-def gigabytes(size: float) -> str:
-    """Bytes for people: "1.5 GB"."""
-    return f"{size / 2**30:.1f} GB" if size >= 0.95 * 2**30 else f"{size / 2**20:.0f} MB"

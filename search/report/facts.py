@@ -38,12 +38,11 @@ from search.database import (
     best_trial,
     default_storage_url,
     flatten,
-    format_setting,
     read_records,
     study_facts_of,
 )
 from search.errors import UserError
-from search.terminal import clock
+from search.text import clock, format_setting
 from search.worker import Repeat, read_repeats, repeat_sentences
 
 _BEATEN = ("beaten", "pruned")  # how the reason of a trial begins that was simply not good enough

@@ -21,7 +21,6 @@ from search.analysis import (
     SIGNIFICANCE_RULE,
     JudgedCrop,
     end_in_words,
-    in_thousands,
     informative_columns,
     sort_trials,
     trial_cells,
@@ -30,7 +29,7 @@ from search.analysis import (
 from search.database import COMPLETE, Record
 from search.report.facts import ReportFacts, Side
 from search.report.plots import cost_plots, curve_plots
-from search.terminal import clock
+from search.text import clock, in_thousands
 
 HERE = Path(__file__).parent
 LARGEST_PNG = 200_000  # bytes; what would be larger is shown as JPEG

@@ -11,7 +11,7 @@ from search.analysis import (
     trials_markdown,
 )
 from search.report.facts import ReportFacts
-from search.terminal import clock
+from search.text import clock
 
 MOST_ROWS = 50
 

@@ -10,7 +10,7 @@ from search.analysis import end_in_words, floor_without_outliers, upper_front
 from search.database import COMPLETE, Record
 from search.report.facts import ReportFacts
 from search.report.svg import MOST_CURVES, Dot, Line, draw_chart, make_axis, percent_axis
-from search.terminal import clock
+from search.text import clock
 
 
 def curve_plots(facts: ReportFacts) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from search.export import load_exported
 from search.inference import is_lack_of_memory
 from search.restore.jobs import Job, jobs, shown
 from search.restore.restorer import Restorer, RestorerOptions, Trace
-from search.terminal import PLAIN_EVERY_S, clock
+from search.terminal import PLAIN_EVERY_S
+from search.text import clock
 
 EXTENSIONS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 

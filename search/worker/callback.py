@@ -12,7 +12,8 @@ from torch import Tensor
 
 from search.database import Heartbeat, record_facts, reported_scores
 from search.inference import Score
-from search.terminal import Shows, clock
+from search.terminal import Shows
+from search.text import clock
 from search.trial import TrialConfig
 
 

@@ -15,7 +15,8 @@ from search.database import CONFIRMED, FrozenTrial, Study, facts_of
 from search.inference import Precision, Score, score_pairs
 from search.scheduler import RepeatView, best_repeated
 from search.statistics import bootstrap_mean
-from search.terminal import Shows, clock
+from search.terminal import Shows
+from search.text import clock
 from search.trial import Diverged, TrialConfig, load_weights, train
 from search.worker.callback import StopSignals
 

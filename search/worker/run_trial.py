@@ -32,7 +32,8 @@ from search.inference import is_lack_of_memory, measure_inference_cost, memory_m
 from search.samplers import make_sampler
 from search.scheduler import TOP
 from search.study import SpaceError, StudySpec
-from search.terminal import Shows, clock
+from search.terminal import Shows
+from search.text import clock
 from search.trial import BEST_WEIGHTS, Diverged, Stopped, TrialConfig, drop_state, train
 from search.worker.callback import StopSignals, TrialCallback
 from search.worker.run_options import RunOptions
@@ -90,7 +91,7 @@ class Worker:
         The trial ends as complete, pruned or failed, or waits for its turn.
         """
         started = time.monotonic()
-        self.pulse.hold(trial._trial_id)
+        self.pulse.hold(trial)
         try:
             config = self._config(trial)
             facts = facts_of(trial)
@@ -226,7 +227,7 @@ class Worker:
 
     def _hand_back(self, trial: optuna.Trial) -> None:
         self.pulse.let_go()
-        hand_back(self.study, trial._trial_id)
+        hand_back(self.study, trial)
 
     def _end(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
         folder = self._folder(trial.number)

@@ -67,7 +67,7 @@ def suggest(spec: StudySpec, opened: Study) -> tuple[float, float]:
     took = time.perf_counter() - started, time.process_time() - cpu
     record_facts(trial, goal=lowest)
     trial.report(20.0, lowest)
-    hand_back(opened, trial._trial_id)
+    hand_back(opened, trial)
     return took
 
 

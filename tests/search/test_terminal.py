@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from search.terminal import Progress, clock
+from search.terminal import Progress
+from search.text import clock
 
 
 def progress(quiet: bool = False) -> Progress:

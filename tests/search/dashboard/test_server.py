@@ -19,7 +19,7 @@ from search.__main__ import main
 from search.dashboard import notes
 from search.dashboard import server as dashboard
 from search.dashboard.auth import COOKIE, Guard, is_loopback
-from search.database import default_storage_url, load_study, open_database
+from search.database import default_storage_url, load_study, open_database, trial_handle
 from search.errors import UserError
 from tests.search.chromium import Browser
 from tests.search.conftest import NASTY
@@ -185,7 +185,7 @@ def test_notes_say_how_trials_ended_and_who_won(explored: Path) -> None:
     assert f"it restores at {best.value:.2f} dB" in text.replace("\\", "")
     assert [f"| {trial.number} | {trial.value:.2f} |" in text for trial in study.trials] == [True] * 3
     for trial in study.trials:
-        note = get_note(notes._Ended(study, study._storage, trial._trial_id))  # type: ignore[arg-type]
+        note = get_note(trial_handle(study, trial._trial_id))
         assert f"**{trial.value:.2f} dB**" in note
         (artifact,) = optuna.artifacts.get_all_artifact_meta(study_or_trial=trial, storage=study._storage)
         assert f"/artifacts/{study._study_id}/{trial._trial_id}/{artifact.artifact_id}" in note

@@ -149,7 +149,7 @@ def test_pulse_gives_signs_of_life_only_for_the_trial_that_is_held(
     monkeypatch.setattr(leases, "BEAT_EVERY_S", 0.01)
     held, other = begun(opened), begun(opened)
     with leases.Heartbeat(opened) as pulse:
-        pulse.hold(held._trial_id)
+        pulse.hold(held)
         pulse.step, pulse.steps = 3, 8
         deadline = time.monotonic() + 10
         while opened.trials[0].user_attrs.get(BEAT, {}).get("count", 0) < 3:
@@ -164,8 +164,8 @@ def test_pulse_gives_signs_of_life_only_for_the_trial_that_is_held(
 def test_worker_taken_for_dead_leaves_its_trial_to_the_other(opened: Study, dead: dict[str, Any]) -> None:
     trial = begun(opened)
     pulse = leases.Heartbeat(opened)
-    pulse.hold(trial._trial_id)
-    leases.hand_back(opened, trial._trial_id)
+    pulse.hold(trial)
+    leases.hand_back(opened, trial)
     pulse.look()
     assert not pulse.lost  # nobody has come for it: it is ours again
     assert leases.is_ours(opened.trials[0])

@@ -274,7 +274,7 @@ def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile,
     for count in (3, 6):
         draw(open_study(spec, broken), count)
     interrupted = one_trial(open_study(spec, broken), spec, value=None)
-    hand_back(open_study(spec, broken), interrupted._trial_id)
+    hand_back(open_study(spec, broken), interrupted)
     draw(open_study(spec, broken), 5)
     one, other = ([trial.params for trial in open_study(spec, url).trials] for url in (unbroken, broken))
     assert one == other
@@ -322,7 +322,7 @@ def test_policy_sees_rungs_of_trials_that_have_begun_and_did_not_fail(spec: Stud
         begun(6, 6),
     )
     for trial in (paused, interrupted):
-        hand_back(opened, trial._trial_id)
+        hand_back(opened, trial)
     opened.tell(failed, state=TrialState.FAIL)
     opened.tell(pruned, state=TrialState.PRUNED)
     assert [trial_view(trial, LadderConfig(rungs=2, factor=4)) for trial in opened.trials] == [

@@ -228,7 +228,7 @@ def test_full_disk_stops_a_search_that_goes_on_once_there_is_room(
     assert faults.damage(url) == []
     left = load_study("tiny", url)
     for trial in left.get_trials(states=(TrialState.RUNNING,)):
-        hand_back(left, trial._trial_id)  # another process would see that we are gone
+        hand_back(left, trial)  # another process would see that we are gone
     assert main(command) == 0
     after = faults.finished(load_study("tiny", url).get_trials())
     assert list(after) == [0, 1]

@@ -116,7 +116,7 @@ class FakeWorker(Worker):
         if until == config.total_steps:
             self.study.tell(trial, SCORES[trial.number % len(SCORES)], state=TrialState.COMPLETE)
         else:
-            hand_back(self.study, trial._trial_id)
+            hand_back(self.study, trial)
         self.seconds_per_training.append(took * config.total_steps / (until - before))
 
 

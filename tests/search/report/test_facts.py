@@ -15,7 +15,7 @@ from PIL import Image
 
 from data.files.images import read_image
 from search.__main__ import main
-from search.analysis import Validation, conclusions, floor_without_outliers, short_number, upper_front
+from search.analysis import Validation, conclusions, floor_without_outliers, upper_front
 from search.analysis.validation import Gain, _busiest
 from search.database import Record, default_storage_url, load_study
 from search.inference import Precision, restore_image
@@ -25,6 +25,7 @@ from search.report.facts import ReportFacts
 from search.report.html import data_uri
 from search.report.svg import make_axis
 from search.statistics import Estimate
+from search.text import short_number
 from search.worker import load_best
 from tests.search.chromium import Browser
 from tests.search.conftest import NASTY

@@ -110,7 +110,7 @@ def test_sentences_give_means_spread_and_what_is_left_of_the_lead(study_file: St
     for score in (30.0, 29.0):
         trial = begin_trial(it, 99, lambda number: make_sampler(spec, number))
         trial.report(score, 25)
-        hand_back(it, trial._trial_id)
+        hand_back(it, trial)
     assert confirm.repeat_sentences(it) == []
     for repeat in (
         Repeat(1, 2, 70, 13.0, (20.5, 24.5)),

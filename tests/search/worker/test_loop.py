@@ -159,7 +159,7 @@ def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
 
     def die_at_the_top(self: Any, trial: optuna.Trial, pause_at: int | None = None) -> None:
         if trial.user_attrs[GOAL] == 100:
-            leases.hand_back(self.study, trial._trial_id)
+            leases.hand_back(self.study, trial)
             raise KeyboardInterrupt
         work_on(self, trial, pause_at)
 
@@ -239,7 +239,7 @@ def test_sampler_sees_a_waiting_trial_as_pruned_at_its_rung(study_file: StudyFil
         trial = leases.begin_trial(opened, 99, lambda number: ShownSampler(Looking(seed=number)))
         trial.suggest_categorical("model.width", [4, 6])
         trial.report(20.0, 25)
-        leases.hand_back(opened, trial._trial_id)
+        leases.hand_back(opened, trial)
     assert seen == [(TrialState.PRUNED, {25: 20.0})]
 
 
