@@ -8,7 +8,7 @@ import pytest
 
 from search.__main__ import main
 from search.database import default_storage_url, load_study
-from search.launch import run_in_process, supervisor
+from search.launch import run_in_process
 from tests.conftest import write_pairs
 from tests.search.chromium import Browser, browser
 
@@ -78,7 +78,7 @@ def in_this_process() -> Iterator[None]:
     """`run` works in the process of the tests: its workers have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            supervisor, "run_with_workers", lambda spec, options, devices: run_in_process(spec, options)
+            "search.launch.run_with_workers", lambda spec, options, devices: run_in_process(spec, options)
         )
         yield
 

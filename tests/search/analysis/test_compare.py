@@ -21,7 +21,6 @@ from search.__main__ import main
 from search.analysis import compare
 from search.database import TrialState, default_storage_url, load_study, open_study
 from search.errors import UserError
-from search.launch import in_process
 from search.study import load_spec
 from search.worker import load_best
 from tests.conftest import TINY_STUDY, write_pairs
@@ -106,9 +105,9 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     def noted(spec: Any, options: Any) -> Any:
         given[spec.name] = spec.timeout
-        return in_process.SearchOutcome(None, float("nan"), 20.0, stopped=False)
+        return compare.SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
-    monkeypatch.setattr(in_process, "run_in_process", noted)
+    monkeypatch.setattr(compare, "run_in_process", noted)
     return given
 
 
@@ -367,7 +366,7 @@ def test_stopped_comparison_goes_on_with_the_trial_it_was_at(
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception | None], None]]:
     """Lets the run of study `one` raise this, or, for None, end without a finished trial."""
-    real = in_process.run_in_process
+    real = compare.run_in_process
 
     def choose(error: Exception | None) -> None:
         def failing(spec: Any, options: Any) -> Any:
@@ -375,9 +374,9 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception | No
                 return real(spec, options)
             if error is not None:
                 raise error
-            return in_process.SearchOutcome(None, float("nan"), 20.0, stopped=False)
+            return compare.SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
-        monkeypatch.setattr(in_process, "run_in_process", failing)
+        monkeypatch.setattr(compare, "run_in_process", failing)
 
     yield choose
 

@@ -17,7 +17,7 @@ from search.__main__ import main, parse
 
 StudyFile = Callable[..., Path]
 Refused = Callable[..., str]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

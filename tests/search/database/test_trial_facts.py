@@ -27,7 +27,7 @@ from search.inference import Score
 from search.study import StudySpec
 from search.trial import TrialConfig
 
-EARLIER = Path(__file__).parents[1] / "golden" / "search.sql"
+EARLIER = Path(__file__).parents[2] / "golden" / "search.sql"
 """Two studies, `tiny` and `later`, that commit b2cf080 searched, as the dump of their SQLite database."""
 JSON_TEXTS = {"config", "rungs", "versions", "recipe", "one_change"}
 FILLED: dict[str, Any] = {

@@ -14,12 +14,11 @@ from search.database import (
     attach_picture,
     default_storage_url,
     list_studies,
-    maintenance,
     open_database,
     this_process,
 )
 from search.errors import UserError
-from search.manage import delete_study, study_belongings
+from search.manage import delete, delete_study, study_belongings
 
 WHAT = """\
 kbnet: 2 trials, the best at 24.00 dB (trial 1)
@@ -142,7 +141,7 @@ def test_files_stay_where_the_database_cannot_forget(
         raise OSError("disk full")
 
     before = files(out)
-    monkeypatch.setattr(maintenance, "remove_study", fails)
+    monkeypatch.setattr(delete, "remove_study", fails)
     with pytest.raises(OSError, match="disk full"):
         delete_study(study, study_belongings(study, out))
     assert files(out) == before

@@ -23,12 +23,13 @@ from search.database import (
     record_facts,
 )
 from search.database.trial_facts import LABEL, RungScore
+from search.plan import simulator
 from search.plan.cost_model import TrainingCost
 from search.plan.score_model import Chance
 from search.plan.simulator import Simulation
 from search.scheduler import TOP, Action, Snapshot, Wait, policy
 from search.study import StudySpec, load_spec
-from search.worker import Repeat, RunOptions, Worker, WorkerLoop, confirm
+from search.worker import Repeat, RunOptions, Worker, WorkerLoop, loop
 from search.worker.trial_setup import draw_config
 
 StudyFile = Callable[..., Path]
@@ -145,7 +146,8 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int, Action]]
         return action
 
     decide = policy.next_action
-    monkeypatch.setattr(policy, "next_action", next_action)
+    monkeypatch.setattr(loop, "next_action", next_action)
+    monkeypatch.setattr(simulator, "next_action", next_action)
     return found
 
 
@@ -205,7 +207,7 @@ def test_simulated_search_takes_the_same_actions_at_the_same_moments_as_the_real
         rest[-1].progress.spend(took)
         return Repeat(trial.number, seed, steps, took, (SCORES[trial.number % len(SCORES)],))
 
-    monkeypatch.setattr(confirm, "retrain_finalist", repeat)
+    monkeypatch.setattr(loop, "retrain_finalist", repeat)
     real = recorded(monkeypatch)
     search(spec, out, workers)
     taken = list(real)

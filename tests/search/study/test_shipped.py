@@ -13,7 +13,7 @@ from search.inference import Score
 from search.study import KnownSuggester, StudySpec, fill_leaves, shipped_specs, with_replacements
 from search.trial import TrialConfig, train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STUDIES = [spec for spec in shipped_specs() if not spec.name.endswith("_gpu")]
 
 TOY = '''

@@ -15,7 +15,7 @@ from search.samplers import make_sampler
 from search.scheduler import best_repeated
 from search.study import load_spec
 from search.trial import Stopped, TrialConfig
-from search.worker import Repeat, RunOptions, confirm
+from search.worker import Repeat, RunOptions, confirm, loop
 
 StudyFile = Callable[..., Path]
 Trials = Callable[..., list[FrozenTrial]]
@@ -74,7 +74,7 @@ def test_best_mean_goes_on_and_not_the_leader_of_the_search(
     def scored(trial: FrozenTrial, seed: int, steps: int, *rest: Any) -> Repeat:
         return Repeat(trial.number, seed, steps, 1.0, (-trial.intermediate_values[25],) * 3)
 
-    monkeypatch.setattr(confirm, "retrain_finalist", scored)
+    monkeypatch.setattr(loop, "retrain_finalist", scored)
     search(study_file(), out, ladder={"rungs": 1, "factor": 4}, trials=3, finalists=3)
     (winner,) = (t for t in trials() if t.state == TrialState.COMPLETE)
     assert winner.intermediate_values[25] == min(t.intermediate_values[25] for t in trials())
@@ -93,7 +93,7 @@ def test_search_stopped_among_repeats_goes_on_with_the_missing_ones(
             raise Stopped("at step 1 of 2")
         return repeat(trial, seed, steps, *rest)
 
-    monkeypatch.setattr(confirm, "retrain_finalist", stopping)
+    monkeypatch.setattr(loop, "retrain_finalist", stopping)
     path = study_file()
     search(path, out, ladder={"rungs": 2, "factor": 4})
     assert len(confirm.read_repeats(opened(out))) == 1

@@ -18,7 +18,7 @@ from search.samplers.make import ShownSampler
 from search.scheduler import Action, Prune, Snapshot, policy
 from search.study import load_spec
 from search.trial import TrialConfig, train
-from search.worker import RunOptions, open_data, run_trial, training_budget
+from search.worker import RunOptions, loop, open_data, run_trial, training_budget
 from tests.benchmarks.by_hand import Silent
 
 StudyFile = Callable[..., Path]
@@ -140,7 +140,7 @@ def test_last_stretch_has_some_steps_however_short_the_time(
 def test_time_decides_the_length_where_the_recipe_leaves_it_open(
     study_file: StudyFile, out: Path, trials: Trials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_budget.samples, "typical_speed", lambda *_: 2e-7)
+    monkeypatch.setattr(training_budget, "typical_speed", lambda *_: 2e-7)
     search(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 1"), ONE_SIZE), out, trials=2, timeout=60.0)
     # Half of 60 s at 2e-7 teramacs a second, for the half of a training that lies above the rung at 50 %.
     opened = load_study("tiny", default_storage_url(out))
@@ -185,7 +185,7 @@ def test_trials_with_too_many_better_ones_end_before_the_search_does(
             paused.append(sum(trial.is_paused for trial in snapshot.trials))
         return action
 
-    monkeypatch.setattr(policy, "next_action", counting)
+    monkeypatch.setattr(loop, "next_action", counting)
     search(study_file(), out, trials=6, ladder={"rungs": 2, "factor": 4}, keep=1)
     assert max(paused) == 2  # one at each rung
     assert sum(t.state == TrialState.COMPLETE for t in trials()) == 1
@@ -204,7 +204,7 @@ def test_policy_is_asked_again_where_another_worker_was_faster_to_take_a_trial(
         missed.add(turn)
         return None
 
-    monkeypatch.setattr(leases, "claim_trial", slow)
+    monkeypatch.setattr(loop, "claim_trial", slow)
     search(study_file(), out, trials=4)
     assert {goal for _, goal in missed} == {0, 50, 100}
     assert sorted(t.state.name for t in trials()) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]

@@ -20,7 +20,7 @@ from search.database import (
 from search.database.trial_facts import LABEL
 from search.errors import UserError
 from search.samplers import make_sampler
-from search.study import StudySpec
+from search.study import StudySpec, open_leaves
 from search.study import spec as study
 from search.worker.warm_start import start_warm
 
@@ -37,7 +37,7 @@ def opened(path: Path, out: Path) -> tuple[StudySpec, Study]:
 def filled(path: Path, out: Path, samples: list[tuple[int, float, float]] = SAMPLES) -> None:
     """A finished study with these widths, rates and scores, on images with the fingerprint "same"."""
     spec, made = opened(path, out)
-    leaves = dict(study.space.open_leaves(spec.recipe))
+    leaves = dict(open_leaves(spec.recipe))
     for width, rate, score in samples:
         made.add_trial(
             create_trial(
@@ -159,7 +159,7 @@ def test_sampler_draws_as_if_the_earlier_trials_were_of_its_own_study(
             ),
         )
 
-    leaves: dict[str, Any] = dict(study.space.open_leaves(spec.recipe))
+    leaves: dict[str, Any] = dict(open_leaves(spec.recipe))
     old = load_study("old", default_storage_url(out))
     assert draw(made) == draw(old)
     bare = optuna.create_study(direction="maximize")
