@@ -68,9 +68,9 @@ def write_card(
         "From Python, with this program installed:",
         _code(
             "import torch",
-            "from data.images import read_image, to_tensor, with_channels, write_png",
+            "from data.files.images import read_image, to_tensor, with_channels, write_png",
             "from search.export import load_model",
-            "from search.trial.metrics import to_codes",
+            "from search.inference import to_codes",
             "",
             'model = load_model("FOLDER OF THIS FILE")',
             f'degraded = to_tensor(with_channels(read_image("scan.png"), {config.model.channels}))',

@@ -21,6 +21,7 @@ from search.__main__ import main
 from search.analysis import compare
 from search.database import TrialState, default_storage_url, load_study, open_study
 from search.errors import UserError
+from search.launch import SearchOutcome
 from search.study import load_spec
 from search.worker import load_best
 from tests.conftest import TINY_STUDY, write_pairs
@@ -105,7 +106,7 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     def noted(spec: Any, options: Any) -> Any:
         given[spec.name] = spec.timeout
-        return compare.SearchOutcome(None, float("nan"), 20.0, stopped=False)
+        return SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
     monkeypatch.setattr(compare, "run_in_process", noted)
     return given
@@ -374,7 +375,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception | No
                 return real(spec, options)
             if error is not None:
                 raise error
-            return compare.SearchOutcome(None, float("nan"), 20.0, stopped=False)
+            return SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
         monkeypatch.setattr(compare, "run_in_process", failing)
 

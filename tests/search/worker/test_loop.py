@@ -205,6 +205,7 @@ def test_policy_is_asked_again_where_another_worker_was_faster_to_take_a_trial(
         return None
 
     monkeypatch.setattr(loop, "claim_trial", slow)
+    monkeypatch.setattr(run_trial, "claim_trial", slow)
     search(study_file(), out, trials=4)
     assert {goal for _, goal in missed} == {0, 50, 100}
     assert sorted(t.state.name for t in trials()) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
@@ -215,7 +216,7 @@ def test_last_stretch_has_no_limit_of_a_single_trial(
 ) -> None:
     limits: list[float | None] = []
 
-    class Noting(run_trial.Watch):
+    class Noting(run_trial.TrialCallback):
         def __init__(self, *args: Any, **named: Any) -> None:
             super().__init__(*args, **named)
             limits.append(self.limit_seconds)
