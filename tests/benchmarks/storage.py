@@ -23,11 +23,11 @@ from search.database import (
     Study,
     TrialState,
     begin_trial,
-    change_trial,
     open_database,
     record_facts,
     this_process,
 )
+from search.database.studies import change_trial
 from search.database.trial_facts import GOAL, OWNER
 from search.scheduler import Begin, LadderConfig, Rules, WorkerView, next_action
 

@@ -10,7 +10,8 @@ import torch
 from optuna.trial import TrialState
 
 from data.sources import Split
-from search.database import Heartbeat, begin_trial, change_trial, default_storage_url, facts_of, this_process
+from search.database import Heartbeat, begin_trial, default_storage_url, facts_of, this_process
+from search.database.studies import change_trial
 from search.errors import UserError
 from search.inference import Score
 from search.study import load_spec
