@@ -18,19 +18,20 @@ from search.database import default_storage_url, load_study
 
 PROGRAM = """
 import sys, time
-import search.trial.train, search.worker
+import search.launch
+from search.launch import in_process
+from search.worker import run_trial
 inside = 0.0
-def timed(*arguments, train=search.trial.train.train):
+def timed(*arguments, train=run_trial.train):
     global inside
     started = time.monotonic()
     try:
         return train(*arguments)
     finally:
         inside += time.monotonic() - started
-search.worker.train = timed
-from search import crew, run
+run_trial.train = timed
 from search.__main__ import main
-crew.run = lambda spec, options, devices: run.run(spec, options)
+search.launch.run_with_workers = lambda spec, options, devices: in_process.run_in_process(spec, options)
 code = main(sys.argv[2:])
 open(sys.argv[1], "w").write(str(inside))
 sys.exit(code)

@@ -1,4 +1,4 @@
-"""Whole studies, tiny ones: what each trial leaves behind, however it ends."""
+"""Whole tiny studies: records and files of each trial, for every way in which it can end."""
 
 import json
 import subprocess
@@ -297,10 +297,11 @@ LIMITED = """
 import sys
 from pathlib import Path
 
+import search.launch
 import torch
-from search import crew, run
 from search.__main__ import main
-from search.memory import limit_memory
+from search.inference import limit_memory
+from search.launch import in_process
 
 
 def limit_growth(size):
@@ -309,8 +310,8 @@ def limit_growth(size):
 
 
 torch.set_num_threads(1)
-run.limit_memory = limit_growth  # what torch itself holds differs between machines
-crew.run = lambda spec, options, devices: run.run(spec, options)
+in_process.limit_memory = limit_growth  # what torch itself holds differs between machines
+search.launch.run_with_workers = lambda spec, options, devices: in_process.run_in_process(spec, options)
 sys.exit(main(sys.argv[1:]))
 """
 
