@@ -118,7 +118,7 @@ class Progress:
         if value is not None and (self.best is None or value > self.best[0]):
             self.best = (value, f"trial {number}")
 
-    def gone(self, worker: str) -> None:
+    def worker_ended(self, worker: str) -> None:
         """A worker has ended; its row goes with it."""
         self.rows.pop(worker, None)
 

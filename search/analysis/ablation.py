@@ -21,7 +21,7 @@ from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
 from search.terminal import Progress
 from search.text import clock
 from search.trial import Diverged, Stopped, TrialConfig, load_weights, measure_pace, train
-from search.worker import Retraining, StopSignals, held_out_images, refuse_other_images, stored_config
+from search.worker import RepeatCallback, StopSignals, held_out_images, refuse_other_images, stored_config
 
 SAFETY = 0.85  # of the budget: the rest is scoring and starting
 PATIENCE_SHARE = 0.002  # of the budget, for measuring the speed of one recipe
@@ -221,7 +221,7 @@ def _train(
     length = {"steps": {"teramacs": check.teramacs}, "pauses": (), "evaluations": EVALUATIONS}
     config = change.config.as_planned(**length)
     try:
-        report = Retraining(change.text, config.total_steps, progress, stop)
+        report = RepeatCallback(change.text, config.total_steps, progress, stop)
         result = train(config, split, device, folder, report)
     except Diverged:
         return TrainedChange(change.question, change.text, config.total_steps, 0.0, ())

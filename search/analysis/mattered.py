@@ -118,7 +118,7 @@ def comparable(trials: Sequence[Record], question: Question | None) -> tuple[int
             if percent < END:
                 at.setdefault(percent, []).append((trial, score))
         # What had the time of the last stretch was trained longer than the others.
-        if trial.state == COMPLETE and trial.psnr_db is not None and not trial.finale:
+        if trial.state == COMPLETE and trial.psnr_db is not None and not trial.had_last_stretch:
             at.setdefault(END, []).append((trial, trial.psnr_db))
     rungs = sorted((rung for rung in at if rung > 100 * latest), reverse=True)
     fullest = max(rungs, key=lambda rung: (len(at[rung]), rung), default=END)

@@ -163,7 +163,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def end_in_words(trial: Record) -> str:
     """What became of a trial, in a few words and one line."""
     if trial.state == COMPLETE:
-        return "full length" if trial.finale else COMPLETE
+        return "full length" if trial.had_last_stretch else COMPLETE
     text = " ".join((trial.ended or trial.state).split())
     return f"{FAILED}: {text}" if trial.state == FAILED and not text.startswith(FAILED) else text
 

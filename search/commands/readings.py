@@ -60,7 +60,7 @@ def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOp
         quiet=options.quiet,
         continue_with_changes=vars(options).get("continue_with_changes", False),
         warm_start=vars(options).get("warm_start"),
-        typed=options.typed,
+        command=options.typed,
     )
 
 

@@ -40,10 +40,10 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    wire = None
+    event_stream = None
     if options.supervised:
         # What libraries print must not get between our lines: it goes where errors go.
-        wire = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        event_stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
     from search.launch import JoinOptions, join_search
     from search.worker import RunOptions
@@ -65,7 +65,7 @@ def main(options: argparse.Namespace) -> int:
         scan_dir=given.get("scan_dir"),
         clean_dir=given.get("clean_dir"),
         elapsed=given.get("elapsed"),
-        wire=wire,
+        event_stream=event_stream,
     )
     stopped = join_search(how)
     if stopped and not options.supervised and not options.quiet:

@@ -140,7 +140,7 @@ def _long(found: Sequence[Record]) -> dict[str, Any] | None:
             "y": [round(rung.psnr_db, 3) for rung in trial.rungs],
         }
         for trial in found
-        if trial.finale and trial.rungs
+        if trial.had_last_stretch and trial.rungs
     ]
     x = {"title": {"text": "share of its steps (%)"}}
     return _figure("Training at full length", traces, x) if traces else None

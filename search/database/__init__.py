@@ -1,6 +1,6 @@
-"""Everything that is kept about studies and trials, in SQLite or PostgreSQL, through Optuna's storage.
+"""Reading and writing studies and trials in SQLite or PostgreSQL, through Optuna's storage.
 
-Facts come in and are written in transactions; typed records, snapshots of the queue and leases go out.
+Facts come in and are written in transactions; typed records, snapshots for the scheduler and leases go out.
 Imports `study`, `scheduler` and what lies below; the only room that uses private parts of Optuna.
 """
 

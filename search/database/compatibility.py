@@ -1,4 +1,4 @@
-"""Whether a study of the database may go on with a recipe that has changed, and how recipes differ, in words."""
+"""Comparison of a study's stored recipe with a changed one, and refusal of changes that Optuna cannot store."""
 
 import json
 from typing import Any
@@ -10,7 +10,7 @@ from search.study import Choices, Range, StudySpec, open_leaves
 
 
 def recipe_differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
-    """Where two recipes differ, in words, at most three places."""
+    """Up to three differences between two recipes, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in sorted(old.keys() | new.keys()):
@@ -28,7 +28,7 @@ def recipe_differences(old: Any, new: Any, name: str = "recipe") -> list[str]:
 
 
 def refuse_changed_distributions(study: optuna.Study, spec: StudySpec) -> None:
-    """Optuna cannot change the choices, nor the kind of range, of a name that trials already use."""
+    """Raises `UserError` if choices or the kind of a range have changed for a setting that trials already have."""
     now = {name: distribution_of_leaf(leaf) for name, leaf in open_leaves(spec.recipe)}
     for trial in study.get_trials(deepcopy=False):
         for name, before in trial.distributions.items():

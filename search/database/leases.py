@@ -1,8 +1,8 @@
-"""Which process works on which trial, whether it is still alive, and what becomes of the work of the dead.
+"""Leases: a trial is owned by one worker process, whose heartbeat shows that it is alive.
 
-A worker writes its name on the trial that it works on, and a count that grows: its sign of life. Who looks
-compares counts, never clocks: clocks of machines differ, and jump. A worker whose name is no longer on its
-trial has been taken for dead, and leaves it to the other.
+A worker records itself as the owner of its trial, and regularly increases a count: the heartbeat. Other processes
+compare counts, never clocks: clocks of machines differ, and jump. A trial whose owner has ended or gives no heartbeat
+is abandoned, and is released for other workers. A worker that finds another owner on its trial leaves it alone.
 """
 
 import functools
@@ -26,19 +26,19 @@ from search.database.transactions import Expected
 from search.database.trial_facts import BEAT, OWNER, as_stored, facts_of
 from search.errors import UserError
 
-BEAT_EVERY_S = 5.0
-SILENT_S = 60.0
-"""A worker that gave no sign for so long is dead."""
-MOST_DEATHS = 4
-"""A trial that was the end of so many workers at the same rung is not tried again."""
+HEARTBEAT_INTERVAL_S = 5.0
+LEASE_TIMEOUT_S = 60.0
+"""Time without a heartbeat after which a worker counts as crashed."""
+MAX_DEATHS = 4
+"""A trial on which so many workers crashed at the same rung fails."""
 
-Sampling = Callable[[int], optuna.samplers.BaseSampler]
-"""How a trial of that number draws its settings."""
+SamplerForTrial = Callable[[int], optuna.samplers.BaseSampler]
+"""Makes the sampler of a trial from its number."""
 
 
 @functools.cache
 def this_process() -> dict[str, Any]:
-    """The owner of all trials that this process works on, as plain JSON."""
+    """This process as owner of trials, as plain JSON."""
     host, pid = socket.gethostname(), os.getpid()
     return {
         "worker": uuid.uuid4().hex,
@@ -50,38 +50,40 @@ def this_process() -> dict[str, Any]:
     }
 
 
-def is_ours(trial: FrozenTrial) -> bool:
-    """Whether this process is the one to work on a running trial."""
+def is_owned_by_this_process(trial: FrozenTrial) -> bool:
+    """True if the trial is running and owned by this process."""
     worker = facts_of(trial).owner.get("worker")
     return trial.state == TrialState.RUNNING and bool(worker == this_process()["worker"])
 
 
-def claim_trial(study: Study, waiting: FrozenTrial, sampling: Sampling, **facts: Any) -> Trial | None:
-    """Set a waiting trial running; None if another process was faster. It keeps number and settings.
+def claim_trial(
+    study: Study, waiting: FrozenTrial, sampler_for: SamplerForTrial, **facts: Any
+) -> Trial | None:
+    """Set a waiting trial to running, owned by this process; None if another process has claimed it first.
 
-    `facts` are noted as attributes, in the same transaction.
+    `facts` are recorded in the same transaction. Number and settings of the trial stay.
     """
     if not _claim(study, waiting._trial_id, facts):
         return None
-    study.sampler = sampling(waiting.number)
+    study.sampler = sampler_for(waiting.number)
     return Trial(study, waiting._trial_id)
 
 
-def begin_trial(study: Study, most: int, sampling: Sampling, **facts: Any) -> Trial | None:
-    """A new trial, running, with `facts` as attributes; None if the study has `most` of them."""
+def begin_trial(study: Study, most: int, sampler_for: SamplerForTrial, **facts: Any) -> Trial | None:
+    """A new running trial with `facts`, owned by this process; None if the study has `most` trials."""
     number = begin_if_room(study, most, as_stored(**facts, owner=this_process()))
     if number is None:
         return None
-    study.sampler = sampling(number)
+    study.sampler = sampler_for(number)
     return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
 
-def hand_back(
+def release_trial(
     study: Study, trial: Trial | FrozenTrial, owner: Mapping[str, Any] | None = None, **facts: Any
 ) -> bool:
-    """Put our trial, or that of a dead `owner`, back in the queue; False if it is somebody else's by now.
+    """Put a trial of this process, or of `owner`, back in the queue; False if it has another owner by now.
 
-    It keeps its number and settings, and goes on from its saved state; `facts` are noted as attributes.
+    `facts` are recorded with it. The trial keeps its number and settings and later continues from its saved state.
     """
     seen = Expected(TrialState.RUNNING, OWNER, this_process() if owner is None else owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
@@ -89,39 +91,39 @@ def hand_back(
     return False
 
 
-def hand_back_dead(study: Study, trial: FrozenTrial) -> bool:
-    """Hand back the trial of a worker that was found dead; False if another process has done so."""
-    return hand_back(study, trial, facts_of(trial).owner)
+def release_abandoned_trial(study: Study, trial: FrozenTrial) -> bool:
+    """Put an abandoned trial back in the queue; False if another process has done so."""
+    return release_trial(study, trial, facts_of(trial).owner)
 
 
 def _claim(study: Study, trial_id: int, facts: Mapping[str, Any]) -> bool:
-    """Write our name on a trial that waits, and set it running."""
+    """Set a waiting trial to running with this process as owner."""
     seen = Expected(TrialState.WAITING, OWNER, {})
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it had come to its end since
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it has ended in the meantime
         claim = as_stored(**facts, owner=this_process())
         return change_trial(study, trial_id, claim, TrialState.RUNNING, seen)
     return False
 
 
 class Heartbeat:
-    """Gives a sign of life for the trial that this process works on, and listens for a wish to stop.
+    """The heartbeat of this process for its trial; also notices a request to stop the study.
 
-    As a context manager it does so every `BEAT_EVERY_S`, from a thread of its own.
+    As a context manager it beats every `HEARTBEAT_INTERVAL_S`, in a thread of its own.
     """
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.stop_wished = False
+        self.stop_requested = False
         self.lost = False
-        """Whether the trial has been given to another worker."""
+        """True once another worker owns the trial."""
         self.step, self.steps = 0, 0
-        """How far the trial is, for whoever asks."""
+        """Progress of the trial, written with each heartbeat."""
         self._trial_id: int | None = None
-        self._looking = threading.Lock()
+        self._lock = threading.Lock()
         self._count = 0
-        self._wish_before = _wish(study)
+        self._stop_request_before = _stop_request(study)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread = threading.Thread(target=self._beat_until_exit, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -129,91 +131,92 @@ class Heartbeat:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        self._thread.join(timeout=BEAT_EVERY_S)
+        self._thread.join(timeout=HEARTBEAT_INTERVAL_S)
 
-    def hold(self, trial: Trial) -> None:
-        """This process has claimed a trial."""
+    def attach(self, trial: Trial) -> None:
+        """Beat for this trial from now on; this process has claimed it."""
         self.step, self.steps, self.lost = 0, 0, False
         self._trial_id = trial._trial_id
 
-    def let_go(self) -> None:
-        """From here on the trial is left alone: whoever sees it wait may have it."""
-        with self._looking:
+    def detach(self) -> None:
+        """Stop beating for the trial, so that other workers may claim it."""
+        with self._lock:
             self._trial_id = None
 
-    def look(self) -> None:
-        """Give one sign of life, and see whether the trial is still ours."""
-        with self._looking:
-            self._look()
+    def beat_once(self) -> None:
+        """Write one heartbeat, and check that this process still owns the trial."""
+        with self._lock:
+            self._beat_once()
 
-    def _look(self) -> None:
-        if _wish(self.study) != self._wish_before:
-            self.stop_wished = True
+    def _beat_once(self) -> None:
+        if _stop_request(self.study) != self._stop_request_before:
+            self.stop_requested = True
         trial_id = self._trial_id
         if trial_id is None:
             return
         database = self.study._storage
         trial = database.get_trial(trial_id)
         if trial.state == TrialState.WAITING and not facts_of(trial).owner:
-            # Taken for dead, and nobody has come for it: it is ours again.
+            # Another process has released it as abandoned, and it is still free: claim it again.
             if not _claim(self.study, trial_id, {}):
                 self.lost = self._trial_id == trial_id
             return
-        if not is_ours(trial):
+        if not is_owned_by_this_process(trial):
             self.lost = self._trial_id == trial_id
             return
         self._count += 1
         sign = {"count": self._count, "at": time.time(), "step": self.step, "steps": self.steps}
         database.set_trial_user_attr(trial_id, BEAT, sign)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT_EVERY_S):
-            # A trial that ends at this moment is nobody's any more; a database that is away, the worker notices.
+    def _beat_until_exit(self) -> None:
+        while not self._ended.wait(HEARTBEAT_INTERVAL_S):
+            # The trial may end at this moment. If the database is unreachable, the worker itself reports it.
             with suppress(optuna.exceptions.OptunaError, UserError, KeyError):
-                self.look()
+                self.beat_once()
 
 
 class LeaseMonitor:
-    """Finds trials whose worker is dead: of this machine by its process, elsewhere by its silence.
+    """Finds abandoned trials: their worker process on this machine has ended, or a remote one sends no heartbeat.
 
-    Those of a worker whose `run` is there to see it end are left to that: it alone knows how it died.
+    While the `run` that started a worker is alive, it is left to that `run` to notice the end of the process, because
+    it knows the exit code.
     """
 
     def __init__(self) -> None:
         self._signs: dict[int, tuple[Any, float]] = {}
 
-    def dead(self, study: Study) -> list[FrozenTrial]:
-        """The running trials that nobody works on."""
+    def abandoned_trials(self, study: Study) -> list[FrozenTrial]:
+        """Running trials whose worker has crashed."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._signs = {t._trial_id: self._signs[t._trial_id] for t in running if t._trial_id in self._signs}
-        run = study_facts_of(study).sitting.get("owner") if running else None
-        return [trial for trial in running if self._is_dead(trial, run)]
+        run = study_facts_of(study).latest_run.get("owner") if running else None
+        return [trial for trial in running if self._is_abandoned(trial, run)]
 
-    def _is_dead(self, trial: FrozenTrial, run: Mapping[str, Any] | None) -> bool:
+    def _is_abandoned(self, trial: FrozenTrial, run: Mapping[str, Any] | None) -> bool:
         facts = facts_of(trial)
         owner = facts.owner
-        if not owner or (process_is_gone(owner) and not _is_watched(owner, run)):
+        if not owner or (process_has_ended(owner) and not _is_supervised(owner, run)):
             return True
         sign = (owner["worker"], facts.beat.get("count"))
         last, since = self._signs.get(trial._trial_id, (None, 0.0))
         if sign != last:
             self._signs[trial._trial_id] = (sign, time.monotonic())
             return False
-        return time.monotonic() - since > SILENT_S
+        return time.monotonic() - since > LEASE_TIMEOUT_S
 
 
-def record_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
-    """Put the trial of a worker that died back in the queue.
+def record_worker_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
+    """Record the crash of a worker, and put its trial back in the queue: then None.
 
-    Where it was the end of `MOST_DEATHS` workers that got no further, it ends as failed: then why, in words.
+    If `MAX_DEATHS` workers have crashed at the same rung of the trial, it fails; the reason in words.
     """
     rung = max(trial.intermediate_values, default=0)
     facts = facts_of(trial)
     deaths, owner = [*facts.deaths, {"how": how, "rung": rung}], facts.owner
-    if sum(death["rung"] == rung for death in deaths) < MOST_DEATHS:
-        hand_back(study, trial, owner, deaths=deaths)
+    if sum(death["rung"] == rung for death in deaths) < MAX_DEATHS:
+        release_trial(study, trial, owner, deaths=deaths)
         return None
-    why = f"was the end of {MOST_DEATHS} workers at {rung} % ({how})"
+    why = f"was the end of {MAX_DEATHS} workers at {rung} % ({how})"
     seen = Expected(TrialState.RUNNING, OWNER, owner)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         ended = as_stored(deaths=deaths, ended=why)
@@ -222,12 +225,12 @@ def record_death(study: Study, trial: FrozenTrial, how: str) -> str | None:
     return None
 
 
-def process_is_gone(owner: Mapping[str, Any]) -> bool:
-    """Whether a worker is known to have ended: its process was on this machine and is not there any more."""
+def process_has_ended(owner: Mapping[str, Any]) -> bool:
+    """True if the process was on this machine and has ended; False as well if that is not known."""
     if owner["host"] != socket.gethostname():
         return False
     if owner["boot"] != _boot():
-        # Another container may share our name; the same machine, started anew, has lost all its processes.
+        # A container may have the same host name. After a restart of this machine all its earlier processes have ended.
         return bool(owner["boot"].split("/")[1:] == _boot().split("/")[1:])
     try:
         return bool(psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE)
@@ -235,33 +238,33 @@ def process_is_gone(owner: Mapping[str, Any]) -> bool:
         return True
 
 
-def _is_watched(owner: Mapping[str, Any], run: Mapping[str, Any] | None) -> bool:
-    """Whether a `run` other than this process started this worker, and is there to see it end."""
-    if not run or run["worker"] == this_process()["worker"] or process_is_gone(run):
+def _is_supervised(owner: Mapping[str, Any], run: Mapping[str, Any] | None) -> bool:
+    """True if a `run` other than this process started this worker and is still alive."""
+    if not run or run["worker"] == this_process()["worker"] or process_has_ended(run):
         return False
     return (run["host"], run["boot"], run["pid"]) == (owner["host"], owner["boot"], owner.get("parent"))
 
 
-def run_at_work(study: Study) -> str | None:
-    """The name of the `run` of this machine that works on a study, even while none of its trials is held."""
-    owner = study_facts_of(study).sitting.get("owner")
-    if not owner or owner["host"] != socket.gethostname() or process_is_gone(owner):
+def name_of_active_run(study: Study) -> str | None:
+    """Name of the `run` on this machine that searches a study, even if no trial is running; None if there is none."""
+    owner = study_facts_of(study).latest_run.get("owner")
+    if not owner or owner["host"] != socket.gethostname() or process_has_ended(owner):
         return None
     return str(owner["name"])
 
 
 def request_stop(study: Study) -> None:
-    """Ask all workers of a study, wherever they are, to save their work and end."""
+    """Ask all workers of a study, on all machines, to save their trials and end."""
     record_study(study, stop={"at": time.time(), "token": uuid.uuid4().hex})
 
 
-def _wish(study: Study) -> Any:
+def _stop_request(study: Study) -> Any:
     return StudyFacts(study._storage.get_study_user_attrs(study._study_id)).stop
 
 
 @functools.cache
 def _boot() -> str:
-    """Which start of which machine this is, and which of its process tables (containers have their own)."""
+    """Identifies this start of this machine and the process table (containers have their own)."""
     boot_id, processes = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if not boot_id.exists():
         return f"{round(psutil.boot_time() / 60)}/"

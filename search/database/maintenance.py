@@ -1,4 +1,4 @@
-"""What is done to studies beside searching: trials tried again, studies deleted, databases examined."""
+"""Maintenance: retrying trials, deleting studies, examining databases."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,13 @@ import optuna
 from search.database.studies import FrozenTrial, Study, TrialState, open_database
 from search.database.trial_facts import as_stored, facts_of
 
-_GIVEN = "fixed_params"  # where Optuna keeps the settings that a trial is to have
+_GIVEN = "fixed_params"  # Optuna's name for the settings of an enqueued trial
 
 
 def enqueue_again(study: Study, trial: FrozenTrial) -> int:
-    """Make a trial that waits with the settings of a finished one; its number.
+    """Enqueue a new trial with the settings of a finished one; the number of the new one.
 
-    What that one had not drawn yet when it ended, the new one draws.
+    Settings that the finished trial had not drawn before it ended are drawn by the new one.
     """
     again = optuna.trial.create_trial(
         state=TrialState.WAITING,
@@ -34,23 +34,23 @@ def remove_study(study: Study) -> None:
 
 @dataclass(frozen=True)
 class ExaminedDatabase:
-    """A database that can be opened."""
+    """Facts about a database that can be opened."""
 
     place: str
     """The file, or the URL without its password."""
     studies: int
     trials: int
     layout: str
-    """Optuna's name for how its tables look."""
+    """Version of Optuna's tables."""
     path: Path | None
-    """The last three are of SQLite only."""
+    """This and the following fields are for SQLite only."""
     journal: str = ""
     damage: tuple[str, ...] = ()
-    """What SQLite's own check of the whole file found."""
+    """Faults that SQLite's integrity check found."""
 
 
 def examine_database(url: str) -> ExaminedDatabase:
-    """Look at a database. `UserError` for one that cannot be opened, or written."""
+    """Examine a database. `UserError` if it cannot be opened or written."""
     database = open_database(url, create=False)
     summaries = optuna.get_all_study_summaries(storage=database)
     where = database.engine.url

@@ -1,4 +1,4 @@
-"""The trials of a study as the policy sees them, read from the database; and the start of a new one."""
+"""Snapshots of a study's trials for the scheduler, read from the database."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ STATES = {
 
 
 class Queue:
-    """The trials of one study. The views of those that have ended are kept: they do not change."""
+    """The trials of one study as views for the scheduler. Views of ended trials are cached: they do not change."""
 
     def __init__(self, study: Study, rules: Rules) -> None:
         self.study, self.rules = study, rules
@@ -25,7 +25,7 @@ class Queue:
         self._waiting: dict[int, tuple[FrozenTrial, TrialView]] = {}
 
     def snapshot(self, worker: WorkerView, repeats: Sequence[RepeatView] = ()) -> Snapshot:
-        """What `worker` decides by."""
+        """The input of `next_action` for this worker, without the time."""
         return Snapshot(self.rules, worker, self.trials(), repeats)
 
     def trials(self) -> list[TrialView]:
@@ -47,7 +47,7 @@ class Queue:
 
 
 def trial_view(trial: FrozenTrial, ladder: LadderConfig) -> TrialView:
-    """A trial of the database as the policy sees it."""
+    """The view of a stored trial for the scheduler."""
     facts, state = facts_of(trial), state_of(trial)
     counts = facts.goal is not None and state is not State.FAILED
     scored, to_come = _scores(facts) if state in (State.PAUSED, State.INTERRUPTED) else (0, 0.0)
@@ -57,7 +57,7 @@ def trial_view(trial: FrozenTrial, ladder: LadderConfig) -> TrialView:
         scores={p: s for p, s in trial.intermediate_values.items() if p in ladder.percents()}
         if counts
         else {},
-        early=ladder.early(facts.steps),
+        unreliable_rungs=ladder.unreliable_rungs(facts.steps),
         goal=facts.goal,
         steps=facts.steps,
         steps_done=facts.steps_done,
@@ -71,7 +71,7 @@ def trial_view(trial: FrozenTrial, ladder: LadderConfig) -> TrialView:
 
 
 def state_of(trial: FrozenTrial) -> State:
-    """What a trial of the database does at the moment."""
+    """Current state of a stored trial, in the terms of the scheduler."""
     if trial.state != TrialState.WAITING:
         return STATES[trial.state]
     if not has_begun(trial):
@@ -80,7 +80,7 @@ def state_of(trial: FrozenTrial) -> State:
 
 
 def _scores(facts: TrialFacts) -> tuple[int, float]:
-    """How often a trial was scored, and will be; the last score has more images, and counts by their pixels."""
+    """Number of scores so far, and still to come; the final score has more images and counts by their pixels."""
     if not facts.steps_done:
         return 0, 0.0
     config = TrialConfig.model_validate(facts.config)
@@ -89,20 +89,19 @@ def _scores(facts: TrialFacts) -> tuple[int, float]:
 
 
 def is_under_way(trial: FrozenTrial) -> bool:
-    """Whether a trial has still to reach the rung that it was last sent to."""
+    """True if a trial has not reached its goal yet."""
     reached = max(trial.intermediate_values, default=0)
     return trial.state in (TrialState.RUNNING, TrialState.WAITING) and (facts_of(trial).goal or 0) > reached
 
 
 def has_begun(trial: FrozenTrial) -> bool:
-    """Whether a trial ever took its first step, or is just about to."""
+    """True if a worker has started the trial at any time."""
     return facts_of(trial).goal is not None or trial.state == TrialState.RUNNING
 
 
 def begin_if_room(study: Study, most: int, facts: Mapping[str, Any]) -> int | None:
-    """A new running trial with these attributes, its number; None if the study has `most`.
+    """Add a running trial with these facts; its number, or None if the study has `most` trials.
 
-    Those that are tried again are not counted. Several workers that begin trials at the same time do not
-    go beyond that number.
+    Retries are not counted. The limit also holds if several workers begin trials at the same time.
     """
     return database_of(study).begin(study._study_id, most, RETRY, facts)

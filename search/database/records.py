@@ -1,4 +1,4 @@
-"""What the database says about each trial of a study, as plain values."""
+"""Records: each trial of a study as plain values, for reports and analysis."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +17,12 @@ _STATES = {
     TrialState.RUNNING: RUNNING,
     TrialState.WAITING: WAITING,
 }
-_ARTIFACT = "artifacts:"  # where Optuna keeps what is attached to a trial
+_ARTIFACT = "artifacts:"  # prefix of Optuna's attributes for files attached to a trial
 
 
 @dataclass(frozen=True)
 class Rung:
-    """A score on the way, at a share of the trial's budget."""
+    """A score at a percentage of the trial's training."""
 
     percent: float
     psnr_db: float
@@ -30,45 +30,45 @@ class Rung:
 
 @dataclass(frozen=True)
 class Record:
-    """One trial. What is not known (yet) is None, zero or empty."""
+    """One trial. Values that are not known (yet) are None, zero or empty."""
 
     number: int
     trial_id: int
     state: str
-    """complete, pruned, failed, running, paused (begun, goes on) or waiting."""
+    """complete, pruned, failed, running, paused (has begun, can continue) or waiting."""
     ended: str = ""
-    """Why it ended, in words."""
+    """Reason of its end, in words."""
     label: str | None = None
     """Name of a known recipe."""
-    finale: bool = False
-    """Picked for the last stretch: trained with all the time that was left, longer than the others."""
+    had_last_stretch: bool = False
+    """True if it was chosen for the last stretch: trained to the end in the remaining time, longer than others."""
     psnr_db: float | None = None
-    """Of complete trials."""
+    """Final score of a complete trial."""
     rungs: tuple[Rung, ...] = ()
     """The whole learning curve."""
     reported: Mapping[int, float] = field(default_factory=dict)
-    """Scores by percent of the budget of the search, comparable between trials."""
+    """Scores by percentage of the training, as reported to Optuna; comparable between trials."""
     steps_done: int = 0
     steps: int = 0
     seconds: float = 0.0
     training_seconds: float = 0.0
-    """The part of `seconds` that was spent in training steps: the rest is validation, most of all."""
+    """Part of `seconds` that was spent in training steps; most of the rest is validation."""
     teramacs: float = 0.0
-    """10^12 multiply-adds spent in training, as far as they follow from the planned length."""
+    """10^12 multiply-adds spent in training; 0 if its length was given in steps."""
     parameters: int | None = None
     gmacs_at_256: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The open leaves as filled, by dotted path."""
+    """Values of the open settings, by dotted path."""
     replaced: Mapping[str, Any] = field(default_factory=dict)
-    """Parts of the study's recipe that this trial has otherwise."""
+    """Parts of the study's recipe that this trial replaces."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """All that it was trained by, as nested plain values."""
+    """Its full config, as nested plain values."""
     notes: tuple[str, ...] = ()
-    """How it was rescued from lack of memory or divergence."""
+    """Sentences about recoveries from lack of memory or divergence."""
     pictures: tuple[str, ...] = ()
     """Ids of its artifacts."""
     facts: TrialFacts = field(default_factory=TrialFacts)
-    """Everything recorded with it."""
+    """All facts recorded with it."""
 
     @property
     def name(self) -> str:
@@ -80,7 +80,7 @@ class Record:
 
 
 def read_records(study: Study) -> list[Record]:
-    """All trials by number."""
+    """All trials of a study, in the order of their numbers."""
     return [record_of_trial(trial) for trial in study.get_trials(deepcopy=False)]
 
 
@@ -95,7 +95,7 @@ def record_of_trial(trial: FrozenTrial) -> Record:
         state=PAUSED if state == WAITING and begun else state,
         ended=facts.ended,
         label=facts.label,
-        finale=facts.length is not None,
+        had_last_stretch=facts.length is not None,
         psnr_db=trial.value if state == COMPLETE else None,
         rungs=_rungs(trial, facts.rungs, steps),
         reported=dict(sorted(trial.intermediate_values.items())),
@@ -135,7 +135,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _rungs(trial: FrozenTrial, recorded: Sequence[RungScore], steps: int) -> tuple[Rung, ...]:
-    """As recorded at the end; of a trial that is not at its end, as reported so far."""
+    """The recorded learning curve; before it is recorded, the scores reported so far."""
     if recorded and steps:
         return tuple(Rung(round(100 * score.step / steps, 1), score.psnr_db) for score in recorded)
     return tuple(Rung(percent, score) for percent, score in sorted(trial.intermediate_values.items()))

@@ -1,4 +1,4 @@
-"""A database that is waited for: what is locked, or a server that is away for a while, costs time and no trial."""
+"""Retries of database operations, while the database is locked or its server cannot be reached."""
 
 import functools
 import random
@@ -12,13 +12,14 @@ import sqlalchemy
 
 from search.errors import UserError
 
-PATIENCE_S = 300.0
-"""A database may be out of reach for so long."""
-QUIET_S = 5.0  # before anyone is told
-LONGEST_PAUSE_S = 5.0
-# What waiting does not cure, as SQLite and PostgreSQL say it.
-HOPELESS = ("disk is full", "readonly", "read-only", "no space left")
-DAMAGED = ("malformed", "not a database")
+MAX_WAIT_S = 300.0
+"""Longest time for which an operation is retried."""
+SAY_WAITING_AFTER_S = 5.0
+"""After this time, a message says that the database cannot be reached."""
+MAX_PAUSE_S = 5.0
+# Parts of error messages of SQLite and PostgreSQL for faults that do not pass by waiting.
+PERMANENT_FAULTS = ("disk is full", "readonly", "read-only", "no space left")
+DAMAGE_FAULTS = ("malformed", "not a database")
 
 
 P = ParamSpec("P")
@@ -26,47 +27,47 @@ T = TypeVar("T")
 
 
 def with_retries(method: Callable[P, T]) -> Callable[P, T]:
-    """The same method, tried again for `PATIENCE_S` while the database cannot be reached or is locked.
+    """The same method, retried for `MAX_WAIT_S` while the database cannot be reached or is locked.
 
-    Pauses grow, and are random, so that many workers do not come back all at once. Every method of a
-    storage may be repeated: it sets values, or makes a trial that waits for whoever takes it.
-    `UserError` where no waiting helps: a full disk, a file that must not be written or is damaged.
+    Pauses grow and are random, so that many workers do not return all at once. Methods of a storage may be repeated:
+    they set values, or add a waiting trial.
+    `UserError` if waiting cannot help: a full disk, a file that is read-only or damaged.
     """
 
     @functools.wraps(method)
-    def tried(*args: P.args, **kwargs: P.kwargs) -> T:
-        started, pause, told = time.monotonic(), 0.05, False
+    def with_retry(*args: P.args, **kwargs: P.kwargs) -> T:
+        started, pause, has_announced = time.monotonic(), 0.05, False
         while True:
             try:
                 return method(*args, **kwargs)
             except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.DBAPIError) as error:
                 why = _reason(error)
-                if any(word in why.lower() for word in DAMAGED):
+                if any(word in why.lower() for word in DAMAGE_FAULTS):
                     raise UserError(
                         f"the database is damaged: {why}; the same command says what to do"
                     ) from None
-                if any(word in why.lower() for word in HOPELESS):
+                if any(word in why.lower() for word in PERMANENT_FAULTS):
                     raise UserError(
                         f"the database: {why}; nothing is lost, the same command goes on once this is mended"
                     ) from None
                 waited = time.monotonic() - started
-                if not _passes(error):
+                if not _is_transient(error):
                     raise
-                if waited > PATIENCE_S:
+                if waited > MAX_WAIT_S:
                     raise UserError(
                         f"the database cannot be reached ({why}); nothing is lost, the same command goes on"
                     ) from None
-            if waited > QUIET_S and not told:
-                told = True
+            if waited > SAY_WAITING_AFTER_S and not has_announced:
+                has_announced = True
                 print(f"the database cannot be reached ({why}); waiting for it", file=sys.stderr, flush=True)
             time.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+            pause = min(2 * pause, MAX_PAUSE_S)
 
-    return tried
+    return with_retry
 
 
 class RetryingStorage(optuna.storages.RDBStorage):
-    """Optuna's relational storage, each of its methods patient."""
+    """Optuna's relational storage with retries in each of its methods."""
 
 
 for _name in (
@@ -92,8 +93,8 @@ for _name in (
     setattr(RetryingStorage, _name, with_retries(getattr(optuna.storages.RDBStorage, _name)))
 
 
-def _passes(error: Exception) -> bool:
-    """Whether this is trouble of the connection or a lock, not of what was asked."""
+def _is_transient(error: Exception) -> bool:
+    """True if the error comes from the connection or a lock, not from the operation itself."""
     cause: Any = error if isinstance(error, sqlalchemy.exc.DBAPIError) else error.__cause__
     return isinstance(cause, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError) or bool(
         getattr(cause, "connection_invalidated", False)

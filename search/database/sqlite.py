@@ -1,4 +1,4 @@
-"""An SQLite file: fit to be used as our database, or what is wrong with it."""
+"""Checks of an SQLite file before it is used as database."""
 
 import functools
 import sqlite3
@@ -12,7 +12,7 @@ BUSY_TIMEOUT_S = 60
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file behind a database URL; None for a server. `UserError` for what is neither."""
+    """The file of a database URL; None for a server. `UserError` if the URL is neither."""
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
@@ -27,9 +27,10 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def prepare_sqlite(path: Path, create: bool) -> None:
-    """See that a file can be used, and have it write ahead: readers and a writer do not wait for each other.
+    """Check that a file can be used, and set its write-ahead log, so that readers and a writer do not block each other.
 
-    `UserError` for a file that is none of ours, cannot be written, is damaged or, unless `create`, not there.
+    `UserError` for a file of another program, one that cannot be written or is damaged, and, unless `create`, one that
+    does not exist.
     """
     if not path.exists() and not create:
         raise UserError(f"{path}: no such database; `python -m search run` makes it")
@@ -58,7 +59,7 @@ def prepare_sqlite(path: Path, create: bool) -> None:
 
 
 def how_to_mend(path: Path) -> str:
-    """What a person can do about a damaged file."""
+    """Advice on repairing a damaged file."""
     return (
         f"Stop all that use it, put a copy in its place, or save what is left: "
         f"sqlite3 {path} .recover | sqlite3 {path.with_name('mended.db')}"
@@ -67,11 +68,11 @@ def how_to_mend(path: Path) -> str:
 
 @functools.cache  # reads the whole file: 0.13 s for 95 MB
 def _damage(path: Path) -> str:
-    """The first fault that SQLite's quick check finds; nothing for a sound file. Once for each process."""
+    """The first fault that SQLite's quick check finds; empty for an intact file. Checked once for each process."""
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)
     try:
         found = str(connection.execute("pragma quick_check(1)").fetchone()[0])
-    except sqlite3.OperationalError:  # locked, or not to be written: others say so
+    except sqlite3.OperationalError:  # locked or read-only: reported elsewhere
         return ""
     finally:
         connection.close()

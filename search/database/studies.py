@@ -1,4 +1,4 @@
-"""The only door to Optuna and the database: open, refuse what does not fit, record trials."""
+"""Opening databases and studies, and recording trials, through Optuna."""
 
 import os
 import time
@@ -30,12 +30,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def default_storage_url(out: Path) -> str:
-    """The database of a runs folder: the one that optuna-dashboard is pointed at."""
+    """URL of the database in a folder of runs."""
     return f"sqlite:///{(out / 'search.db').as_posix()}"
 
 
 def make_writable(folder: Path, flag: str = "--out") -> None:
-    """Create `folder`, or say in one line why nothing can be written there."""
+    """Create `folder`. `UserError` if nothing can be written there; `flag` is what names another folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable-{os.getpid()}"
@@ -48,10 +48,10 @@ def make_writable(folder: Path, flag: str = "--out") -> None:
 
 
 def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
-    """The database behind `url`; SQLite is put into WAL mode, with a busy timeout of a minute.
+    """The database of `url`; SQLite with a write-ahead log and a busy timeout of a minute.
 
-    Raises `UserError` for a file that is no database, one of another program, one that cannot be
-    written, a server that does not answer, and, unless `create`, one that is not there.
+    Raises `UserError` for a file that is no database, that belongs to another program or cannot be written, for a
+    server that does not answer, and, unless `create`, for a database that does not exist.
     """
     engine: dict[str, Any] = {}
     if path := sqlite_file(url):
@@ -60,7 +60,7 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
         prepare_sqlite(path, create)
         engine = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
     else:
-        # A server that was away has closed our connections: each is tried before it is used.
+        # A server that was restarted has closed its connections: each is tested before it is used.
         engine = {"pool_pre_ping": True}
     try:
         return _opened(url, engine)
@@ -70,12 +70,12 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
             f"{_without_password(url)}: this kind of database needs a driver: pip install {driver}"
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
-        cause = getattr(error, "orig", None) or error  # what the driver said, without the statement
+        cause = getattr(error, "orig", None) or error  # the message of the driver, without the SQL statement
         raise UserError(f"{_without_password(url)}: cannot be opened: {first_line(cause)}") from None
 
 
 def _opened(url: str, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
-    """The database, its tables made if need be; another process may be making them at this moment."""
+    """The database, with its tables. Retries while another process is creating the tables."""
     for _ in range(20):
         try:
             return TransactionalStorage(url, engine_kwargs=engine)
@@ -87,13 +87,13 @@ def _opened(url: str, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
 
 
 class ChangedRecipe(UserError):
-    """A study of that name has another recipe, or other data."""
+    """Error: the study of that name has another recipe."""
 
 
 def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Study:
-    """The Optuna study of `spec`, made if it is new.
+    """The Optuna study of `spec`, created if it is new.
 
-    Raises `ChangedRecipe` for another recipe under an old name, once the old one has trials.
+    Raises `ChangedRecipe` if a study of that name has trials of another recipe.
     """
     database = open_database(url, create=True)
     study = optuna.create_study(
@@ -119,7 +119,7 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Stu
 
 
 def load_study(name: str, url: str) -> Study:
-    """A study that exists. `UserError` names the ones there are."""
+    """An existing study. `UserError` if it does not exist; the message lists those that do."""
     database = open_database(url, create=False)
     names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
     if name not in names:
@@ -129,7 +129,7 @@ def load_study(name: str, url: str) -> Study:
 
 
 def kind_of_end(state: TrialState) -> Kind | None:
-    """How a trial ended, in the words of the display; None while it has not."""
+    """The end of a trial in the words of the display; None if it has not ended."""
     kinds: dict[TrialState, Kind] = {
         TrialState.COMPLETE: "done",
         TrialState.PRUNED: "pruned",
@@ -139,7 +139,7 @@ def kind_of_end(state: TrialState) -> Kind | None:
 
 
 def record_facts(trial: Trial, **facts: Any) -> None:
-    """Store `TrialFacts`, by name, of a trial that is not finished yet: all of them, or none."""
+    """Store facts of an unfinished trial, by their names in `TrialFacts`; all of them or none."""
     stored = as_stored(**facts)
     change_trial(trial.study, trial._trial_id, stored)
     trial._cached_frozen_trial.user_attrs.update(stored)
@@ -152,46 +152,46 @@ def change_trial(
     state: TrialState | None = None,
     only_if: Expected | None = None,
 ) -> bool:
-    """Set attributes of a trial, and its state if one is given, all at once; False if it is not as it was seen."""
+    """Set attributes and the state of a trial in one transaction; False if `only_if` does not hold."""
     return database_of(study).change(trial_id, facts, state, only_if)
 
 
 def database_of(study: Study) -> TransactionalStorage:
-    """The database of a study, without Optuna's memory before it."""
+    """The database of a study, without Optuna's cache in front of it."""
     database = getattr(study._storage, "_backend", study._storage)
-    assert isinstance(database, TransactionalStorage), "a study of ours is opened by open_database"
+    assert isinstance(database, TransactionalStorage), "the study was opened by open_database"
     return database
 
 
 def set_constraints(trial: Trial, excess: Mapping[str, float]) -> None:
-    """Tell samplers how far a trial is over each limit: above zero, it was not allowed. What is set stays."""
+    """Store, once, by how much a trial exceeds each limit, as Optuna's constraints: positive if it does."""
     for name, value in excess.items():
         if name not in trial.constraints:  # a second value would be ignored, with a warning
             trial.set_constraint(name, value)
 
 
 def artifact_store(folder: Path) -> FileSystemArtifactStore:
-    """Where pictures are kept, made if need be."""
+    """The store of pictures; its folder is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     return FileSystemArtifactStore(str(folder))
 
 
 def attach_picture(trial: Trial, path: Path, artifacts: Path) -> None:
-    """Show the PNG at `path` with the trial in the dashboard."""
+    """Attach the PNG at `path` to the trial, for the dashboard."""
     store = artifact_store(artifacts)
     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial, mimetype="image/png")
 
 
 def reported_scores(trial: Trial) -> dict[int, float]:
-    """The scores that a trial has reported in earlier sittings, by percent of its training."""
+    """The scores that a trial has reported so far, by percent of its training."""
     return dict(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
 
-def remember_command(study: Study, command: str) -> None:
-    """Keep what was typed to work on a study, once however often."""
-    typed = study_facts_of(study).commands
-    if command not in typed:
-        record_study(study, commands=[*typed, command])
+def record_command(study: Study, command: str) -> None:
+    """Record the command line of a run with its study, unless it is recorded already."""
+    commands = study_facts_of(study).commands
+    if command not in commands:
+        record_study(study, commands=[*commands, command])
 
 
 def list_studies(database: optuna.storages.BaseStorage) -> list[Study]:
@@ -201,17 +201,17 @@ def list_studies(database: optuna.storages.BaseStorage) -> list[Study]:
 
 
 def studies_beside(study: Study) -> list[Study]:
-    """All studies of the database that `study` is in, itself included."""
+    """All studies of the database of `study`, itself included."""
     return list_studies(study._storage)
 
 
 def study_id(study: Study) -> int:
-    """The number under which the database and optuna-dashboard know a study."""
+    """Number of a study in the database and in optuna-dashboard."""
     return study._study_id
 
 
 def system_attributes(study: Study) -> Mapping[str, Any]:
-    """What Optuna and optuna-dashboard have noted with a study."""
+    """Attributes that Optuna and optuna-dashboard store with a study."""
     return study._storage.get_study_system_attrs(study._study_id)
 
 
@@ -223,7 +223,7 @@ class _TrialHandle:
 
 
 def trial_handle(study: Study, trial_id: int) -> Any:
-    """As much of a trial as optuna-dashboard asks for in its functions; Optuna has no handle on one that has ended."""
+    """A stand-in for Optuna's `Trial` that optuna-dashboard's functions accept, for trials that have ended."""
     return _TrialHandle(study, study._storage, trial_id)
 
 

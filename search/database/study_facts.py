@@ -1,4 +1,4 @@
-"""The one schema of what the database holds about a study, beside its trials."""
+"""Schema of the facts that the database holds about a study, apart from its trials."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,47 +9,47 @@ from typing import Any
 from search.database.trial_facts import Fact, HasAttributes, dumped
 
 CONFIRMED = "confirmed."
-"""How the names of repeated finalists begin, an attribute each, as JSON text: then the trial, a dot and the seed."""
+"""Prefix of attributes that hold a repeat as JSON text; then follow the trial, a dot and the seed."""
 
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """What is recorded with one study. `stored` are its attributes; those that are not named here are ignored."""
+    """Facts recorded with one study. `stored` are its attributes; those that are not named here are ignored."""
 
     stored: Mapping[str, Any] = field(default_factory=dict)
 
     # What is searched.
     recipe = Fact[Mapping[str, Any] | None](None, json.loads, json.dumps)
-    """The recipe with its open leaves. Stored as JSON text; None in a study of another program."""
+    """The recipe with its open settings. Stored as JSON text; None in a study of another program."""
     spec = Fact[str | None](None, dump=methodcaller("model_dump_json"))
-    """The JSON text of the `StudySpec` as it is searched now, for workers that join. None before it is opened."""
+    """The current `StudySpec` as JSON text, for workers that join. None before the search is set up."""
     data = Fact[str | None](None)
     """Fingerprint of the pairs."""
     full_teramacs = Fact[float | None](None)
     """The length of a whole training, in 10^12 multiply-adds, where the recipe leaves it open."""
     rungs = Fact[int | None](None)
-    """How many rungs there was time for. Written before `full_teramacs`."""
+    """Number of rungs that the time allows. Written before `full_teramacs`."""
 
-    # Who works on it.
+    # Its runs.
     commands = Fact[Sequence[str]](())
-    """What was typed to work on it."""
-    sitting = Fact[Mapping[str, Any]]({})
-    """The `run` that works on it, or did last: `started` (seconds since 1970), `timeout` (seconds), `workers`,
-    `input_psnr_db`, and its `owner` (as of a trial; None once it has ended)."""
+    """Command lines of its runs."""
+    latest_run = Fact[Mapping[str, Any]]({}, key="sitting")
+    """The current or latest `run`: `started` (seconds since 1970), `timeout` (seconds), `workers`, `input_psnr_db`, and
+    its process as `owner` (as of a trial; None once it has ended)."""
     stop = Fact[Any](None)
-    """The latest wish that all its workers stop; another value is another wish."""
+    """The latest request that all its workers stop; a new value is a new request."""
 
-    # What it has learnt from elsewhere, and found out at its end.
+    # Warm start, and results of the analysis after the search.
     warm_start = Fact[Sequence[str]](())
-    """Names of the studies that it has carried on from."""
+    """Names of the earlier studies that it was warm-started from."""
     earlier_trials = Fact[Sequence[Mapping[str, Any]]](())
-    """Trials of other studies that samplers are shown, too: `params`, `distributions`, `scores`, `value`."""
+    """Trials of earlier studies for the sampler: `params`, `distributions`, `scores`, `value`."""
     one_change = Fact[Mapping[str, Any] | None](None, json.loads, json.dumps)
-    """The winner trained again with one thing changed at a time. Stored as JSON text."""
+    """Results of training the winner again with one thing changed at a time. Stored as JSON text."""
 
 
 def study_facts_of(study: HasAttributes) -> StudyFacts:
-    """What the database holds about a study."""
+    """The facts of a study."""
     return StudyFacts(study.user_attrs)
 
 

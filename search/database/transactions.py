@@ -1,4 +1,4 @@
-"""Changes to a trial that hold together: several attributes and a state in one transaction, or nothing."""
+"""Changes of several attributes and the state of a trial in one transaction."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from search.database.retrying import RetryingStorage, with_retries
 
 
 class Expected(NamedTuple):
-    """What a change counts on: that a trial still has this state, and this value of an attribute (or no such)."""
+    """Condition of a change: the trial still has this state, and this value of an attribute (empty: none)."""
 
     state: TrialState
     name: str
@@ -22,10 +22,10 @@ class Expected(NamedTuple):
 
 
 class TransactionalStorage(RetryingStorage):
-    """A patient storage that can change more than one thing at once.
+    """A storage with retries that can change several things in one transaction.
 
     Optuna has a transaction for each attribute, and on SQLite lets several processes set the same
-    waiting trial running: it looks first and locks afterwards.
+    waiting trial to running: it reads the state before it locks.
     """
 
     def change(
@@ -35,7 +35,7 @@ class TransactionalStorage(RetryingStorage):
         state: TrialState | None = None,
         only_if: Expected | None = None,
     ) -> bool:
-        """Set attributes of a trial, and its state if one is given; False if it is not as it was seen.
+        """Set attributes of a trial, and its state if one is given; False if `only_if` does not hold.
 
         `UpdateFinishedTrialError` for a trial that has ended.
         """
@@ -46,7 +46,7 @@ class TransactionalStorage(RetryingStorage):
             nonlocal tries
             tries += 1
             with _create_scoped_session(self.scoped_session) as session:
-                # A change that changes nothing is a lock: of the row on a server, of the file with SQLite.
+                # An update without effect takes the lock: of the row on a server, of the file with SQLite.
                 lock = sqlalchemy.update(table).where(table.trial_id == trial_id).values(number=table.number)
                 session.execute(lock.execution_options(synchronize_session=False))
                 trial: Any = table.find_or_raise_by_id(trial_id, session)
@@ -73,16 +73,16 @@ class TransactionalStorage(RetryingStorage):
         return attempt()
 
     def begin(self, study_id: int, most: int, uncounted: str, attributes: Mapping[str, Any]) -> int | None:
-        """A new running trial, its number; None if the study has `most`.
+        """Add a running trial; its number, or None if the study has `most` trials.
 
-        Those with attribute `uncounted` are not counted.
+        Trials with the attribute `uncounted` are not counted.
         """
 
         @with_retries
         def attempt() -> int | None:
             with _create_scoped_session(self.scoped_session) as session:
                 models.StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
-                # SQLite is locked by the first row that is written: they are counted after that.
+                # SQLite is locked when the first row is written, so trials are counted after that.
                 running = create_trial(state=TrialState.RUNNING, user_attrs=dict(attributes))
                 trial = self._get_prepared_new_trial(study_id, running, session)
                 attribute = models.TrialUserAttributeModel

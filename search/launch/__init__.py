@@ -1,6 +1,6 @@
 """Starting workers: in this process, as processes of this machine, on others that join, or on a Ray cluster.
 
-A spec, run options and devices come in; the outcome of the whole run goes out, and what workers report is shown.
+A spec, run options and devices come in; the outcome of the run goes out, and events of the workers are displayed.
 Imports `worker` and what lies below.
 """
 

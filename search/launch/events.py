@@ -1,4 +1,4 @@
-"""Between a worker and the `run` that started it: a line of JSON for each thing that is to be shown."""
+"""Events that a worker sends to the `run` that started it, for display: one line of JSON each."""
 
 import json
 import time
@@ -6,13 +6,13 @@ from typing import IO, Any
 
 from search.terminal import Kind, Number, Progress
 
-STEPS_EVERY_S = 0.25  # more often nobody could read them
+STEPS_EVERY_S = 0.25  # a display that changes more often cannot be read
 
 
 class EventStream:
-    """Shows nothing itself: whatever a worker would show goes to `stream`, for `pass_on` at its other end.
+    """Writes events of a worker to `stream`; the process at the other end displays them with `show_event`.
 
-    A stream whose other end has gone is written to no more.
+    Once the other end is closed, nothing more is written.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -48,7 +48,7 @@ class EventStream:
 
 
 def show_event(line: str, progress: Progress, worker: str) -> None:
-    """Show what `worker` has sent."""
+    """Display an event that `worker` has sent."""
     what, values = json.loads(line)
     row = {} if what in ("say", "ended") else {"worker": worker}
     getattr(progress, what)(**values, **row)

@@ -7,12 +7,20 @@ from search.database import Heartbeat, best_trial, kind_of_end, make_writable
 from search.inference import limit_memory
 from search.study import StudySpec
 from search.terminal import Progress
-from search.worker import Opened, RunOptions, StopSignals, Worker, WorkerLoop, compile_operator, open_search
+from search.worker import (
+    PreparedSearch,
+    RunOptions,
+    StopSignals,
+    Worker,
+    WorkerLoop,
+    compile_operator,
+    prepare_search,
+)
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """How a run ended: the best trial so far, and whether someone asked it to stop."""
+    """Result of a run: the best trial so far, and whether the run was asked to stop."""
 
     best_number: int | None
     best_psnr_db: float
@@ -21,44 +29,44 @@ class SearchOutcome:
 
 
 def run_in_process(spec: StudySpec, options: RunOptions) -> SearchOutcome:
-    """Work on a study until its trials or its time are used up, or Ctrl-C.
+    """Search until the trials or the time of the study are used up, or until Ctrl-C.
 
-    Calling it again goes on: with the interrupted trial first, then with new ones.
+    Another call continues the search: first the interrupted trial, then new ones.
     """
     make_writable(options.out)
     if options.memory is not None:
         limit_memory(options.memory)
     compile_operator(spec, options)
     started = time.monotonic()
-    opened = open_search(spec, options)
-    pulse = Heartbeat(opened.study)
+    prepared = prepare_search(spec, options)
+    heartbeat = Heartbeat(prepared.study)
     with (
-        pulse,
-        StopSignals(lambda: pulse.stop_wished) as stop,
-        display_of_run(spec, opened, started, options.quiet) as progress,
+        heartbeat,
+        StopSignals(lambda: heartbeat.stop_requested) as stop,
+        progress_display(spec, prepared, started, options.quiet) as progress,
     ):
-        for line in opened.lines:
+        for line in prepared.lines:
             progress.say(line)
-        worker = Worker(opened.spec, options, opened.study, opened.split, stop, progress, pulse)
+        worker = Worker(prepared.spec, options, prepared.study, prepared.split, stop, progress, heartbeat)
         WorkerLoop(worker, started).run()
-    return outcome_of_run(opened, stopped=stop.requested)
+    return search_outcome(prepared, stopped=stop.requested)
 
 
-def display_of_run(spec: StudySpec, opened: Opened, started: float, quiet: bool) -> Progress:
-    """What is shown of a search, with what earlier runs found."""
-    progress = Progress(spec.name, opened.input_psnr_db, spec.trials, started + spec.timeout, quiet)
-    for trial in opened.study.get_trials(deepcopy=False):
+def progress_display(spec: StudySpec, prepared: PreparedSearch, started: float, quiet: bool) -> Progress:
+    """A progress display of the search that already lists the trials of earlier runs."""
+    progress = Progress(spec.name, prepared.input_psnr_db, spec.trials, started + spec.timeout, quiet)
+    for trial in prepared.study.get_trials(deepcopy=False):
         if kind := kind_of_end(trial.state):
             progress.ended(kind, trial.value, trial.number)
     return progress
 
 
-def outcome_of_run(opened: Opened, *, stopped: bool) -> SearchOutcome:
-    """What a search has come to."""
-    best = best_trial(opened.study)
+def search_outcome(prepared: PreparedSearch, *, stopped: bool) -> SearchOutcome:
+    """The outcome of a run, read from the database."""
+    best = best_trial(prepared.study)
     return SearchOutcome(
         best_number=best.number if best else None,
         best_psnr_db=best.value if best and best.value is not None else float("nan"),
-        input_psnr_db=opened.input_psnr_db,
+        input_psnr_db=prepared.input_psnr_db,
         stopped=stopped,
     )

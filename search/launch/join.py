@@ -1,4 +1,4 @@
-"""A worker joins a search that a `run` has opened, on this machine or another."""
+"""Joining a search that a `run` has started, on this machine or another."""
 
 import os
 import sys
@@ -19,57 +19,61 @@ from search.study import StudySpec
 from search.terminal import Progress, Shows
 from search.worker import RunOptions, StopSignals, Worker, WorkerLoop, open_data
 
-OPENING_S = 120.0
-"""A worker may come so long before the study that it is to join."""
+WAIT_FOR_STUDY_S = 120.0
+"""Longest time that a worker waits until the study that it joins exists."""
 
 
 @dataclass(frozen=True)
 class JoinOptions:
-    """How a worker joins."""
+    """Settings of a worker that joins a search."""
 
     study: str
     options: RunOptions
     threads: int | None = None
-    """Processor threads to compute with."""
+    """Number of CPU threads."""
     data: Path | None = None
-    """Where the pairs are on this machine, if not where the study has them."""
+    """Folder of the pairs on this machine; None if it is the one that the study names."""
     scan_dir: str | None = None
     clean_dir: str | None = None
     elapsed: float | None = None
-    """Seconds of the search that are over; what its `run` has written down if None."""
-    wire: IO[str] | None = None
-    """Where everything that is to be shown goes, if someone else shows it."""
+    """Seconds since the search began; None: as its `run` has recorded."""
+    event_stream: IO[str] | None = None
+    """Receives all events for display, where another process displays them."""
 
 
-def join_search(how: JoinOptions) -> bool:
-    """Work on a study until nothing is left to do; whether someone asked to stop.
+def join_search(join: JoinOptions) -> bool:
+    """Work on a study until nothing is left to do; True if the worker was asked to stop.
 
-    `UserError` if there is no such study, its time is over, or the pairs here are others.
+    `UserError` if there is no such study, if its time is over, or if the pairs on this machine differ.
     """
-    if how.threads is not None:
-        torch.set_num_threads(how.threads)
-    if how.options.memory is not None:
-        limit_memory(how.options.memory)
+    if join.threads is not None:
+        torch.set_num_threads(join.threads)
+    if join.options.memory is not None:
+        limit_memory(join.options.memory)
     began = time.monotonic()
-    study = _opened(how)
+    study = _wait_for_study(join)
     facts = study_facts_of(study)
     spec = StudySpec.model_validate_json(facts.spec or "")
-    # Trials are recorded with the pairs where the study has them: whoever exports one looks there.
-    here = spec if how.data is None else with_data_elsewhere(spec, how.data, how.scan_dir, how.clean_dir)
-    elapsed = how.elapsed if how.elapsed is not None else _elapsed(facts, spec)
-    split = open_data(here, how.options.out)
+    # Trials record the folder that the study names: an export reads the pairs from there.
+    here = spec if join.data is None else with_data_elsewhere(spec, join.data, join.scan_dir, join.clean_dir)
+    elapsed = join.elapsed if join.elapsed is not None else _elapsed_seconds(facts, spec)
+    split = open_data(here, join.options.out)
     if split.fingerprint != facts.data:
         raise UserError(
             f"study {spec.name!r} works on other pairs than those found here ({split.note}); --data names a folder"
         )
     started = began - elapsed
-    pulse = Heartbeat(study)
-    with pulse, StopSignals(lambda: pulse.stop_wished) as stop, _display(how, spec, started) as progress:
-        if how.wire is not None:
+    heartbeat = Heartbeat(study)
+    with (
+        heartbeat,
+        StopSignals(lambda: heartbeat.stop_requested) as stop,
+        _display(join, spec, started) as progress,
+    ):
+        if join.event_stream is not None:
             threading.Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
-        if how.wire is None:
-            progress.say(f"{spec.name}: joined; {split.note}; {device_name(how.options.device)}")
-        worker = Worker(spec, how.options, study, split, stop, progress, pulse)
+        if join.event_stream is None:
+            progress.say(f"{spec.name}: joined; {split.note}; {device_name(join.options.device)}")
+        worker = Worker(spec, join.options, study, split, stop, progress, heartbeat)
         WorkerLoop(worker, started).run()
     return stop.requested
 
@@ -77,53 +81,58 @@ def join_search(how: JoinOptions) -> bool:
 def with_data_elsewhere(
     spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str | None
 ) -> StudySpec:
-    """The same search on the same pairs, which are in folder `data` of this machine."""
+    """The same spec for the same pairs in another folder, `data`, of this machine."""
     here = spec.with_data(data, scan_dir, clean_dir)
     before = spec.recipe.get("data", {})
     kept = {"channels": before["channels"]} if "channels" in before else {}
     return here.with_changes(recipe={**here.recipe, "data": {**kept, **here.recipe["data"]}})
 
 
-def _opened(how: JoinOptions) -> Study:
-    """The study, once a `run` has opened it."""
-    began, told = time.monotonic(), how.options.quiet
+def _wait_for_study(join: JoinOptions) -> Study:
+    """The study; waits until a `run` has created it."""
+    began, has_announced = time.monotonic(), join.options.quiet
     while True:
         try:
-            study = load_study(how.study, how.options.storage)
+            study = load_study(join.study, join.options.storage)
             if study_facts_of(study).spec is not None:
                 return study
-            missing = UserError(f"study {how.study!r} is from before workers could join; `run` opens it anew")
+            missing = UserError(
+                f"study {join.study!r} is from before workers could join; `run` opens it anew"
+            )
         except UserError as error:
             missing = error
-        if how.wire is not None or time.monotonic() - began > OPENING_S:
+        if join.event_stream is not None or time.monotonic() - began > WAIT_FOR_STUDY_S:
             raise missing
-        if not told:
-            told = True
-            why = str(missing).replace(how.options.storage, "the database").splitlines()[0]
-            print(f"waiting {OPENING_S / 60:g} minutes at most for `run` to begin: {why}", file=sys.stderr)
+        if not has_announced:
+            has_announced = True
+            why = str(missing).replace(join.options.storage, "the database").splitlines()[0]
+            print(
+                f"waiting {WAIT_FOR_STUDY_S / 60:g} minutes at most for `run` to begin: {why}",
+                file=sys.stderr,
+            )
         time.sleep(1.0)
 
 
-def _elapsed(facts: StudyFacts, spec: StudySpec) -> float:
-    sitting = facts.sitting
-    if not sitting:
+def _elapsed_seconds(facts: StudyFacts, spec: StudySpec) -> float:
+    latest_run = facts.latest_run
+    if not latest_run:
         return 0.0
-    elapsed: float = max(time.time() - sitting["started"], 0.0)
-    if elapsed > sitting["timeout"]:
+    elapsed: float = max(time.time() - latest_run["started"], 0.0)
+    if elapsed > latest_run["timeout"]:
         raise UserError(f"study {spec.name!r}: the time of its last `run` is over; start another one first")
     return elapsed
 
 
-def _display(how: JoinOptions, spec: StudySpec, started: float) -> Any:
-    """What is shown in this process, as a context."""
-    if how.wire is None:
-        return Progress(spec.name, float("nan"), spec.trials, started + spec.timeout, how.options.quiet)
-    wire: Shows = EventStream(how.wire)
-    return nullcontext(wire)
+def _display(join: JoinOptions, spec: StudySpec, started: float) -> Any:
+    """The display of this process, or the stream of its events, as a context manager."""
+    if join.event_stream is None:
+        return Progress(spec.name, float("nan"), spec.trials, started + spec.timeout, join.options.quiet)
+    event_stream: Shows = EventStream(join.event_stream)
+    return nullcontext(event_stream)
 
 
 def _end_with_parent(stop: StopSignals) -> None:
-    """Whoever started us holds the other end of our input: when that closes, they are gone."""
+    """Stop when standard input closes: the process that started this one has ended."""
     while os.read(0, 4096):
         pass
     stop.request()

@@ -1,7 +1,7 @@
-"""A place on a cluster where one worker process runs: starts it there, and passes on what it says.
+"""The Ray actor that starts one worker process on a machine of the cluster, and forwards its output.
 
-Ray keeps it as an actor. Nothing heavy is imported here: the worker itself is a process of its own, so that
-it takes signals, and one that crashes leaves somebody to tell of it.
+The worker is a separate process: it can receive signals, and the actor can report a crash. Nothing large is
+imported here.
 """
 
 import io
@@ -19,43 +19,43 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAR_S = 1.0
-LAST_WORDS = 4000  # characters
+OUTPUT_TIMEOUT_S = 1.0
+MAX_ERROR_OUTPUT = 4000  # characters
 
 
-class ActorPlace(NamedTuple):
-    """What there is at a post."""
+class WorkerHost(NamedTuple):
+    """The machine on which an actor runs, and the folders that exist there."""
 
-    host: str
+    hostname: str
     out: str
     """The folder to write to: that of the driver, or one for temporary files where that cannot be made."""
     is_shared: bool
-    """Whether this folder is the very one that the driver writes to."""
+    """True if the driver writes to the same folder."""
     has_data: bool
-    """Whether the folder of pairs is here; an empty one is where a disk is yet to be mounted."""
+    """True if the folder of pairs is here. An empty folder does not count: a disk may not be mounted yet."""
 
 
-class ActorOutput(NamedTuple):
-    """What a worker has said since it was last heard."""
+class WorkerOutput(NamedTuple):
+    """New output of a worker process."""
 
     lines: list[str]
     code: int | None
-    """Its exit code, once it has ended."""
-    last_words: str
-    """What it wrote as errors, once it has ended."""
+    """Its exit code, or None while it runs."""
+    error_output: str
+    """The end of its standard error, once it has ended."""
 
 
 class WorkerActor:
-    """One worker process, and what it says."""
+    """One worker process and its output."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
         self.log = Path()
-        self.said: queue.Queue[str | None] = queue.Queue()
+        self.output_lines: queue.Queue[str | None] = queue.Queue()
 
-    def look(self, out: str, mark: str, data: str | None) -> ActorPlace:
-        """What there is here of a driver's folders: `mark` is a file that it has just written below `out`."""
-        is_shared = (Path(out) / mark).exists()
+    def inspect(self, out: str, marker_file: str, data: str | None) -> WorkerHost:
+        """This machine, and the driver's folders on it. The driver has just written `marker_file` below `out`."""
+        is_shared = (Path(out) / marker_file).exists()
         if not is_shared:
             try:
                 Path(out).mkdir(parents=True, exist_ok=True)
@@ -64,23 +64,23 @@ class WorkerActor:
             except OSError:
                 out = str(Path(tempfile.gettempdir()) / "restune")
         has_data = data is None or (Path(data).is_dir() and any(Path(data).iterdir()))
-        return ActorPlace(socket.gethostname(), out, is_shared, has_data)
+        return WorkerHost(socket.gethostname(), out, is_shared, has_data)
 
-    def unpack(self, parcel: bytes, folder: str) -> None:
-        """Put the pairs of a parcel into `folder`, whole or not at all; posts of one machine do so in turn."""
+    def unpack_pairs(self, packed_pairs: bytes, folder: str) -> None:
+        """Unpack an archive of pairs to `folder`, completely or not at all; several actors may do so at once."""
         target = Path(folder)
         if target.is_dir():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as partial:
-            zipfile.ZipFile(io.BytesIO(parcel)).extractall(Path(partial) / "pairs")
+            zipfile.ZipFile(io.BytesIO(packed_pairs)).extractall(Path(partial) / "pairs")
             try:
                 (Path(partial) / "pairs").rename(target)
             except OSError:
-                assert target.is_dir(), "another post was faster"
+                assert target.is_dir(), "another actor has unpacked them"
 
     def measure(self, spec: str, arguments: Mapping[str, str]) -> float:
-        """How fast the study's models train on this machine, in 10^12 multiply-adds a second."""
+        """Training speed of the study's models on this machine, in 10^12 multiply-adds a second."""
         import torch
 
         from search.launch.join import with_data_elsewhere
@@ -96,7 +96,7 @@ class WorkerActor:
         return measure_training_speed(found, split, torch.device(arguments["--device"]))
 
     def start(self, arguments: Mapping[str, str], log: str) -> int:
-        """Start the worker; the number of its process."""
+        """Start the worker; its process id."""
         self.log = Path(log)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "search", "worker", "--supervised"]
@@ -104,7 +104,7 @@ class WorkerActor:
         with self.log.open("w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
                 [*command, *(word for pair in arguments.items() for word in pair)],
-                stdin=subprocess.PIPE,  # closes when we die: then it stops
+                stdin=subprocess.PIPE,  # closes when this process ends: then the worker stops
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -116,31 +116,33 @@ class WorkerActor:
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
         return self.process.pid
 
-    def hear(self) -> ActorOutput:
-        """What it has said since: at once if there is anything, else after a moment."""
+    def read_output(self) -> WorkerOutput:
+        """New output, at once if there is any; otherwise waits up to `OUTPUT_TIMEOUT_S` for it."""
         assert self.process is not None
-        lines, until = list[str](), time.monotonic() + HEAR_S
+        lines, until = list[str](), time.monotonic() + OUTPUT_TIMEOUT_S
         while True:
             try:
-                line = self.said.get(timeout=0.0 if lines else max(until - time.monotonic(), 0.0))
+                line = self.output_lines.get(timeout=0.0 if lines else max(until - time.monotonic(), 0.0))
             except queue.Empty:
-                return ActorOutput(lines, None, "")
+                return WorkerOutput(lines, None, "")
             if line is None:
-                self.process.communicate()  # closes what is open between us
+                self.process.communicate()  # closes the pipes
                 code = self.process.returncode
-                return ActorOutput(lines, code, self.log.read_text("utf-8", errors="replace")[-LAST_WORDS:])
+                return WorkerOutput(
+                    lines, code, self.log.read_text("utf-8", errors="replace")[-MAX_ERROR_OUTPUT:]
+                )
             lines.append(line)
 
     def stop(self) -> None:
-        """Ask the worker to save its trial and end."""
+        """Ask the worker to save its trial and to end."""
         if self.process is not None:
             self.process.terminate()
 
     def fetch(self, folder: str, names: Sequence[str]) -> dict[str, bytes]:
-        """The files of these names below `folder`, as far as they are here."""
+        """The content of these files below `folder`, by name; those that do not exist are left out."""
         return {name: path.read_bytes() for name in names if (path := Path(folder) / name).is_file()}
 
     def _read(self, lines: IO[str]) -> Any:
         for line in lines:
-            self.said.put(line)
-        self.said.put(None)
+            self.output_lines.put(line)
+        self.output_lines.put(None)

@@ -1,4 +1,4 @@
-"""`run` on a Ray cluster: Ray finds places for the workers, data go along, weights of the best come back."""
+"""`run` on a Ray cluster: Ray places the workers, pairs are copied to them, the best weights are copied back."""
 
 import importlib
 import json
@@ -20,87 +20,92 @@ from data.sources import PairsConfig, Split, pack_pairs
 from search.database import artifacts_folder, load_study, ranked_trials, trial_folder
 from search.errors import UserError, first_line
 from search.launch.in_process import SearchOutcome
-from search.launch.ray_actor import ROOT, ActorPlace, WorkerActor
-from search.launch.supervisor import LOST, WorkerProcess, run_with_workers
+from search.launch.ray_actor import ROOT, WorkerActor, WorkerHost
+from search.launch.supervisor import EXIT_CODE_LOST, WorkerProcess, run_with_workers
 from search.study import StudySpec
 from search.trial import BEST_WEIGHTS
 from search.worker import STRIP, RunOptions, data_of
 
-ROOM_S = 60.0
-"""A worker waits for room on the cluster so long before that is said; until the time of the study is over."""
+SAY_WAITING_AFTER_S = 60.0
+"""A message says so when a worker has waited this long for resources of the cluster."""
 
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Which cluster, and how workers share it."""
+    """Address of the cluster, and how many workers share it."""
 
     address: str
-    """ray://HOST:PORT, HOST:PORT, auto (the one that this machine is part of) or local (this machine, no other)."""
+    """ray://HOST:PORT, HOST:PORT, auto (the cluster that this machine is part of) or local (this machine alone)."""
     workers: int | None = None
-    """One for each share of a GPU, or for each machine where there are none."""
+    """None: one for each share of a GPU, or one for each machine of a cluster without GPUs."""
     gpus_per_worker: float = 1.0
     on_cpu: bool = False
 
 
-def run_on_cluster(spec: StudySpec, options: RunOptions, how: ClusterOptions) -> SearchOutcome:
-    """Work on a study with workers on a Ray cluster, as `crew.run` does with processes of this machine."""
-    fleet = _Fleet(spec, replace(options, out=options.out.resolve()), how)
+def run_on_cluster(spec: StudySpec, options: RunOptions, cluster_options: ClusterOptions) -> SearchOutcome:
+    """Search with workers on a Ray cluster, as `run_with_workers` does with processes of this machine."""
+    cluster = _Cluster(spec, replace(options, out=options.out.resolve()), cluster_options)
     try:
-        return run_with_workers(spec, options, fleet.devices, fleet.hire, fleet.measure)
+        return run_with_workers(spec, options, cluster.devices, cluster.start_worker, cluster.measure)
     finally:
-        fleet.close()
+        cluster.close()
 
 
-class _Fleet:
-    """A cluster, seen from the driver."""
+class _Cluster:
+    """The driver's connection to a cluster."""
 
-    def __init__(self, spec: StudySpec, options: RunOptions, how: ClusterOptions) -> None:
+    def __init__(self, spec: StudySpec, options: RunOptions, cluster_options: ClusterOptions) -> None:
         self.spec, self.options = spec, options
-        self.ray = _connected(how.address)
-        # A head without resources only keeps the others together.
+        self.ray = _connect(cluster_options.address)
+        # A head node without resources runs no workers.
         nodes = [n for n in self.ray.nodes() if n["Alive"] and n["Resources"].keys() & {"CPU", "GPU"}]
         if not nodes:
-            raise UserError(f"--cluster {how.address}: has neither a GPU nor a CPU to give")
+            raise UserError(f"--cluster {cluster_options.address}: has neither a GPU nor a CPU to give")
         elsewhere = {node["NodeManagerHostname"] for node in nodes} - {socket.gethostname()}
         if elsewhere and options.storage.startswith("sqlite"):
             raise UserError(
                 f"SQLite is for one machine, and this cluster has {', '.join(sorted(elsewhere)[:3])}; "
                 "--storage postgresql://USER@HOST/NAME names a server that all of them reach"
             )
-        gpus, self.share = [node["Resources"].get("GPU", 0.0) for node in nodes], how.gpus_per_worker
-        room = sum(int(count / self.share + 1e-9) for count in gpus) if not how.on_cpu else 0
-        workers = how.workers or room or len(nodes)
-        self.devices = (torch.device("cuda" if room else "cpu"),) * workers
+        gpus, self.share = (
+            [node["Resources"].get("GPU", 0.0) for node in nodes],
+            cluster_options.gpus_per_worker,
+        )
+        gpu_workers = (
+            sum(int(count / self.share + 1e-9) for count in gpus) if not cluster_options.on_cpu else 0
+        )
+        workers = cluster_options.workers or gpu_workers or len(nodes)
+        self.devices = (torch.device("cuda" if gpu_workers else "cpu"),) * workers
         cpus = min(node["Resources"].get("CPU", 1.0) for node in nodes)
         self.threads = max(int(cpus // -(-workers // len(nodes))), 1)
-        # Other machines get this very program; what it needs must be installed there.
+        # Other machines get a copy of this program; its dependencies must be installed there.
         packages = [str(ROOT / name) for name in ("search", "models", "data", "studies")]
         self.actor = self.ray.remote(WorkerActor).options(
-            num_gpus=self.share if room else 0,
-            num_cpus=1 if room else self.threads,
+            num_gpus=self.share if gpu_workers else 0,
+            num_cpus=1 if gpu_workers else self.threads,
             max_concurrency=4,
             runtime_env={"py_modules": packages} if elsewhere else None,
         )
         self.started = time.monotonic()
-        self.mark = f"{spec.name}/.cluster-{uuid.uuid4().hex}"
+        self.marker_file = f"{spec.name}/.cluster-{uuid.uuid4().hex}"
         (options.out / spec.name).mkdir(parents=True, exist_ok=True)
-        (options.out / self.mark).touch()
+        (options.out / self.marker_file).touch()
         self.lock = threading.Lock()
-        self.packed: Any = None
+        self.packed_pairs: Any = None
 
-    def hire(
+    def start_worker(
         self, index: int, arguments: Mapping[str, str], log: Path
     ) -> tuple[WorkerProcess, Iterable[str]]:
-        """A worker where Ray finds room for it."""
-        worker = _Remote(self, index, dict(arguments), log)
+        """Start a worker wherever Ray finds resources for it."""
+        worker = _RemoteWorker(self, index, dict(arguments), log)
         return worker, worker.lines()
 
     def measure(self, spec: StudySpec, split: Split, device: torch.device) -> float:
-        """How fast models train, on a machine that trains."""
+        """Training speed, measured on a machine of the cluster."""
         actor = self.actor.remote()
         try:
-            place = self.ray.get(actor.look.remote(*self.asked()))
-            arguments = self.settle(actor, place, {"--device": str(self.devices[0])})
+            host = self.ray.get(actor.inspect.remote(*self.inspect_arguments()))
+            arguments = self.worker_arguments(actor, host, {"--device": str(self.devices[0])})
             found = self.ray.get(actor.measure.remote(spec.model_dump_json(), arguments))
             return float(found)
         except self.ray.exceptions.RayError as error:
@@ -108,35 +113,35 @@ class _Fleet:
         finally:
             self.ray.kill(actor)
 
-    def asked(self) -> tuple[str, str, str | None]:
-        """What a post is to look for: see `Post.look`."""
+    def inspect_arguments(self) -> tuple[str, str, str | None]:
+        """The arguments of `WorkerActor.inspect`."""
         data = data_of(self.spec)
         folder = str(data.dir.resolve()) if isinstance(data, PairsConfig) else None
-        return str(self.options.out), self.mark, folder
+        return str(self.options.out), self.marker_file, folder
 
-    def settle(self, actor: Any, place: ActorPlace, arguments: Mapping[str, str]) -> dict[str, str]:
-        """The flags of a worker at this place; the pairs are brought there if they are not."""
-        flags = {**arguments, "--out": place.out}
+    def worker_arguments(self, actor: Any, host: WorkerHost, arguments: Mapping[str, str]) -> dict[str, str]:
+        """The flags of a worker on this host; the pairs are copied there if they are missing."""
+        flags = {**arguments, "--out": host.out}
         if self.devices[0].type == "cpu":
             flags["--threads"] = str(self.threads)
         data = data_of(self.spec)
         if isinstance(data, PairsConfig):
-            if place.has_data:
+            if host.has_data:
                 named = {"--scan-dir": data.scan_dir, "--clean-dir": data.clean_dir}
                 flags |= {"--data": str(data.dir.resolve())}
                 flags |= {flag: name for flag, name in named.items() if name is not None}
             else:
                 with self.lock:
-                    if self.packed is None:
-                        self.packed = self.ray.put(pack_pairs(data, self.options.out))
-                folder = f"{place.out}/{self.spec.name}/pairs-{self.mark[-8:]}"
-                self.ray.get(actor.unpack.remote(self.packed, folder))
+                    if self.packed_pairs is None:
+                        self.packed_pairs = self.ray.put(pack_pairs(data, self.options.out))
+                folder = f"{host.out}/{self.spec.name}/pairs-{self.marker_file[-8:]}"
+                self.ray.get(actor.unpack_pairs.remote(self.packed_pairs, folder))
                 flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean"}
         return flags
 
-    def bring_home(self, actor: Any, place: ActorPlace) -> None:
-        """Copy what this place has of the best trials to the driver's folder, and drop what is beaten."""
-        if place.is_shared:
+    def fetch_best_weights(self, actor: Any, host: WorkerHost) -> None:
+        """Copy weights and pictures of the best trials from this host; delete weights that are no longer needed."""
+        if host.is_shared:
             return
         out = self.options.out
         with self.lock:
@@ -152,7 +157,7 @@ class _Fleet:
                 files += [artifacts_folder(Path()) / picture for picture in pictures]
                 names = [file.as_posix() for file in files]
                 wanted += [name for name in names if not (out / name).exists()]
-            for name, content in self.ray.get(actor.fetch.remote(place.out, wanted)).items():
+            for name, content in self.ray.get(actor.fetch.remote(host.out, wanted)).items():
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(out / name) as partial:
                     partial.write_bytes(content)
@@ -161,117 +166,117 @@ class _Fleet:
                 weights.unlink(missing_ok=True)
 
     def close(self) -> None:
-        (self.options.out / self.mark).unlink(missing_ok=True)
+        (self.options.out / self.marker_file).unlink(missing_ok=True)
         self.ray.shutdown()
 
 
-class _Remote:
-    """A worker on the cluster, in the manner of `subprocess.Popen`; a thread follows what it does."""
+class _RemoteWorker:
+    """A worker on the cluster, with the interface of `subprocess.Popen`; a thread follows its output."""
 
-    def __init__(self, fleet: _Fleet, index: int, arguments: dict[str, str], log: Path) -> None:
-        self.fleet, self.index, self.arguments, self.log = fleet, index, arguments, log
-        self.asked_at = time.monotonic()
+    def __init__(self, cluster: _Cluster, index: int, arguments: dict[str, str], log: Path) -> None:
+        self.cluster, self.index, self.arguments, self.log = cluster, index, arguments, log
+        self.requested_at = time.monotonic()
         self.pid = -1
         self.returncode: int | None = None
-        self.placed = self.unwanted = False
-        self.said: queue.Queue[str | None] = queue.Queue()
-        self.actor = fleet.actor.remote()
-        self.thread = threading.Thread(target=self._follow, daemon=True)
+        self.has_started = self.stop_requested = False
+        self.lines_to_show: queue.Queue[str | None] = queue.Queue()
+        self.actor = cluster.actor.remote()
+        self.thread = threading.Thread(target=self._follow_worker, daemon=True)
         self.thread.start()
 
     def lines(self) -> Iterator[str]:
-        """What it says, until it has ended."""
-        while (line := self.said.get()) is not None:
+        """The lines that it sends, until it has ended."""
+        while (line := self.lines_to_show.get()) is not None:
             yield line
 
     def poll(self) -> int | None:
         return self.returncode
 
     def terminate(self) -> None:
-        self.unwanted = True
-        if self.placed:
+        self.stop_requested = True
+        if self.has_started:
             self.actor.stop.remote()
 
     def kill(self) -> None:
-        self.unwanted = True
+        self.stop_requested = True
         if self.returncode is None:
-            self.fleet.ray.kill(self.actor)
+            self.cluster.ray.kill(self.actor)
 
     def wait(self) -> int:
         self.thread.join()
         assert self.returncode is not None
         return self.returncode
 
-    def _follow(self) -> None:
-        code = LOST
+    def _follow_worker(self) -> None:
+        code = EXIT_CODE_LOST
         try:
-            code = self._life()
-        except self.fleet.ray.exceptions.RayError as error:
+            code = self._run_to_end()
+        except self.cluster.ray.exceptions.RayError as error:
             self._write(f"{type(error).__name__}: {first_line(error)}")
         except UserError as error:
             self._write(str(error))
             code = 2
         finally:
-            self.fleet.ray.kill(self.actor)
-            self.said.put(None)
+            self.cluster.ray.kill(self.actor)
+            self.lines_to_show.put(None)
             self.returncode = code
 
-    def _life(self) -> int:
-        """From finding a place to the end; the exit code."""
-        get, actor = self.fleet.ray.get, self.actor
-        look = actor.look.remote(*self.fleet.asked())
-        if not self._found_room(look):
+    def _run_to_end(self) -> int:
+        """Wait for resources, start the worker and forward its output to its end; its exit code."""
+        get, actor = self.cluster.ray.get, self.actor
+        inspection = actor.inspect.remote(*self.cluster.inspect_arguments())
+        if not self._wait_for_resources(inspection):
             return 0
-        place = get(look)
-        arguments = self.fleet.settle(actor, place, self.arguments)
-        elapsed = float(arguments["--elapsed"]) + time.monotonic() - self.asked_at
+        host = get(inspection)
+        arguments = self.cluster.worker_arguments(actor, host, self.arguments)
+        elapsed = float(arguments["--elapsed"]) + time.monotonic() - self.requested_at
         arguments["--elapsed"] = f"{elapsed:.1f}"
-        log = f"{place.out}/{self.fleet.spec.name}/worker-{self.index}-{place.host}.log"
+        log = f"{host.out}/{self.cluster.spec.name}/worker-{self.index}-{host.hostname}.log"
         self.pid = get(actor.start.remote(arguments, log))
-        self.placed = True
-        if self.unwanted:
+        self.has_started = True
+        if self.stop_requested:
             self.terminate()
-        greeting = [self._greeting(place)]
-        self.fleet.bring_home(actor, place)
+        messages = [self._started_message(host)]
+        self.cluster.fetch_best_weights(actor, host)
         while True:
-            heard = get(actor.hear.remote())
-            for line in heard.lines:
-                while greeting:  # not before it has begun: until then, it may have failed to
-                    self._say(greeting.pop())
+            output = get(actor.read_output.remote())
+            for line in output.lines:
+                while messages:  # not before its first line: until then it may have failed to start
+                    self._say(messages.pop())
                 if json.loads(line)[0] == "ended":
-                    self.fleet.bring_home(actor, place)
-                self.said.put(line)
-            if heard.code is not None:
-                self._write(heard.last_words)
-                return int(heard.code)
+                    self.cluster.fetch_best_weights(actor, host)
+                self.lines_to_show.put(line)
+            if output.code is not None:
+                self._write(output.error_output)
+                return int(output.code)
 
-    def _found_room(self, placed: Any) -> bool:
-        """Whether there is room before nobody needs this worker any more."""
-        began, told = time.monotonic(), False
-        until = max(self.fleet.started + self.fleet.spec.timeout, began + ROOM_S)
-        while not self.fleet.ray.wait([placed], timeout=0.5)[0]:
-            if self.unwanted or time.monotonic() > until:
+    def _wait_for_resources(self, inspection: Any) -> bool:
+        """True once the cluster has resources for this worker; False if it is no longer needed before that."""
+        began, has_announced = time.monotonic(), False
+        until = max(self.cluster.started + self.cluster.spec.timeout, began + SAY_WAITING_AFTER_S)
+        while not self.cluster.ray.wait([inspection], timeout=0.5)[0]:
+            if self.stop_requested or time.monotonic() > until:
                 return False
-            if not told and time.monotonic() - began > ROOM_S:
-                told = True
+            if not has_announced and time.monotonic() - began > SAY_WAITING_AFTER_S:
+                has_announced = True
                 self._say(f"worker {self.index} waits for room on the cluster")
         return True
 
-    def _greeting(self, place: ActorPlace) -> str:
-        own = f"; its states stay in its own {place.out}" if not place.is_shared else ""
-        return f"worker {self.index} is on {place.host}{own}"
+    def _started_message(self, host: WorkerHost) -> str:
+        own = f"; its states stay in its own {host.out}" if not host.is_shared else ""
+        return f"worker {self.index} is on {host.hostname}{own}"
 
     def _say(self, text: str) -> None:
-        self.said.put(json.dumps(["say", {"text": text}]))
+        self.lines_to_show.put(json.dumps(["say", {"text": text}]))
 
     def _write(self, text: str) -> None:
-        """Keep what a worker wrote as errors, beside the logs of workers of this machine."""
+        """Append to the log of this worker, which is beside the logs of local workers."""
         with self.log.open("a", encoding="utf-8") as log:
             print(text, file=log)
 
 
-def _connected(address: str) -> Any:
-    """The library, once it is part of a cluster. `UserError` if it is missing, or there is no such cluster."""
+def _connect(address: str) -> Any:
+    """The Ray library, connected to the cluster. `UserError` if it is not installed, or the cluster is not found."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

@@ -1,4 +1,4 @@
-"""`run` with worker processes: starts them, shows what they do, and makes good what the dead leave behind."""
+"""`run` with worker processes: starts them, displays their progress, replaces those that crash."""
 
 import collections
 import os
@@ -21,31 +21,31 @@ from search.database import (
     LeaseMonitor,
     TrialState,
     facts_of,
-    hand_back_dead,
     is_under_way,
     make_writable,
-    record_death,
     record_study,
+    record_worker_death,
+    release_abandoned_trial,
     this_process,
 )
 from search.errors import UserError
 from search.launch.events import show_event
-from search.launch.in_process import SearchOutcome, display_of_run, outcome_of_run
+from search.launch.in_process import SearchOutcome, progress_display, search_outcome
 from search.study import StudySpec
 from search.terminal import Progress
-from search.worker import Measure, Opened, RunOptions, StopSignals, compile_operator, open_search
+from search.worker import Measure, PreparedSearch, RunOptions, StopSignals, compile_operator, prepare_search
 
-LOOK_EVERY_S = 2.0
-# Whoever is asked to stop saves its trial; some need a validation image to end before.
-STOPPING_S = 25.0
-# A worker that dies so often in a row before it begins will not do better the next time.
-MOST_FALSE_STARTS = 4
-LOST = 256
-"""The exit code of a worker that nothing more is known of: the machine that it ran on is gone."""
+CHECK_INTERVAL_S = 2.0
+# A worker that is asked to stop saves its trial first; it may have to finish scoring an image before that.
+STOP_TIMEOUT_S = 25.0
+# A worker that fails so often in a row before its first event is not started again.
+MAX_FAILED_STARTS = 4
+EXIT_CODE_LOST = 256
+"""Exit code that stands for a worker whose machine or actor was lost."""
 
 
 class WorkerProcess(Protocol):
-    """A worker's process, as `subprocess.Popen` has it, here or elsewhere."""
+    """The part of `subprocess.Popen` that a supervisor uses; the process may be on another machine."""
 
     @property
     def pid(self) -> int: ...
@@ -58,71 +58,73 @@ class WorkerProcess(Protocol):
 
 
 StartWorker = Callable[[int, Mapping[str, str], Path], tuple[WorkerProcess, Iterable[str]]]
-"""Starts worker number N with these flags and this file for its errors; the lines that it will say."""
+"""Starts the worker of this index with these flags and this log file; its process, and the lines of its events."""
 
 
 @dataclass
-class _Member:
-    """A worker process, and what it says."""
+class _WorkerHandle:
+    """A worker process, and whether it has sent an event."""
 
     index: int
     process: WorkerProcess
     log: Path
-    spoke: bool = False
+    has_begun: bool = False
 
 
 @dataclass
-class _Crew:
+class _Supervisor:
+    """Keeps one worker process running for each device."""
+
     spec: StudySpec
     options: RunOptions
     devices: tuple[torch.device, ...]
-    opened: Opened
+    prepared: PreparedSearch
     progress: Progress
     stop: StopSignals
     started: float
-    hire: StartWorker
-    members: dict[int, _Member] = field(default_factory=dict)
-    said: "queue.Queue[tuple[_Member, str]]" = field(default_factory=queue.Queue)
-    watchman: LeaseMonitor = field(default_factory=LeaseMonitor)
-    went_home: bool = False
-    """Whether a worker has ended in order: there was nothing left to do."""
-    false_starts: "collections.Counter[int]" = field(default_factory=collections.Counter)
+    start_worker: StartWorker
+    workers: dict[int, _WorkerHandle] = field(default_factory=dict)
+    events: "queue.Queue[tuple[_WorkerHandle, str]]" = field(default_factory=queue.Queue)
+    lease_monitor: LeaseMonitor = field(default_factory=LeaseMonitor)
+    any_worker_finished: bool = False
+    """True once a worker has ended normally, because nothing was left to do."""
+    failed_starts: "collections.Counter[int]" = field(default_factory=collections.Counter)
 
     def work(self) -> None:
-        """Until all workers have ended in order. Those that die are replaced."""
+        """Run until all workers have ended normally. Those that crash are replaced."""
         for index in range(len(self.devices)):
             self._start(index)
-        last_look = time.monotonic()
-        while self.members and not self.stop.requested:
-            self._listen(0.2)
-            dead: list[FrozenTrial] = []
-            if time.monotonic() - last_look > LOOK_EVERY_S:
-                last_look = time.monotonic()
-                dead = self.watchman.dead(self.opened.study)
-            # Whoever was found dead and is one of ours is seen to have ended here, and why is known.
-            for member in list(self.members.values()):
-                if member.process.poll() is not None:
-                    self._ended(member)
-            self._bury(dead)
-            if not self.members and self._left_over():
+        last_check = time.monotonic()
+        while self.workers and not self.stop.requested:
+            self._show_events(0.2)
+            abandoned: list[FrozenTrial] = []
+            if time.monotonic() - last_check > CHECK_INTERVAL_S:
+                last_check = time.monotonic()
+                abandoned = self.lease_monitor.abandoned_trials(self.prepared.study)
+            # Own workers come first: their exit code says why their trial was abandoned.
+            for worker in list(self.workers.values()):
+                if worker.process.poll() is not None:
+                    self._handle_exit(worker)
+            self._release(abandoned)
+            if not self.workers and self._has_interrupted_trial():
                 self._start(0)
 
     def end(self) -> None:
-        """Ask all workers to save their trials and stop, and hand back what those leave who do not."""
-        for member in self.members.values():
-            member.process.terminate()
-        deadline = time.monotonic() + STOPPING_S
-        while any(member.process.poll() is None for member in self.members.values()):
+        """Ask all workers to save their trials and stop; kill those that do not in time, and release their trials."""
+        for worker in self.workers.values():
+            worker.process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(worker.process.poll() is None for worker in self.workers.values()):
             if time.monotonic() > deadline:
                 self.kill()
-            self._listen(0.1)
-        self._listen(0.0)
-        self._bury(self.watchman.dead(self.opened.study))
+            self._show_events(0.1)
+        self._show_events(0.0)
+        self._release(self.lease_monitor.abandoned_trials(self.prepared.study))
 
     def kill(self) -> None:
-        for member in self.members.values():
-            member.process.kill()
-            member.process.wait()
+        for worker in self.workers.values():
+            worker.process.kill()
+            worker.process.wait()
 
     def _start(self, index: int) -> None:
         folder = self.options.out / self.spec.name
@@ -145,85 +147,85 @@ class _Crew:
             arguments["--memory"] = f"{self.options.memory / max(on_cpu, 1) / 2**20:.0f}M"
         with log.open("a", encoding="utf-8") as errors:
             print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}", file=errors, flush=True)
-        process, lines = self.hire(index, arguments, log)
-        member = self.members[index] = _Member(index, process, log)
-        threading.Thread(target=self._read, args=(member, lines), daemon=True).start()
+        process, lines = self.start_worker(index, arguments, log)
+        worker = self.workers[index] = _WorkerHandle(index, process, log)
+        threading.Thread(target=self._read, args=(worker, lines), daemon=True).start()
 
-    def _read(self, member: _Member, lines: Iterable[str]) -> None:
+    def _read(self, worker: _WorkerHandle, lines: Iterable[str]) -> None:
         for line in lines:
-            self.said.put((member, line))
+            self.events.put((worker, line))
 
-    def _listen(self, seconds: float) -> None:
-        """Show what workers say, for so long."""
+    def _show_events(self, seconds: float) -> None:
+        """Display the events of workers for so many seconds."""
         deadline = time.monotonic() + seconds
         while True:
             try:
-                member, line = self.said.get(timeout=max(deadline - time.monotonic(), 0.0))
+                worker, line = self.events.get(timeout=max(deadline - time.monotonic(), 0.0))
             except queue.Empty:
                 return
-            member.spoke = True
-            self.false_starts[member.index] = 0
-            show_event(line, self.progress, f"{member.index}")
+            worker.has_begun = True
+            self.failed_starts[worker.index] = 0
+            show_event(line, self.progress, f"{worker.index}")
 
-    def _ended(self, member: _Member) -> None:
-        self._listen(0.05)
-        del self.members[member.index]
-        self.progress.gone(f"{member.index}")
-        code = member.process.returncode
+    def _handle_exit(self, worker: _WorkerHandle) -> None:
+        self._show_events(0.05)
+        del self.workers[worker.index]
+        self.progress.worker_ended(f"{worker.index}")
+        code = worker.process.returncode
         assert code is not None
         if code == 0:
-            self.went_home = True
+            self.any_worker_finished = True
             return
         if code == 2:
-            raise UserError(_last_words(member.log))
-        how = _in_words(code)
-        self.progress.say(f"worker {member.index} died: {how}")
-        for trial in LeaseMonitor().dead(self.opened.study):
-            if facts_of(trial).owner.get("pid") != member.process.pid:
+            raise UserError(_last_errors(worker.log))
+        how = _describe_exit(code)
+        self.progress.say(f"worker {worker.index} died: {how}")
+        for trial in LeaseMonitor().abandoned_trials(self.prepared.study):
+            if facts_of(trial).owner.get("pid") != worker.process.pid:
                 continue
-            why = record_death(self.opened.study, trial, how)
+            why = record_worker_death(self.prepared.study, trial, how)
             if why is None:
                 self.progress.say(f"trial {trial.number} goes on from its last state")
             else:
                 self.progress.ended("failed", None, trial.number)
                 self.progress.say(f"trial {trial.number}: {why}")
-        self.false_starts[member.index] += not member.spoke
-        if self.false_starts[member.index] < MOST_FALSE_STARTS:
-            self._start(member.index)
+        self.failed_starts[worker.index] += not worker.has_begun
+        if self.failed_starts[worker.index] < MAX_FAILED_STARTS:
+            self._start(worker.index)
             return
-        why = f"worker {member.index} died {MOST_FALSE_STARTS} times before it began ({how})"
-        if not (self.members or self.went_home):
-            raise UserError(f"{why}; {member.log} has its last words:\n{_last_words(member.log)}")
-        self.progress.say(f"{why}, and is left out; {member.log} has its last words")
+        why = f"worker {worker.index} died {MAX_FAILED_STARTS} times before it began ({how})"
+        if not (self.workers or self.any_worker_finished):
+            raise UserError(f"{why}; {worker.log} has its last words:\n{_last_errors(worker.log)}")
+        self.progress.say(f"{why}, and is left out; {worker.log} has its last words")
 
-    def _bury(self, dead: Iterable[FrozenTrial]) -> None:
-        """Hand back trials of workers that have died, unless that is done."""
-        for trial in dead:
-            if hand_back_dead(self.opened.study, trial):
+    def _release(self, abandoned: Iterable[FrozenTrial]) -> None:
+        """Put abandoned trials back in the queue, unless another process has done so."""
+        for trial in abandoned:
+            if release_abandoned_trial(self.prepared.study, trial):
                 self.progress.say(f"trial {trial.number}: its worker is gone; it goes on from its last state")
 
-    def _left_over(self) -> bool:
-        """Whether a trial that was begun is nobody's, though all workers have gone home."""
+    def _has_interrupted_trial(self) -> bool:
+        """True if a trial waits on the way to a rung: there is work left though all workers have ended."""
         return any(
             trial.state == TrialState.WAITING and is_under_way(trial)
-            for trial in self.opened.study.get_trials(deepcopy=False)
+            for trial in self.prepared.study.get_trials(deepcopy=False)
         )
 
 
 def start_local_worker(
     index: int, arguments: Mapping[str, str], log: Path
 ) -> tuple[WorkerProcess, Iterable[str]]:
-    """A worker as a process of this machine."""
+    """Start a worker as a process of this machine."""
     command = [sys.executable, "-m", "search", "worker", "--supervised"]
     with log.open("a", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [*command, *(word for pair in arguments.items() for word in pair)],
-            stdin=subprocess.PIPE,  # closes when we die: then they stop
+            stdin=subprocess.PIPE,  # closes when this process ends: then the worker stops
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for us to pass on
+            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
         )
     assert process.stdout is not None
     return process, process.stdout
@@ -233,61 +235,61 @@ def run_with_workers(
     spec: StudySpec,
     options: RunOptions,
     devices: tuple[torch.device, ...],
-    hire: StartWorker = start_local_worker,
+    start_worker: StartWorker = start_local_worker,
     measure: Measure | None = None,
 ) -> SearchOutcome:
-    """Work on a study with a process for each device, until its trials or its time are used up, or Ctrl-C.
+    """Search with a process for each device until the trials or the time of the study are used up, or until Ctrl-C.
 
-    `hire` starts the processes, `measure` says how fast models train: on this machine, unless given.
+    `start_worker` starts the processes and `measure` measures the training speed; by default on this machine.
 
-    Calling it again goes on: with what was interrupted first, then with new trials. `UserError` for
-    whatever a worker cannot do either.
+    Another call continues the search: interrupted trials first, then new ones. Raises `UserError` if a worker
+    ends with one.
     """
     make_writable(options.out)
     compile_operator(spec, options)
     started = time.monotonic()
     share_cores(devices)
-    opened = open_search(spec, options, measure)
-    sitting = {
+    prepared = prepare_search(spec, options, measure)
+    latest_run = {
         "started": time.time(),
         "timeout": spec.timeout,
         "workers": len(devices),
-        "input_psnr_db": opened.input_psnr_db,
+        "input_psnr_db": prepared.input_psnr_db,
         "owner": this_process(),
     }
-    record_study(opened.study, sitting=sitting)
-    pulse = Heartbeat(opened.study)
+    record_study(prepared.study, latest_run=latest_run)
+    heartbeat = Heartbeat(prepared.study)
     with (
-        pulse,
-        StopSignals(lambda: pulse.stop_wished) as stop,
-        display_of_run(spec, opened, started, options.quiet) as progress,
+        heartbeat,
+        StopSignals(lambda: heartbeat.stop_requested) as stop,
+        progress_display(spec, prepared, started, options.quiet) as progress,
     ):
-        for line in opened.lines:
+        for line in prepared.lines:
             progress.say(line)
         if len(devices) > 1:
             progress.say(f"{len(devices)} workers: {', '.join(map(str, devices))}")
-        crew = _Crew(spec, options, devices, opened, progress, stop, started, hire)
+        supervisor = _Supervisor(spec, options, devices, prepared, progress, stop, started, start_worker)
         try:
-            crew.work()
-            crew.end()
+            supervisor.work()
+            supervisor.end()
         except UserError:
-            crew.end()
+            supervisor.end()
             raise
         finally:
-            crew.kill()
-            record_study(opened.study, sitting={**sitting, "owner": None})
-    return outcome_of_run(opened, stopped=stop.requested)
+            supervisor.kill()
+            record_study(prepared.study, latest_run={**latest_run, "owner": None})
+    return search_outcome(prepared, stopped=stop.requested)
 
 
 def share_cores(devices: Sequence[torch.device]) -> None:
-    """Give this process the threads that each worker on the CPU gets: its share of the cores, one at least."""
+    """Set the number of threads to what each worker on the CPU gets: an equal share of the cores, at least one."""
     if on_cpu := sum(device.type == "cpu" for device in devices):
         torch.set_num_threads(max(torch.get_num_threads() // on_cpu, 1))
 
 
-def _in_words(code: int) -> str:
-    """How a process ended, from its exit code."""
-    if code == LOST:
+def _describe_exit(code: int) -> str:
+    """The exit code of a process in words."""
+    if code == EXIT_CODE_LOST:
         return "its machine is gone, or its place there"
     if code >= 0:
         return f"exit code {code}"
@@ -295,10 +297,10 @@ def _in_words(code: int) -> str:
     return f"{name} (perhaps out of memory)" if -code == signal.SIGKILL else name
 
 
-def _last_words(log: Path) -> str:
-    """What a worker last wrote as an error."""
+def _last_errors(log: Path) -> str:
+    """The error output of the latest start of a worker."""
     text = (
         log.read_text(encoding="utf-8", errors="replace").rpartition("\n--- ")[2].partition("\n")[2].strip()
     )
-    told = text.rpartition("search worker: ")[2] if "search worker: " in text else text
-    return os.linesep.join(told.splitlines()[-20:]) or "(nothing)"
+    message = text.rpartition("search worker: ")[2] if "search worker: " in text else text
+    return os.linesep.join(message.splitlines()[-20:]) or "(nothing)"

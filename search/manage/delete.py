@@ -13,9 +13,9 @@ from search.database import (
     artifacts_folder,
     best_record,
     facts_of,
+    name_of_active_run,
     read_records,
     remove_study,
-    run_at_work,
 )
 from search.errors import UserError
 from search.manage.stop import workers_at_work
@@ -99,7 +99,7 @@ def delete_study(study: Study, found: Belongings) -> None:
 
 def refuse_at_work(study: Study) -> None:
     """`UserError` while someone is at work on a study."""
-    if run := run_at_work(study):
+    if run := name_of_active_run(study):
         raise UserError(
             f"a run ({run}) is at work on {study.study_name}; `python -m search stop {study.study_name}` first"
         )

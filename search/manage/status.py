@@ -20,7 +20,7 @@ from search.database import (
     TrialState,
     facts_of,
     is_under_way,
-    process_is_gone,
+    process_has_ended,
     study_facts_of,
 )
 from search.scheduler import TOP
@@ -101,7 +101,7 @@ class StudyStatus:
 
 def study_status(study: Study) -> StudyStatus:
     trials = study.get_trials(deepcopy=False)
-    latest = study_facts_of(study).sitting
+    latest = study_facts_of(study).latest_run
     states = [state_of(trial) for trial in trials]
     counted = Counter(states)
     workers = tuple(_at_work(t) for t, state in zip(trials, states, strict=True) if state == RUNNING)
@@ -123,7 +123,7 @@ def state_of(trial: FrozenTrial) -> str:
     """The state of a trial as people see it, one of `STATES`."""
     if trial.state == TrialState.RUNNING:
         owner = facts_of(trial).owner
-        return LEFT_BEHIND if not owner or process_is_gone(owner) else RUNNING
+        return LEFT_BEHIND if not owner or process_has_ended(owner) else RUNNING
     if trial.state == TrialState.WAITING:
         if is_under_way(trial):
             return INTERRUPTED

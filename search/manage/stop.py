@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.database import (
-    SILENT_S,
+    LEASE_TIMEOUT_S,
     FrozenTrial,
     LeaseMonitor,
     Study,
     TrialState,
     facts_of,
-    hand_back_dead,
     has_begun,
-    process_is_gone,
+    process_has_ended,
+    release_abandoned_trial,
     request_stop,
     this_process,
 )
@@ -38,11 +38,11 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
     """Ask all workers of a study to stop, and wait until they have or the time is over.
 
     A worker has ended when it holds no trial and, if it was a process of this machine, is gone. One that
-    gives no sign for `leases.SILENT_S` is dead, and its trial is handed back. What became of trials is said.
+    gives no sign for `leases.LEASE_TIMEOUT_S` is dead, and its trial is handed back. What became of trials is said.
     """
     seen: dict[str, FrozenTrial] = {}
-    watchman = LeaseMonitor()
-    silent = _bury(study, watchman)
+    lease_monitor = LeaseMonitor()
+    silent = _bury(study, lease_monitor)
     there = workers_at_work(study)
     request_stop(study)
     began = time.monotonic()
@@ -57,7 +57,7 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
         if (seen and not lingering) or waited >= longest:
             break
         time.sleep(min(LOOK_EVERY_S, longest - waited))
-        silent |= _bury(study, watchman)
+        silent |= _bury(study, lease_monitor)
         there = workers_at_work(study)
     for worker, trial in seen.items():
         if worker in silent:
@@ -74,11 +74,11 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
     )
 
 
-def _bury(study: Study, watchman: LeaseMonitor) -> set[str]:
+def _bury(study: Study, lease_monitor: LeaseMonitor) -> set[str]:
     """Hand back the trials of workers that are dead; these workers."""
-    dead = watchman.dead(study)
+    dead = lease_monitor.abandoned_trials(study)
     for trial in dead:
-        hand_back_dead(study, trial)
+        release_abandoned_trial(study, trial)
     return {owner["worker"] for trial in dead if (owner := facts_of(trial).owner)}
 
 
@@ -91,7 +91,7 @@ def workers_at_work(study: Study) -> dict[str, FrozenTrial]:
 def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
     """Whether a worker is a living process that this one can see."""
     here = this_process()
-    return (owner["host"], owner["boot"]) == (here["host"], here["boot"]) and not process_is_gone(owner)
+    return (owner["host"], owner["boot"]) == (here["host"], here["boot"]) and not process_has_ended(owner)
 
 
 def _name(trial: FrozenTrial) -> str:
@@ -112,6 +112,6 @@ def _fate(study: Study, held: FrozenTrial) -> str:
 def _silence(trial: FrozenTrial) -> str:
     """A word on workers that may be dead, as far as clocks agree."""
     silent = time.time() - facts_of(trial).beat.get("at", time.time())
-    if silent < SILENT_S:
+    if silent < LEASE_TIMEOUT_S:
         return ""
     return f"; its last sign of life was {clock(silent)} ago"

@@ -1,6 +1,6 @@
-"""What a budget buys, told before anything starts: measured costs, then many simulated searches.
+"""Prediction of a search before it starts: costs are measured, then the search is simulated many times.
 
-A spec and run options come in; foreseen time, trials and steps with their ranges go out.
+A spec and run options come in; expected time, trials and steps with their ranges go out.
 Imports `worker` and what lies below; the simulator drives the same policy as the workers (`search/scheduler`).
 """
 

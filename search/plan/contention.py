@@ -1,4 +1,4 @@
-"""The other workers of a search, at work while one is measured: cores, caches and GPUs are not its alone."""
+"""Busy workers: processes that train while one worker is measured, since they compete for cores, caches and GPUs."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-# A worker loads all this before it begins: that is a part of the time it takes.
+# Imported because a real worker loads it as well: the time to start includes it.
 from search.launch import join_search as join_search
 from search.trial import TrialConfig
 from search.worker import ProbeConfig, measure_probe
@@ -24,16 +24,17 @@ READY = "ready"
 def busy_workers(
     config: TrialConfig, out: Path, device: torch.device, devices: Sequence[torch.device]
 ) -> Iterator[float]:
-    """While it lasts, a process on each of `devices` trains with `config`; the seconds until all had begun.
+    """Context in which a process on each of `devices` trains `config`; yields the seconds until all had started.
 
-    Each has as many threads as this process. Without any, one is started on `device` all the same, for its time.
+    Each has as many threads as this process. Without `devices`, one process is started on `device` and ended at once,
+    to measure the time to start.
     """
     started = time.monotonic()
     others = [_start(config, out, place) for place in devices or [device]]
     try:
         for other in others:
             assert other.stdout is not None
-            for line in other.stdout:  # no line is left where it died: then there is less company
+            for line in other.stdout:  # no line comes if it has crashed
                 if line.strip() == READY:
                     break
         seconds = time.monotonic() - started
@@ -47,7 +48,7 @@ def busy_workers(
 def _start(config: TrialConfig, out: Path, device: torch.device) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         [sys.executable, "-m", "search.plan.contention"],
-        stdin=subprocess.PIPE,  # closes when we die: then it stops
+        stdin=subprocess.PIPE,  # closes when this process ends: then the worker stops
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -62,19 +63,19 @@ def _start(config: TrialConfig, out: Path, device: torch.device) -> "subprocess.
 def _end(processes: "Sequence[subprocess.Popen[str]]") -> None:
     for process in processes:
         process.kill()
-        with process:  # closes its ends, and waits
+        with process:  # closes its pipes, and waits
             pass
 
 
 def main() -> None:
-    """Do what a worker does: join, then train; until whoever started us is gone."""
+    """Load what a worker loads, then train until the parent process ends."""
     wanted = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(wanted["threads"])
     probe = ProbeConfig(TrialConfig.model_validate(wanted["config"]))
     split = probe.config.data.open(seed=0, cache=Path(wanted["out"]))
     device = torch.device(wanted["device"])
-    torch.zeros(1, device=device)  # wakes a GPU
+    torch.zeros(1, device=device)  # initialises a GPU
     print(READY, flush=True)
     while True:
         measure_probe(probe, split, device)

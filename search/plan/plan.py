@@ -1,4 +1,4 @@
-"""Forecast of a search before anything starts: recipes are measured on this device, then searches are simulated."""
+"""Prediction of a search before it starts: recipes are measured on this device, then searches are simulated."""
 
 import tempfile
 import time
@@ -26,18 +26,18 @@ from search.plan.contention import busy_workers
 from search.plan.cost_model import CostModel
 from search.plan.simulator import SIMULATIONS, simulate_many
 from search.plan.table import ExpectedOutcome, Plan, Range90, Size
-from search.scheduler import TELLING_STEPS
+from search.scheduler import MIN_STEPS_TO_COMPARE
 from search.study import StudySpec
 from search.text import clock, duration_flag, gigabytes
 from search.trial import Diverged, forward_macs
 from search.worker import (
     COST_SIDE,
     MEASURING_SHARE,
+    InterpolatedCost,
     ProbeConfig,
     ProbeConfigs,
     ProbeResult,
     RunOptions,
-    Scale,
     affordable_length,
     any_config,
     input_score,
@@ -48,20 +48,32 @@ from search.worker import (
 )
 
 MEASURE_SECONDS = 20.0
-LARGER = (1.25, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 36)  # times the budget, tried for advice
-OVERDRAWN = 1.2  # times the budget: more is told
-QUICK = 40  # simulations for advice
-ENDLESS = 1e9  # seconds
-WRITES = 10  # timed
-MANY_TRIALS = 1000  # as many as nobody asked for
+LARGER_BUDGETS = (
+    1.25,
+    1.5,
+    2,
+    3,
+    4,
+    6,
+    8,
+    12,
+    16,
+    24,
+    36,
+)  # multiples of the budget that are tried for advice
+MAX_OVERRUN = 1.2  # multiple of the budget; a warning follows if it is exceeded
+ADVICE_SIMULATIONS = 40
+UNLIMITED_SECONDS = 1e9
+WRITES = 10  # database writes that are timed
+MANY_TRIALS = 1000  # so many trials are the default, not a limit that the study sets
 
 
 def make_plan(
     spec: StudySpec, options: RunOptions, console: Console, others: Sequence[torch.device] = ()
 ) -> Plan:
-    """Measure recipes from all over the space on this device, and simulate the search many times.
+    """Measure recipes from the whole space on this device, and simulate the search many times.
 
-    With further workers on the devices of `others`, each of them with as many threads as this process.
+    `others` are the devices of the other workers, which have as many threads as this process.
     """
     started = time.monotonic()
     if options.memory is not None:
@@ -74,45 +86,48 @@ def make_plan(
     hidden = console.quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task("drawing recipes")
-        survey = _Survey(spec, split, options, lambda text: progress.update(task, description=text))
-        teramacs = survey.full_teramacs()
-        writing = _seconds_to_write(spec, options.out)
-        opening = time.monotonic() - started
+        planner = _Planner(spec, split, options, lambda text: progress.update(task, description=text))
+        teramacs = planner.full_teramacs()
+        seconds_per_write = _seconds_to_write(spec, options.out)
+        setup_seconds = time.monotonic() - started
         progress.update(task, description="starting workers")
-        typical = small_median_large(survey.probes.all)["median"].config
+        typical = small_median_large(planner.probes.all)["median"].config
         with busy_workers(typical, options.out, options.device, others) as joining:
             if others:
-                survey.forget()  # alone, the pace was another
-            survey.measure(until=time.monotonic() + MEASURE_SECONDS)
+                planner.forget_measurements()  # measured without the other workers
+            planner.measure(until=time.monotonic() + MEASURE_SECONDS)
         progress.update(task, description="simulating the search")
-        return survey.plan(teramacs, opening + joining, writing, 1 + len(others))
+        return planner.plan(teramacs, setup_seconds + joining, seconds_per_write, 1 + len(others))
 
 
 @dataclass(frozen=True)
 class _Search:
-    """A search as it can be simulated; its study is that of the costs."""
+    """A search for simulation; its study is that of the costs."""
 
     costs: CostModel
     probes: Sequence[ProbeConfig]
-    """The recipes that it draws from."""
-    opening_seconds: float
+    """The recipes that trials may have."""
+    setup_seconds: float
     workers: int
 
     def of(self, spec: StudySpec, teramacs: float | None) -> "_Search":
-        """The same for a study that differs in its time, and so in the length of trainings."""
+        """A copy for a study with another time, and so another length of trainings."""
         return replace(self, costs=self.costs.of(spec, teramacs))
 
     def simulated(self, count: int) -> ExpectedOutcome:
         """The outcome of `count` simulated searches."""
         spec, costs = self.costs.spec, self.costs
-        forks = _forks(self.probes)
+        branching = _branching_settings(self.probes)
         trainings = [
-            (probe, costs.training_cost(probe, tuple((k, v) for k, v in probe.values.items() if k in forks)))
+            (
+                probe,
+                costs.training_cost(probe, tuple((k, v) for k, v in probe.values.items() if k in branching)),
+            )
             for probe in self.probes
         ]
         known = [training for probe, training in trainings if probe.name]
         drawn = [training for probe, training in trainings if not probe.name] or known
-        searches = simulate_many(spec, known, drawn, self.opening_seconds, count, workers=self.workers)
+        searches = simulate_many(spec, known, drawn, self.setup_seconds, count, workers=self.workers)
         first, needed = spec.ladder.percents()[0], min(spec.ladder.factor, spec.trials)
         middle = costs.training_cost(small_median_large(self.probes)["median"])
         return ExpectedOutcome(
@@ -121,40 +136,40 @@ class _Search:
             seconds=_range([one.seconds for one in searches]),
             winner_steps=_range([one.winner_steps for one in searches]),
             too_small=sum(one.reached[first] < needed for one in searches) / len(searches),
-            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else TELLING_STEPS,
+            lowest_steps=middle.steps_at(spec.ladder.shares()[0]) if middle.steps else MIN_STEPS_TO_COMPARE,
         )
 
 
-def _forks(probes: Sequence[ProbeConfig]) -> set[str]:
-    """The settings that have settings of their own below them: their values are the branch of a recipe."""
+def _branching_settings(probes: Sequence[ProbeConfig]) -> set[str]:
+    """Settings that have settings of their own below them: their values are the branch of a recipe."""
     names = {name for probe in probes for name in probe.values}
     return {name for name in names if any(other.startswith(f"{name}.") for other in names)}
 
 
-class _Survey:
-    """The recipes of a study, those of them that were measured, and what follows."""
+class _Planner:
+    """Measures recipes of a study, and makes the plan from the results."""
 
     def __init__(
         self, spec: StudySpec, split: Split, options: RunOptions, tell: Callable[[str], None]
     ) -> None:
         self.asked, self.split, self.options, self.tell = spec, split, options, tell
         self.spec = spec
-        """With as many rungs as it has time for."""
+        """The number of rungs is reduced to what the time allows."""
         self.speed = 0.0
-        """10^12 multiply-adds a second, where that decides about the length."""
+        """Training speed in 10^12 multiply-adds a second, if the recipe leaves the length open."""
         self.probes = ProbeConfigs(spec, split.channels)
-        self.room = _room(options)
+        self.free_memory = _free_memory(options)
         self.measured: dict[int, ProbeResult] = {}
         self.failed: dict[int, str] = {}
         self.took: list[tuple[float, float]] = []
-        """Work of a step, and seconds that measuring it took."""
+        """Work of a step and seconds of measuring, for each measured recipe."""
 
-    def forget(self) -> None:
-        """All that was measured."""
+    def forget_measurements(self) -> None:
+        """Discard all measurements."""
         self.measured, self.took = {}, []
 
     def full_teramacs(self) -> float | None:
-        """The length of a training, where the recipe leaves it open: as `run` finds it, and the rungs with it."""
+        """Length of a training and the number of rungs, found as in `run`; None if the recipe fixes the length."""
         if "steps" in self.spec.recipe:
             return None
         allowed = MEASURING_SHARE * self.spec.timeout
@@ -164,13 +179,13 @@ class _Survey:
         return found.teramacs
 
     def measure(self, until: float) -> None:
-        """Small, median and large, then known ones and others from small to large while there is time."""
+        """Measure a small, a median and a large recipe, then known and random ones until the time `until`."""
         ordered = sorted(self.probes.drawn, key=lambda probe: probe.work)
         others = [*self.probes.known, *ordered[::4], *ordered[2::4], *ordered[1::2]]
         for probe in small_median_large(self.probes.all).values():
             self._measure(probe)
         for probe in others:
-            if not self.took or time.monotonic() + Scale(self.took).at(probe.work) < until:
+            if not self.took or time.monotonic() + InterpolatedCost(self.took).at(probe.work) < until:
                 self._measure(probe)
         if not self.measured:
             raise UserError(f"no recipe can be trained here: {next(iter(self.failed.values()))}")
@@ -194,15 +209,17 @@ class _Survey:
             self.failed[probe.number] = str(error).splitlines()[0]
         self.took.append((probe.work, time.monotonic() - started))
 
-    def plan(self, teramacs: float | None, opening: float, writing: float, workers: int) -> Plan:
+    def plan(
+        self, teramacs: float | None, setup_seconds: float, seconds_per_write: float, workers: int
+    ) -> Plan:
         spec, measured = self.spec, list(self.measured.values())
-        # Nothing about a filter tells how long it takes: those that were not tried stand for none.
+        # The time of a filter cannot be predicted from its work: only measured recipes are simulated.
         trained = any(one.probe.work for one in measured)
-        costs = CostModel(spec, self.split, measured, teramacs, writing)
+        costs = CostModel(spec, self.split, measured, teramacs, seconds_per_write)
         over = [probe for probe in self.probes.all if self._over_limits(probe, costs)]
         pool = self.probes.all if trained else [one.probe for one in measured]
         within = [probe for probe in pool if probe not in over] or pool
-        search = _Search(costs, within, opening, workers)
+        search = _Search(costs, within, setup_seconds, workers)
         outcome = search.simulated(SIMULATIONS)
         large = [probe for probe in self.probes.all if self._too_large(probe, costs)]
         shown = small_median_large(
@@ -218,7 +235,7 @@ class _Survey:
             search_seconds=spec.timeout * spec.search_share,
             repeats_seconds=spec.timeout * max(1 - spec.finale - spec.search_share, 0.0),
             recipes_measured=len(measured),
-            room_mb=self.room / 2**20,
+            room_mb=self.free_memory / 2**20,
             sizes={name: self._size(probe, costs) for name, probe in shown.items()},
             bought=outcome,
             as_written_seconds=self._as_written(search),
@@ -228,11 +245,11 @@ class _Survey:
         )
 
     def _as_written(self, search: _Search) -> Range90 | None:
-        """The time of all trials, where the study says how many and how long."""
+        """Time of all trials, if the study fixes their number and length."""
         if search.costs.teramacs is not None or self.spec.trials >= MANY_TRIALS:
             return None
-        endless = self.spec.with_changes(timeout=ENDLESS, confirm_seeds=0)
-        return search.of(endless, None).simulated(QUICK).seconds
+        endless = self.spec.with_changes(timeout=UNLIMITED_SECONDS, confirm_seeds=0)
+        return search.of(endless, None).simulated(ADVICE_SIMULATIONS).seconds
 
     def _size(self, probe: ProbeConfig, costs: CostModel) -> Size:
         cost, ladder, model = costs.training_cost(probe), self.spec.ladder, probe.config.model
@@ -245,7 +262,7 @@ class _Survey:
             memory_mb=costs.memory(probe) / 2**20,
             seconds_per_evaluation=cost.per_score,
             steps={percent: cost.steps_at(share) for percent, share in shares.items()},
-            seconds={percent: cost.climb(0.0, share) for percent, share in shares.items()},
+            seconds={percent: cost.seconds_between(0.0, share) for percent, share in shares.items()},
             notes=self.measured[probe.number].pace.notes,
         )
 
@@ -263,38 +280,38 @@ class _Survey:
     def _too_large(self, probe: ProbeConfig, costs: CostModel) -> bool:
         found = self.measured.get(probe.number)
         rescued = bool(found and found.pace.notes) or probe.number in self.failed
-        return rescued or costs.memory(probe) > self.room
+        return rescued or costs.memory(probe) > self.free_memory
 
     def _advice(self, search: _Search, outcome: ExpectedOutcome, large: Sequence[ProbeConfig]) -> list[str]:
         said = []
         if not outcome.enough:
             what = f"{outcome.too_small:.0%} of such searches compare fewer than {self.spec.ladder.factor} trials"
-            if outcome.lowest_steps < TELLING_STEPS:
+            if outcome.lowest_steps < MIN_STEPS_TO_COMPARE:
                 steps = f"{outcome.lowest_steps} step" + "s" * (outcome.lowest_steps > 1)
                 what = f"a median model makes {steps} before it is judged first"
             larger = self._larger_budget(search)
             said.append(f"the budget is too small: {what}; {larger}")
-        elif outcome.seconds.high > OVERDRAWN * self.spec.timeout:
+        elif outcome.seconds.high > MAX_OVERRUN * self.spec.timeout:
             said.append(
                 f"the best may take longer than the time that is left, {clock(outcome.seconds.high)} in all: "
                 "even its shortest last stretch does not end in time"
             )
         if large and self.options.memory is None and self.options.device.type == "cpu":
             said.append(
-                f"some recipes need more than the {gigabytes(self.room)} that are free: "
-                f"--memory {max(int(0.8 * self.room / 2**30), 1)}G makes their batches go in parts"
+                f"some recipes need more than the {gigabytes(self.free_memory)} that are free: "
+                f"--memory {max(int(0.8 * self.free_memory / 2**30), 1)}G makes their batches go in parts"
             )
         return said
 
     def _larger_budget(self, search: _Search) -> str:
-        """The next budget that is enough, in words."""
-        for factor in LARGER:
+        """Advice on the next budget that is large enough."""
+        for factor in LARGER_BUDGETS:
             spec, teramacs = self.asked.with_changes(timeout=_rounded(factor * self.spec.timeout)), None
             if search.costs.teramacs is not None:
                 found = affordable_length(spec, self.speed, self.probes)
                 spec = spec.with_changes(ladder=spec.ladder.at_most(found.rungs))
                 teramacs = found.teramacs
-            if search.of(spec, teramacs).simulated(QUICK).enough:
+            if search.of(spec, teramacs).simulated(ADVICE_SIMULATIONS).enough:
                 return f"--budget {duration_flag(spec.timeout)} would do"
         if search.costs.teramacs is None:
             return "fewer recipe.steps would help"
@@ -302,7 +319,7 @@ class _Survey:
 
 
 def _seconds_to_write(spec: StudySpec, out: Path) -> float:
-    """To change a trial, once, in a database that is made for it."""
+    """Time of a database write, measured in a temporary database."""
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=out) as folder:
         study = open_study(spec, default_storage_url(Path(folder)), continue_with_changes=False)
         trial = study.ask()
@@ -312,8 +329,8 @@ def _seconds_to_write(spec: StudySpec, out: Path) -> float:
         return (time.monotonic() - started) / WRITES
 
 
-def _room(options: RunOptions) -> float:
-    """Bytes that training may take here."""
+def _free_memory(options: RunOptions) -> float:
+    """Bytes that are free for training."""
     if has_own_memory(options.device):
         return float(free_and_total_memory(options.device)[0])
     if options.memory is not None:
@@ -333,13 +350,13 @@ def _name(probe: ProbeConfig) -> str:
 
 
 def _names(probes: Sequence[ProbeConfig]) -> tuple[str, ...]:
-    """The known ones by name, the others by their number."""
+    """Names of known recipes, and the number of random ones."""
     drawn = sum(not probe.name for probe in probes)
     named = tuple(probe.name for probe in probes if probe.name)
     return (*named, f"{drawn} random recipes") if drawn else named
 
 
 def _rounded(seconds: float) -> float:
-    """To a length that people would write."""
+    """Round to a duration that people would write."""
     unit = next(unit for unit in (3600, 600, 60, 10, 1) if seconds >= 2 * unit or unit == 1)
     return float(unit * round(seconds / unit))

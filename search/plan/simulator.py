@@ -1,4 +1,4 @@
-"""A search simulated many times: the policy of the real one, a simulated clock, measured costs and random scores."""
+"""Simulation of searches: the real scheduler, a simulated clock, measured costs and random scores."""
 
 import heapq
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from search.plan.cost_model import TrainingCost
-from search.plan.score_model import Chance
+from search.plan.score_model import ScoreModel
 from search.scheduler import (
     TOP,
     Action,
@@ -35,33 +35,33 @@ from search.scheduler import (
 from search.study import StudySpec
 
 SIMULATIONS = 300
-SECONDS = 3.0  # for all of them; no fewer than FEWEST
+SECONDS = 3.0  # for all simulations, which are no fewer than FEWEST
 FEWEST = 20
 
 
 @dataclass(frozen=True)
 class SimulatedSearch:
-    """How one search went."""
+    """Result of one simulated search."""
 
     begun: int
     reached: Mapping[int, int]
-    """How many reached each rung, by its percent; the last are those trained to the end."""
+    """Number of trials that reached each rung, by its percent; 100 is the end of the training."""
     seconds: float
     winner_steps: int
-    """Of the best of those trained to the end."""
+    """Steps of the best trial trained to the end."""
 
 
 def simulate(
     spec: StudySpec,
     known: Sequence[TrainingCost],
     drawn: Sequence[TrainingCost],
-    opening: float,
+    setup_seconds: float,
     seed: int,
     workers: int = 1,
 ) -> SimulatedSearch:
-    """One search by the policy of `run`: recipes known beforehand, then drawn ones, after `opening` seconds."""
-    simulation = Simulation(spec, Chance(spec, known, drawn, seed), len(known), workers)
-    simulation.run(opening)
+    """Simulate one search: known recipes first, then drawn ones; workers start after `setup_seconds`."""
+    simulation = Simulation(spec, ScoreModel(spec, known, drawn, seed), len(known), workers)
+    simulation.run(setup_seconds)
     return simulation.result()
 
 
@@ -69,30 +69,30 @@ def simulate_many(
     spec: StudySpec,
     known: Sequence[TrainingCost],
     drawn: Sequence[TrainingCost],
-    opening: float,
+    setup_seconds: float,
     count: int = SIMULATIONS,
     seconds: float = SECONDS,
     workers: int = 1,
 ) -> list[SimulatedSearch]:
-    """Many of them; fewer where one takes long."""
+    """Simulate up to `count` searches; fewer if they take longer than `seconds`."""
     started, found = time.monotonic(), list[SimulatedSearch]()
     while len(found) < count and (len(found) < FEWEST or time.monotonic() - started < seconds):
-        found.append(simulate(spec, known, drawn, opening, len(found), workers))
+        found.append(simulate(spec, known, drawn, setup_seconds, len(found), workers))
     return found
 
 
 @dataclass
 class _Training:
-    """What is drawn for a trial, and where it stands."""
+    """Training of a simulated trial."""
 
-    course: TrainingCost
+    cost: TrainingCost
     quality: float
     length: int
     """Steps of the whole training."""
     scored_at: Sequence[int]
-    """Steps at which it is scored, as long as its length is as planned."""
+    """Steps at which it is scored if its length is not changed."""
     progress: float = 0.0
-    """The share of its course that is behind it."""
+    """Share of the training that is done."""
 
 
 @dataclass
@@ -101,37 +101,37 @@ class _Worker:
     phase: Phase = field(default_factory=Searching)
     seconds_per_training: list[float] = field(default_factory=list)
     busy_until: float | None = None
-    """When what it does ends; None while it waits for others, and at its end."""
+    """Time at which its current work ends; None while it waits, and after its end."""
 
 
 Seconds = Iterator[float]
-"""What a worker does, as the seconds that each piece of it takes."""
+"""Work of a worker as a sequence of durations."""
 
 
 class Simulation:
     """The state of a simulated search."""
 
-    def __init__(self, spec: StudySpec, chance: Chance, known: int, workers: int) -> None:
-        """`known`: how many recipes are queued at the start."""
+    def __init__(self, spec: StudySpec, score_model: ScoreModel, known: int, workers: int) -> None:
+        """`known` is the number of recipes that are queued at the start."""
         self.rules, self.trial_timeout = spec.rules(), spec.trial_timeout
-        self.ladder, self.chance = spec.ladder, chance
+        self.ladder, self.score_model = spec.ladder, score_model
         self.elapsed = 0.0
         self.trials = [TrialView(number, State.QUEUED, is_known=True) for number in range(known)]
         self.trainings: dict[int, _Training] = {}
         self.repeats: list[RepeatView] = []
         self.workers = [_Worker(index) for index in range(workers)]
 
-    def run(self, opening: float) -> None:
-        """Until the last worker has nothing left to do."""
+    def run(self, setup_seconds: float) -> None:
+        """Run until all workers have nothing left to do."""
         work = [self._work(worker) for worker in self.workers]
-        agenda = [(opening, worker.index) for worker in self.workers]
+        agenda = [(setup_seconds, worker.index) for worker in self.workers]
         while agenda:
             self.elapsed, index = heapq.heappop(agenda)
             if (seconds := next(work[index], None)) is not None:
                 heapq.heappush(agenda, (self.elapsed + seconds, index))
 
     def result(self) -> SimulatedSearch:
-        """How it went."""
+        """The result so far."""
         finished = ranked(self.trials, TOP)
         return SimulatedSearch(
             begun=len(self.trainings),
@@ -141,7 +141,7 @@ class Simulation:
         )
 
     def _work(self, worker: _Worker) -> Seconds:
-        """The loop of a worker (see `loop`)."""
+        """The loop of a worker, as in `search/worker/loop.py`."""
         while not isinstance(action := self._next_action(worker), Done):
             match action:
                 case Resume(number, rung) | Promote(number, rung):
@@ -152,9 +152,9 @@ class Simulation:
                     self._change(number, state=State.PRUNED)
                 case Confirm(number, seed, steps):
                     yield from self._repeat(worker, number, seed, steps)
-                case Finish(number, steps, pause_at, then):
+                case Finish(number, steps, pause_at, next_phase):
                     yield from self._finish(worker, number, steps, pause_at)
-                    worker.phase = then
+                    worker.phase = next_phase
                 case Wait(seconds, until):
                     yield self._seconds_to_wait(seconds, until)
                 case Enter(phase):
@@ -168,26 +168,26 @@ class Simulation:
 
     def _begin(self, queued: int | None) -> int:
         number = len(self.trials) if queued is None else queued
-        best_first = [self.trainings[trial.number].course for trial in ranked(self.trials, TOP)]
-        course = self.chance.course(number, best_first)
-        scored_at = sorted({course.steps_at(share) for share in course.shares})
-        self.trainings[number] = _Training(course, self.chance.quality(course), course.steps, scored_at)
+        best_first = [self.trainings[trial.number].cost for trial in ranked(self.trials, TOP)]
+        cost = self.score_model.draw_cost(number, best_first)
+        scored_at = sorted({cost.steps_at(share) for share in cost.shares})
+        self.trainings[number] = _Training(cost, self.score_model.quality(cost), cost.steps, scored_at)
         if queued is None:
             self.trials.append(TrialView(number, State.QUEUED))
         self._change(
             number,
-            early=self.ladder.early(course.steps),
-            steps=course.steps,
-            seconds_per_step=course.per_step,
+            unreliable_rungs=self.ladder.unreliable_rungs(cost.steps),
+            steps=cost.steps,
+            seconds_per_step=cost.per_step,
         )
         return number
 
     def _train(self, worker: _Worker, number: int, rung: int) -> Seconds:
-        """From one rung to another; its time may be over before."""
-        trial, course = self.trials[number], self.trainings[number].course
+        """Train a trial up to `rung`, or until the time limit of a trial."""
+        trial, cost = self.trials[number], self.trainings[number].cost
         low, high = self.ladder.share(trial.rung), self.ladder.share(rung)
-        steps = course.steps_at(high) - course.steps_at(low)
-        took, limit = course.climb(low, high), self.trial_timeout
+        steps = cost.steps_at(high) - cost.steps_at(low)
+        took, limit = cost.seconds_between(low, high), self.trial_timeout
         if limit is not None and trial.seconds + took > limit:
             took = max(limit - trial.seconds, 0.0)
             yield from self._spend(worker, number, rung, took)
@@ -195,18 +195,18 @@ class Simulation:
             return
         yield from self._spend(worker, number, rung, took)
         if steps:
-            worker.seconds_per_training.append(took * course.steps / steps)
-        # Of a training of few steps several rungs are at the same one, and have the same score.
+            worker.seconds_per_training.append(took * cost.steps / steps)
+        # In a training of few steps, several rungs may be at the same step and have the same score.
         reached = {rung} | {
             percent
             for percent, share in zip(self.ladder.percents(), self.ladder.shares(), strict=True)
-            if trial.rung < percent < TOP and course.steps_at(share) <= course.steps_at(high)
+            if trial.rung < percent < TOP and cost.steps_at(share) <= cost.steps_at(high)
         }
         scores = dict.fromkeys(reached, self._score(number))
         self._advance(number, self.ladder.share(max(reached)), steps, took, scores)
 
     def _finish(self, worker: _Worker, number: int, steps: int | None, pause_at: int | None) -> Seconds:
-        """A part of the last stretch, at another pace of progress if the length is changed."""
+        """Train a part of the last stretch, possibly with a new length."""
         training, done = self.trainings[number], self.trials[number].steps_done
         if steps is not None:
             training.length = steps
@@ -214,20 +214,20 @@ class Simulation:
         low, high = training.progress, 1.0
         if until < training.length:
             high = low + (1 - low) * (until - done) / (training.length - done)
-        took = training.course.climb(low, high, until - done)
+        took = training.cost.seconds_between(low, high, until - done)
         yield from self._spend(worker, number, TOP, took)
-        # It is scored at the rungs that it passes, too.
+        # It is also scored at the rungs that it passes.
         rungs = zip(self.ladder.percents(), self.ladder.shares(), strict=True)
         scores = {percent: self._score(number) for percent, share in rungs if low < share <= high}
         self._advance(number, high, until - done, took, scores)
 
     def _repeat(self, worker: _Worker, number: int, seed: int, steps: int) -> Seconds:
         training = self.trainings[number]
-        took = steps * training.course.per_step + training.course.per_repeat
+        took = steps * training.cost.per_step + training.cost.per_repeat
         worker.busy_until = self.elapsed + took
         yield took
         worker.busy_until = None
-        # Repeats tell how good a recipe is.
+        # Repeats reveal the quality of a recipe without noise.
         self.repeats.append(RepeatView(number, seed, steps, training.quality))
 
     def _spend(self, worker: _Worker, number: int, goal: int, seconds: float) -> Seconds:
@@ -239,12 +239,12 @@ class Simulation:
     def _advance(
         self, number: int, progress: float, steps: int, seconds: float, scores: Mapping[int, float]
     ) -> None:
-        """A trial has made `steps` in `seconds`, up to that share of its course."""
+        """Record that a trial has made `steps` in `seconds`, and is at the share `progress` of its training."""
         training, trial = self.trainings[number], self.trials[number]
-        training.progress, course = progress, training.course
+        training.progress, cost = progress, training.cost
         waits = State.INTERRUPTED if trial.goal == TOP else State.PAUSED
-        behind = bisect_right(training.scored_at, course.steps_at(progress))
-        last = course.at_end / course.per_score if course.per_score else 0.0
+        behind = bisect_right(training.scored_at, cost.steps_at(progress))
+        last = cost.at_end / cost.per_score if cost.per_score else 0.0
         self._change(
             number,
             state=State.COMPLETE if progress == 1 else waits,
@@ -256,13 +256,13 @@ class Simulation:
         )
 
     def _score(self, number: int) -> float:
-        return self.chance.score(self.trainings[number].quality)
+        return self.score_model.score(self.trainings[number].quality)
 
     def _change(self, number: int, **changes: object) -> None:
         self.trials[number] = replace(self.trials[number], **changes)  # type: ignore[arg-type]
 
     def _seconds_to_wait(self, seconds: float, until: float) -> float:
-        """Up to the look at which something will have changed."""
+        """Time until the first poll after which the action may change."""
         ends = [worker.busy_until for worker in self.workers if worker.busy_until is not None]
         looks = math.ceil((min([until, *ends]) - self.elapsed) / seconds)
         return max(looks, 1) * seconds

@@ -1,4 +1,4 @@
-"""The price tag of a study: what a plan holds, as a table for people and as JSON."""
+"""A plan as a value, as JSON, and as tables for people."""
 
 import json
 from collections.abc import Mapping
@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from search.scheduler import TELLING_STEPS, TOP
+from search.scheduler import MIN_STEPS_TO_COMPARE, TOP
 from search.text import clock, gigabytes, in_thousands
 
-RISK = 0.1  # a budget is called too small where that is more likely
+MAX_RISK = 0.1  # largest allowed probability that the budget is too small
 
 
 @dataclass(frozen=True)
 class Size:
-    """A measured recipe; `steps` and `seconds` up to each rung by its percent, 100 the whole training."""
+    """A measured recipe; `steps` and `seconds` up to each rung, by its percent; 100 is the whole training."""
 
     recipe: str
     parameters: int
@@ -24,7 +24,7 @@ class Size:
     seconds_per_step: float
     memory_mb: float
     seconds_per_evaluation: float
-    """At a rung."""
+    """Time of a score at a rung."""
     steps: Mapping[int, int]
     seconds: Mapping[int, float]
     notes: tuple[str, ...]
@@ -50,35 +50,36 @@ class ExpectedOutcome:
     too_small: float
     """Share of simulations in which fewer trials reach the first rung than are compared there."""
     lowest_steps: int
-    """Of a median model at the first rung."""
+    """Steps of a median model at the first rung."""
 
     @property
     def enough(self) -> bool:
         """True if a search of this length can tell recipes apart."""
-        return self.too_small <= RISK and self.lowest_steps >= TELLING_STEPS
+        return self.too_small <= MAX_RISK and self.lowest_steps >= MIN_STEPS_TO_COMPARE
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that was found."""
+    """The prediction for a search."""
 
     study: str
     data: str
     device: str
-    """Of a worker."""
+    """Device of a worker, in words."""
     workers: int
     budget_seconds: float
     search_seconds: float
     repeats_seconds: float
-    """In which the finalists are trained again."""
+    """Time for training the finalists again."""
     recipes_measured: int
     room_mb: float
     sizes: Mapping[str, Size]
     bought: ExpectedOutcome
+    """Expected outcome of the search within the budget."""
     as_written_seconds: Range90 | None
-    """Of all trials, where the study says how many and how long."""
+    """Time of all trials, if the study fixes their number and length."""
     too_large: tuple[str, ...]
-    """Recipes whose training does not fit into memory in one piece."""
+    """Recipes whose batches do not fit into memory undivided."""
     over_limits: tuple[str, ...]
     advice: tuple[str, ...]
 
@@ -87,18 +88,18 @@ class Plan:
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """Print all of it, what to change last."""
+    """Print a plan; advice comes last."""
 
     def say(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
     say(f"{plan.study}: {plan.data}")
-    say(_workers(plan))
-    say(_time(plan))
+    say(_workers_in_words(plan))
+    say(_time_in_words(plan))
     console.print()
-    console.print(_sizes(plan))
+    console.print(_sizes_table(plan))
     console.print()
-    console.print(_bought(plan))
+    console.print(_outcome_table(plan))
     console.print()
     if plan.as_written_seconds is not None:
         say(f"as written, without a budget, the study takes {_times(plan.as_written_seconds)}")
@@ -113,25 +114,25 @@ def show_plan(plan: Plan, console: Console) -> None:
         say(line, "bold yellow")
 
 
-def _workers(plan: Plan) -> str:
+def _workers_in_words(plan: Plan) -> str:
     if plan.workers == 1:
         return f"1 worker, {plan.device}"
     others = "the other one" if plan.workers == 2 else f"{plan.workers - 1} others"
     return f"{plan.workers} workers; one was measured while {others} worked, {plan.device}"
 
 
-def _time(plan: Plan) -> str:
+def _time_in_words(plan: Plan) -> str:
     last = plan.budget_seconds - plan.search_seconds - plan.repeats_seconds
     parts = {
         "to search": plan.search_seconds,
         "to train the finalists again": plan.repeats_seconds,
         "for the best": last,
     }
-    told = (f"{clock(seconds)} {what}" for what, seconds in parts.items() if seconds >= 0.5)
-    return f"{clock(plan.budget_seconds)} in all: {', '.join(told)}"
+    parts_in_words = (f"{clock(seconds)} {what}" for what, seconds in parts.items() if seconds >= 0.5)
+    return f"{clock(plan.budget_seconds)} in all: {', '.join(parts_in_words)}"
 
 
-def _sizes(plan: Plan) -> Table:
+def _sizes_table(plan: Plan) -> Table:
     table = _table("measured here", *plan.sizes)
     sizes = plan.sizes.values()
     table.add_row("recipe", *(Text(size.recipe) for size in sizes))
@@ -143,17 +144,17 @@ def _sizes(plan: Plan) -> Table:
         table.add_row("scoring at a rung", *(_seconds(size.seconds_per_evaluation) for size in sizes))
     for percent in plan.bought.reached:
         name = f"up to {percent} %" if percent < TOP else "whole trial"
-        table.add_row(name, *(_way(size, percent) for size in sizes))
+        table.add_row(name, *(_steps_and_time(size, percent) for size in sizes))
     return table
 
 
-def _way(size: Size, percent: int) -> str:
+def _steps_and_time(size: Size, percent: int) -> str:
     steps, seconds = size.steps[percent], size.seconds[percent]
     time = clock(seconds) if seconds >= 10 else _seconds(seconds)
     return f"{steps} step{'s' * (steps > 1)}, {time}" if steps else time
 
 
-def _bought(plan: Plan) -> Table:
+def _outcome_table(plan: Plan) -> Table:
     bought = plan.bought
     table = _table("what that buys", "median", "9 of 10 times")
     table.add_row("trials begun", *_counts(bought.begun))

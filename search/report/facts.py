@@ -204,11 +204,13 @@ def _compared(recipes: Sequence[Record]) -> Iterable[tuple[str, tuple[str, ...]]
 
 def _spent(trials: Sequence[Record], repeats: Sequence[Repeat]) -> Iterable[Spent]:
     kinds = {
-        "trained at full length": [t for t in trials if t.finale],
-        "complete": [t for t in trials if t.state == COMPLETE and not t.finale],
-        "stopped early": [t for t in trials if t.state == PRUNED and not t.finale],
-        "failed": [t for t in trials if t.state == FAILED and not t.finale],
-        "waiting to go on": [t for t in trials if t.state not in FINISHED and not t.finale and t.seconds],
+        "trained at full length": [t for t in trials if t.had_last_stretch],
+        "complete": [t for t in trials if t.state == COMPLETE and not t.had_last_stretch],
+        "stopped early": [t for t in trials if t.state == PRUNED and not t.had_last_stretch],
+        "failed": [t for t in trials if t.state == FAILED and not t.had_last_stretch],
+        "waiting to go on": [
+            t for t in trials if t.state not in FINISHED and not t.had_last_stretch and t.seconds
+        ],
     }
     for what, those in kinds.items():
         if those:

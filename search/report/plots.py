@@ -34,7 +34,7 @@ def curve_plots(facts: ReportFacts) -> dict[str, Any]:
         shown["cut"] = _cut_note(low, min(scores))
         named = {"best": "winner", "done": "complete", "faint": "stopped early"}
         shown["curve_key"] = [(kind, name) for kind, name in named.items() if kind in kinds.values()]
-    long = facts.best if facts.best and facts.best.finale and len(facts.best.rungs) > 1 else None
+    long = facts.best if facts.best and facts.best.had_last_stretch and len(facts.best.rungs) > 1 else None
     if long is not None:
         points = [(rung.percent, rung.psnr_db) for rung in long.rungs]
         shown["long_curve"] = draw_chart(

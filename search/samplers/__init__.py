@@ -1,6 +1,6 @@
-"""Where the settings of the next trial come from: Optuna samplers, the project's own Gaussian process among them.
+"""Samplers that propose the settings of the next trial: those of Optuna, a Gaussian process, and a local search.
 
-A study's spec and its earlier trials come in, values for the open leaves of the recipe go out.
+A study's spec and its earlier trials come in, values for the open settings of the recipe go out.
 Imports `database`, `study` and `scheduler`; no torch.
 """
 

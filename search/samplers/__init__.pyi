@@ -1,2 +1,2 @@
 from .make import make_sampler as make_sampler
-from .make import prior_trial as prior_trial
+from .make import trial_for_other_studies as trial_for_other_studies

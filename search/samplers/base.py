@@ -1,4 +1,4 @@
-"""What our samplers have in common: settings asked for one by one, and a plan for all of a trial at once."""
+"""Base classes of the samplers of this folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,8 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 
-class OneByOne(optuna.samplers.BaseSampler):
-    """Settings are asked for one by one, as a recipe with branches needs it; Optuna's joint draws are not used."""
+class IndependentSampler(optuna.samplers.BaseSampler):
+    """A sampler without Optuna's relative sampling: a recipe with branches asks for settings one by one."""
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -22,15 +22,18 @@ class OneByOne(optuna.samplers.BaseSampler):
         return {}
 
 
-class PlannedSampler(OneByOne):
-    """Asks `plan` before a trial begins; what the plan does not have, or not in range, is drawn at random."""
+class PlannedSampler(IndependentSampler):
+    """A sampler that chooses all settings of a trial at once, in `plan`.
+
+    Settings that the plan does not have, or that are out of range, are drawn at random.
+    """
 
     def __init__(self, seed: int) -> None:
         self._random = optuna.samplers.RandomSampler(seed=seed)
         self._plan: Mapping[str, Any] = {}
 
     def plan(self, trials: Sequence[FrozenTrial], number: int) -> Mapping[str, Any]:
-        """Settings for trial `number`, after all these others."""
+        """Settings for trial `number`; `trials` are all others."""
         raise NotImplementedError
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:

@@ -1,4 +1,4 @@
-"""Encoding of a study's open settings: recipes as rows of numbers, with which a surrogate can compute."""
+"""Encoding of a study's open settings: recipes as rows of numbers for a surrogate."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -20,12 +20,12 @@ from search.study import Choices, open_leaves
 Rows = NDArray[np.float64]
 """(recipes, settings): for a range the position in it, from 0 to 1; for choices the number of the choice."""
 ABSENT_CHOICE, ABSENT_NUMBER = -1.0, 0.5
-"""Numbers that stand where a recipe does not have a setting, because another choice was made above it."""
+"""Values for settings that a recipe does not have because they belong to another choice."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """An open leaf, and the choice above it on which it depends: the column of that, and which one."""
+    """An open setting. `depends`: column and number of the choice to which it belongs."""
 
     name: str
     distribution: BaseDistribution
@@ -37,7 +37,7 @@ class Setting:
 
     @property
     def count(self) -> int:
-        """The number of values; 0 for a continuum."""
+        """Number of possible values; 0 if it is continuous."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return len(d.choices)
@@ -45,7 +45,7 @@ class Setting:
         return 0 if d.log or d.step is None else round((d.high - d.low) / d.step) + 1
 
     def encode(self, value: Any) -> float:
-        """The number that stands for a value; one outside the space is as near as can be, or absent."""
+        """Encode a value; one outside the range becomes the nearest end, an unknown choice counts as absent."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return float(d.choices.index(value)) if value in d.choices else ABSENT_CHOICE
@@ -55,7 +55,7 @@ class Setting:
         return min(max((x - low) / (high - low), 0.0), 1.0)
 
     def decode(self, number: float) -> Any:
-        """The value that a number stands for."""
+        """Decode a number to a value."""
         d = self.distribution
         if isinstance(d, CategoricalDistribution):
             return d.choices[int(number)]
@@ -75,7 +75,7 @@ class Encoding:
         self.is_choice = np.array([setting.is_choice for setting in self.settings], dtype=bool)
 
     def encode(self, params: Mapping[str, Any]) -> Rows:
-        """The numbers of one recipe, (settings,)."""
+        """Encode the settings of one recipe, (settings,)."""
         row = np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER)
         for column, setting in enumerate(self.settings):
             if setting.name in params:
@@ -83,7 +83,7 @@ class Encoding:
         return row
 
     def decode(self, row: Rows) -> dict[str, Any]:
-        """The recipe of a row."""
+        """Decode a row to the settings of a recipe."""
         columns = zip(self.settings, row, self._present(row[None])[0], strict=True)
         return {
             setting.name: setting.decode(float(number)) for setting, number, present in columns if present
@@ -94,14 +94,14 @@ class Encoding:
         return self._without_absent(self._sample_all(count, rng))
 
     def mutate(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """The same recipes, one setting of each drawn anew, with those that depend on it."""
+        """Copies of recipes in which one setting each, with those that depend on it, is drawn again."""
         present = self._present(rows)
         changed = np.where(present, rng.random(rows.shape), -1.0).argmax(axis=1)
         kept = present & (np.arange(rows.shape[1]) != changed[:, None])
         return self._without_absent(np.where(kept, rows, self._sample_all(len(rows), rng)))
 
     def _sample_all(self, count: int, rng: np.random.Generator) -> Rows:
-        """Every column at random, those too that a recipe does not have."""
+        """Random rows, in which settings that a recipe does not have are filled as well."""
         rows = rng.random((count, len(self.settings)))
         for column, setting in enumerate(self.settings):
             if setting.count:
@@ -111,11 +111,11 @@ class Encoding:
         return rows
 
     def _without_absent(self, rows: Rows) -> Rows:
-        """The same with the numbers for absent settings where a recipe does not have one."""
+        """Rows in which settings that a recipe does not have are marked as absent."""
         return np.where(self._present(rows), rows, np.where(self.is_choice, ABSENT_CHOICE, ABSENT_NUMBER))
 
     def _present(self, rows: Rows) -> NDArray[np.bool_]:
-        """True where a recipe has the setting: the choices above it are those that it belongs to."""
+        """True where a recipe has the setting, because it made the choice to which the setting belongs."""
         present = np.ones(rows.shape, dtype=bool)
         for column, setting in enumerate(self.settings):
             if setting.depends is not None:
@@ -125,7 +125,7 @@ class Encoding:
 
 
 def _settings(recipe: Mapping[str, Any]) -> Iterator[Setting]:
-    """Every open leaf, those that others depend on before them."""
+    """All open settings; a choice comes before the settings that depend on it."""
     leaves = sorted(open_leaves(recipe), key=lambda leaf: leaf[0].count("."))
     branches: dict[str, tuple[int, int]] = {}
     for column, (name, leaf) in enumerate(leaves):

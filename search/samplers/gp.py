@@ -1,4 +1,4 @@
-"""A sampler that learns from few trials, those at low rungs too: expected improvement under a Gaussian process."""
+"""Bayesian optimisation: expected improvement under a Gaussian process that also learns from low rungs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,8 +12,8 @@ from search.samplers.encoding import Encoding, Rows
 from search.samplers.surrogate import Floats, Observations, Surrogate
 from search.scheduler import TOP, LadderConfig
 
-STARTUP = 6  # trials with scores, before a surrogate is fitted
-MOST_SCORES = 120  # that a surrogate is fitted to: of the highest rungs, and the latest of the lowest
+STARTUP = 6  # trials with scores before a surrogate is fitted
+MOST_SCORES = 120  # limit for the fit of a surrogate; trials at higher rungs go first, then later ones
 RANDOM_CANDIDATES = 150
 BEST_TRIALS = 5  # that are mutated
 MUTANTS = 8  # of each
@@ -21,18 +21,18 @@ ROUNDS = 10  # of mutating the candidates with the highest acquisition
 KEPT_CANDIDATES = 10
 
 Acquisition = Callable[[Rows], Floats]
-"""The value of trying recipes, (rows,); the highest is proposed."""
+"""Acquisition function of rows, (rows,); the recipe with the highest value is proposed."""
 
 
 class GaussianSampler(PlannedSampler):
     """Proposes the recipe that is expected to improve most on the best one at the end of a training.
 
-    Expected improvement (Jones et al., 1998) over the best trial as the surrogate sees it, weighted with the
-    probability that all limits are kept (Gardner et al., ICML 2014), maximised by mutation: random recipes and
-    mutants of the best trials, then mutants of the best of these, round after round.
-    Trials that other workers train count as if they had scored their predicted means, so that several
-    workers do not all propose the same. A trial that diverged before its first rung counts as bad as the worst.
-    As long as fewer than six trials have a score, at random within the limits.
+    The acquisition is expected improvement (Jones et al., 1998) over the best trial by the surrogate's prediction,
+    weighted with the probability that all limits are kept (Gardner et al., ICML 2014). It is maximised by mutation:
+    random recipes and mutants of the best trials, then in each round mutants of the best of these.
+    Running trials count as if they had scored their predicted means, so that several workers do not propose the
+    same recipe. A trial that diverged before its first rung gets the worst score of all.
+    Until six trials have a score, recipes are random within the limits.
     """
 
     def __init__(self, recipe: Mapping[str, Any], ladder: LadderConfig, seed: int) -> None:
@@ -61,7 +61,7 @@ class GaussianSampler(PlannedSampler):
                 value = value * norm.cdf(-excess / deviation)
             return np.where([_key(row) in tried for row in rows], -1.0, value)
 
-        return self._encoding.decode(self._maximised(acquisition, best))
+        return self._encoding.decode(self._maximise(acquisition, best))
 
     def _expected_improvement(
         self,
@@ -69,7 +69,7 @@ class GaussianSampler(PlannedSampler):
         scores: Sequence[Mapping[int, float]],
         trials: Sequence[FrozenTrial],
     ) -> tuple[Acquisition, Rows]:
-        """Expected improvement on the best trial, in dB, and the rows of the best trials."""
+        """Expected improvement over the best trial, in dB, and the rows of the best trials."""
         rows = self._rows(known)
         surrogate = Surrogate(rows, self._encoding.is_choice, _observations(scores), self._levels[TOP])
         finals, _ = surrogate.predict(rows, np.arange(len(rows)))
@@ -83,8 +83,8 @@ class GaussianSampler(PlannedSampler):
 
         return improvement, rows[np.argsort(-finals, kind="stable")[:BEST_TRIALS]]
 
-    def _maximised(self, acquisition: Acquisition, best: Rows) -> Rows:
-        """The row with the highest acquisition that was found, starting from random rows and the best trials."""
+    def _maximise(self, acquisition: Acquisition, best: Rows) -> Rows:
+        """The row with the highest acquisition found, starting from random rows and the best trials."""
         mutants = self._encoding.mutate(np.repeat(best, MUTANTS, axis=0), self._rng)
         rows = np.concatenate([self._encoding.sample(RANDOM_CANDIDATES, self._rng), mutants])
         value = acquisition(rows)
@@ -99,7 +99,7 @@ class GaussianSampler(PlannedSampler):
         return np.stack([self._encoding.encode(trial.params) for trial in trials])
 
     def _scored(self, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], list[dict[int, float]]]:
-        """Trials with their scores by rung: those on the highest rungs, and the latest below."""
+        """At most `MOST_SCORES` scores by trial and rung; trials at higher rungs come first, then later ones."""
         scores = {trial.number: self._scores(trial) for trial in trials}
         worst = min((score for one in scores.values() for score in one.values()), default=0.0)
         for trial in trials:
@@ -120,7 +120,7 @@ class GaussianSampler(PlannedSampler):
         return {level: score for level, score in scores.items() if np.isfinite(score)}
 
     def _limits(self, trials: Sequence[FrozenTrial]) -> list[Surrogate]:
-        """Surrogates of how far recipes are over each limit that any of the latest trials was over."""
+        """A surrogate for each limit that any of the latest trials exceeded; it predicts the excess."""
         trials = trials[-MOST_SCORES:]
         names = sorted({name for trial in trials for name, over in trial.constraints.items() if over > 0})
         found = []
@@ -138,7 +138,7 @@ def _constant(rows: Rows) -> Floats:
 
 
 def _key(row: Rows) -> bytes:
-    """The same for rows that differ by rounding alone."""
+    """A hashable key; equal for rows that differ by rounding only."""
     return (np.round(row, 6) + 0.0).tobytes()
 
 

@@ -1,6 +1,6 @@
-"""A sampler for small grids: tries the neighbours of the best trials, nearest to the top first.
+"""A local search for small grids: tries the neighbours of the best trials.
 
-On a grid of a few hundred recipes with one hill per branch, climbing needs fewer trials than a model of the
+On a grid of a few hundred recipes with one maximum per branch, local search needs fewer trials than a surrogate of the
 whole space, and no recipe is tried twice (tests/benchmarks/classical.py).
 """
 
@@ -23,58 +23,58 @@ Params = Mapping[str, Any]
 class NeighbourSampler(PlannedSampler):
     """Best-first search on a grid.
 
-    Takes the best trial that has a neighbour nobody tried: one setting moved by one step, or to the
-    choice before or after. A setting that others depend on (`model.filter`, where there is a
-    `model.filter.gaussian.sigma`) stays: its value is the branch. Every third trial is below the best one of
-    another branch, in turn, so that a branch with a poor start gets its chance. When nothing is left, and for
-    settings of a branch that is new, it draws at random.
+    Proposes an untried neighbour of the best trial that has one: one setting is moved by one step, or to the
+    choice before or after. A setting on which others depend (`model.filter`, if there is a
+    `model.filter.gaussian.sigma`) is not moved: its value is the branch. Every third trial is a neighbour of a trial
+    of another branch, in turn, so that all branches are tried. Without untried neighbours, and for settings of a new
+    branch, values are random.
     """
 
     def plan(self, trials: Sequence[FrozenTrial], number: int) -> Params:
         done = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.params]
         done.sort(key=lambda trial: -(trial.value or 0.0))
         tried = {_key(trial.params) for trial in trials}
-        forks = _forks(done)
+        branching = _branching_settings(done)
         return next(
             (
                 params
-                for trial in _order(done, forks, number)
-                for params in _neighbours(trial, forks)
+                for trial in _order(done, branching, number)
+                for params in _neighbours(trial, branching)
                 if _key(params) not in tried
             ),
             {},
         )
 
 
-def _forks(trials: list[FrozenTrial]) -> set[str]:
-    """The settings whose choices have settings of their own, named by the path to them."""
+def _branching_settings(trials: list[FrozenTrial]) -> set[str]:
+    """Names of the settings whose choices have settings of their own."""
     names = {name for trial in trials for name in trial.params}
     return {name for name in names if any(other.startswith(f"{name}.") for other in names)}
 
 
-def _order(best_first: list[FrozenTrial], forks: set[str], number: int) -> list[FrozenTrial]:
-    """The trials in the order in which their neighbours are wanted."""
-    branches = list(dict.fromkeys(_branch(trial, forks) for trial in best_first))
+def _order(best_first: list[FrozenTrial], branching: set[str], number: int) -> list[FrozenTrial]:
+    """The trials in the order in which their neighbours are tried."""
+    branches = list(dict.fromkeys(_branch(trial, branching) for trial in best_first))
     if number % 3 or len(branches) < 2:
         return best_first
     others = branches[1:]
-    turn = others[number // 3 % len(others)]
-    return [trial for trial in best_first if _branch(trial, forks) == turn] + best_first
+    chosen = others[number // 3 % len(others)]
+    return [trial for trial in best_first if _branch(trial, branching) == chosen] + best_first
 
 
-def _branch(trial: FrozenTrial, forks: set[str]) -> tuple[tuple[str, Any], ...]:
-    return tuple((name, value) for name, value in trial.params.items() if name in forks)
+def _branch(trial: FrozenTrial, branching: set[str]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, value) for name, value in trial.params.items() if name in branching)
 
 
-def _neighbours(trial: FrozenTrial, forks: set[str]) -> Iterator[Params]:
-    """All ways to move one setting of a trial by one step; its branch stays."""
+def _neighbours(trial: FrozenTrial, branching: set[str]) -> Iterator[Params]:
+    """All recipes that differ from a trial by one step of one setting, within its branch."""
     for name in trial.params:
-        if name not in forks:
-            for value in _beside(trial.distributions[name], trial.params[name]):
+        if name not in branching:
+            for value in _adjacent_values(trial.distributions[name], trial.params[name]):
                 yield {**trial.params, name: value}
 
 
-def _beside(distribution: BaseDistribution, value: Any) -> list[Any]:
+def _adjacent_values(distribution: BaseDistribution, value: Any) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         place = distribution.choices.index(value)
         return [distribution.choices[n] for n in (place - 1, place + 1) if 0 <= n < len(distribution.choices)]

@@ -1,4 +1,4 @@
-"""How recipes are drawn: the samplers, and what they are shown of a study."""
+"""Choice of the sampler for a trial, and the trials that the sampler learns from."""
 
 import warnings
 from datetime import datetime
@@ -9,37 +9,37 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import study_facts_of
-from search.samplers.base import OneByOne
+from search.samplers.base import IndependentSampler
 from search.samplers.gp import GaussianSampler
 from search.samplers.local_search import NeighbourSampler
 from search.study import StudySpec
 
 
 def make_sampler(spec: StudySpec, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for trial `number`. A seed per trial: a continued study draws what an unbroken one would.
+    """The sampler for trial `number`. Each trial has its own seed: an interrupted study proposes the same settings.
 
     TPE with `multivariate` and `group` models the settings of one branch of a conditional space
     jointly; without `group` it would silently draw every conditional setting independently.
     """
     seed = (spec.seed * 1_000_003 + number) % 2**32
     if spec.sampler == "random":
-        return ShownSampler(optuna.samplers.RandomSampler(seed=seed))
+        return SamplerWithAllTrials(optuna.samplers.RandomSampler(seed=seed))
     if spec.sampler == "neighbours":
-        return ShownSampler(NeighbourSampler(seed))
+        return SamplerWithAllTrials(NeighbourSampler(seed))
     if spec.sampler == "gp":
-        return ShownSampler(GaussianSampler(spec.recipe, spec.ladder, seed))
+        return SamplerWithAllTrials(GaussianSampler(spec.recipe, spec.ladder, seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return ShownSampler(
+        return SamplerWithAllTrials(
             optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)
         )
 
 
-class ShownSampler(OneByOne):
-    """Shows another sampler every trial once, at the highest rung that it has reached.
+class SamplerWithAllTrials(IndependentSampler):
+    """Gives another sampler all trials, including paused ones at the highest rung that they have reached.
 
-    Samplers learn from finished trials alone. One that waits at a rung is shown as pruned there, which
-    is what it will be if it never goes on. One trial long: it remembers what it drew.
+    Optuna's samplers learn from finished trials only. A trial that is paused at a rung is presented as pruned there.
+    An instance serves one trial.
     """
 
     def __init__(self, inner: optuna.samplers.BaseSampler) -> None:
@@ -51,9 +51,9 @@ class ShownSampler(OneByOne):
     ) -> Any:
         if self._draw is None:
             shown = optuna.create_study(direction="maximize", sampler=self._inner)
-            shown.add_trials(_earlier(study))
+            shown.add_trials(_trials_of_other_studies(study))
             shown.add_trials(
-                [_shown(t) for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+                [_visible_trial(t) for t in study.get_trials(deepcopy=False) if t.number != trial.number]
             )
             self._draw = shown.ask()
         if isinstance(param_distribution, FloatDistribution):
@@ -66,23 +66,22 @@ class ShownSampler(OneByOne):
         return self._draw.suggest_categorical(param_name, param_distribution.choices)
 
 
-class _Shown(FrozenTrial):
-    """A trial as a sampler is to see it.
+class _VisibleTrial(FrozenTrial):
+    """A trial as presented to a sampler.
 
-    A study copies what it takes in, setting by setting; nobody changes these, and copies of thousands
-    would take seconds for every new trial.
+    It is not copied when it is added to a study: deep copies of thousands of trials would take seconds.
     """
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
 
-def _shown(trial: FrozenTrial) -> FrozenTrial:
+def _visible_trial(trial: FrozenTrial) -> FrozenTrial:
     state, now = trial.state, datetime.now()
     if not state.is_finished():
-        # What waits for its first step, settings unknown, must not be handed out by `ask`.
+        # A queued trial has no settings yet; as WAITING it would be returned by `ask`.
         state = TrialState.PRUNED if trial.intermediate_values else TrialState.RUNNING
-    return _Shown(
+    return _VisibleTrial(
         number=trial.number,
         trial_id=trial.number,
         state=state,
@@ -97,8 +96,8 @@ def _shown(trial: FrozenTrial) -> FrozenTrial:
     )
 
 
-def prior_trial(trial: FrozenTrial) -> dict[str, Any]:
-    """What a sampler is to know of a trial of another study, as plain JSON for `StudyFacts.earlier_trials`."""
+def trial_for_other_studies(trial: FrozenTrial) -> dict[str, Any]:
+    """A trial as plain JSON for `StudyFacts.earlier_trials` of another study."""
     return {
         "params": trial.params,
         "distributions": {
@@ -109,25 +108,25 @@ def prior_trial(trial: FrozenTrial) -> dict[str, Any]:
     }
 
 
-def _earlier(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials of other studies that this one carries on from."""
+def _trials_of_other_studies(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials of the earlier studies from which this one was warm-started."""
     now = datetime.now()
     return [
-        _Shown(
+        _VisibleTrial(
             number=-1,
             trial_id=-1,
-            state=TrialState.PRUNED if told["value"] is None else TrialState.COMPLETE,
-            value=told["value"],
+            state=TrialState.PRUNED if entry["value"] is None else TrialState.COMPLETE,
+            value=entry["value"],
             datetime_start=now,
             datetime_complete=now,
-            params=told["params"],
+            params=entry["params"],
             distributions={
                 name: optuna.distributions.json_to_distribution(one)
-                for name, one in told["distributions"].items()
+                for name, one in entry["distributions"].items()
             },
-            intermediate_values={int(percent): score for percent, score in told["scores"].items()},
+            intermediate_values={int(percent): score for percent, score in entry["scores"].items()},
             user_attrs={},
             system_attrs={},
         )
-        for told in study_facts_of(study).earlier_trials
+        for entry in study_facts_of(study).earlier_trials
     ]

@@ -40,9 +40,9 @@ from torch import Tensor
 Floats = NDArray[np.float64]
 
 LENGTH_SCALE = 1.0  # in lengths of a number's range
-NOISE = 1e-2  # variance that nothing explains; the variance of all scores is 1
-MEAN_VARIANCE = 4.0  # of what all recipes have in common
-RUNG_VARIANCE = 1.0  # of what all have in common at one rung
+NOISE = 1e-2  # variance of the noise; the variance of all scores is 1
+MEAN_VARIANCE = 4.0  # of the mean of all recipes
+RUNG_VARIANCE = 1.0  # of the mean at one rung
 STEPS = 20  # of the optimiser
 BOUND = 4.0  # that a hyperparameter may be from its prior mean, in prior standard deviations
 
@@ -54,7 +54,7 @@ OTHER_PRIORS = {"log v": (-0.5, 1.0), "logit rho": (2.0, 1.0), "logit tau": (1.0
 
 @dataclass(frozen=True)
 class Observations:
-    """Scores, (n,) each: of which recipe (row), at which rung (0 is the lowest), and the score."""
+    """Scores, (n,) each: index of the recipe (row), rung (0 is the lowest), and score."""
 
     recipe: NDArray[np.int64]
     rung: Floats
@@ -106,7 +106,7 @@ class Similarities:
 
 
 def covariance(p: Hyperparameters, s: Similarities) -> Tensor:
-    """The k at the top of this file, (rows, n), without noise."""
+    """k of the formula at the top of this file, (rows, n), without noise."""
     rho_h = p.rung_correlation**s.rungs_apart
     tau_h = p.training_rung_correlation**s.rungs_apart
     effects = (s.settings @ p.effect_variances[:-1] + p.effect_variances[-1] * s.all_settings) * rho_h
@@ -118,7 +118,7 @@ def covariance(p: Hyperparameters, s: Similarities) -> Tensor:
 class Surrogate:
     """A Gaussian process fitted to scores: hyperparameters are the most likely ones a posteriori (L-BFGS).
 
-    Low scores are clipped: however bad the worst are, how bad says nothing about the best.
+    Low scores are clipped: differences among the worst scores do not help to predict the best.
     `rows` (recipes, m) are as in search/samplers/encoding.py; `is_choice` (m,); `top` is the highest rung.
     """
 
@@ -139,10 +139,10 @@ class Surrogate:
             torch.set_num_threads(threads)
 
     def predict(self, rows: Floats, recipes: NDArray[np.int64] | None = None) -> tuple[Floats, Floats]:
-        """Mean and standard deviation at the top for the settings in `rows`, (rows,) each.
+        """Mean and standard deviation at the top rung for the settings in `rows`, (rows,) each.
 
-        With `recipes`, of the trainings that these are, own part included; else of new ones, whose own
-        part nobody can know: what is meant is the effect of their settings.
+        `recipes` are the indices of observed trainings, whose own part is then included. For new trainings (None) the
+        own part is unknown: the prediction is the effect of their settings.
         """
         p, top = self.hyperparameters, np.full(len(rows), float(self.top))
         new = np.array([-1]) if recipes is None else recipes
@@ -154,7 +154,7 @@ class Surrogate:
         return k @ self.weights * self.scale + self.center, np.sqrt(variance) * self.scale
 
     def with_pending(self, rows: Floats) -> Self:
-        """The same, as if trainings with these settings had ended with their predicted means.
+        """A copy that counts trainings with these settings as ended with their predicted means.
 
         The "Kriging believer" of Ginsbourger et al., 2010; the hyperparameters stay.
         """

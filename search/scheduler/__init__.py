@@ -1,7 +1,7 @@
-"""Which trial goes on, and when a search is over: a pure function of what is known about the trials and of the time.
+"""The scheduler: a pure function that decides which trial continues, and when a search ends.
 
-Rules and a snapshot of the trials come in; the next action goes out: begin, promote, prune, confirm, finish, wait.
-Imports the standard library and pydantic alone, so that workers, the simulator and the benchmarks decide alike.
+Rules, a snapshot of the trials and the time come in; the next action goes out: begin, promote, prune, finish, wait.
+Imports the standard library and pydantic only. Workers, the simulator and the benchmarks all call it.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The rungs of a training, and the order of trials at each of them."""
+"""The rungs of a training, and the ranking of trials at each rung."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 TOP = 100
 """The last rung: the end of a training. Rungs are named by their share of it, in percent."""
-TELLING_STEPS = 5
-"""A score after fewer says nothing: large networks, which make few steps, would win by what they are at random."""
+MIN_STEPS_TO_COMPARE = 5
+"""Scores after fewer steps are not compared: they depend on the random initialisation, and favour large networks."""
 
 
 class LadderConfig(BaseModel):
-    """A trial pauses at each rung; when it is among the best there, it goes on from where it stood.
+    """A trial pauses at each rung, and continues if it is among the best there.
 
     Asynchronous successive halving (ASHA, arXiv 1810.05934), with pauses in place of ends: nothing is
-    trained twice, and a trial that was not promoted at first can still be once worse ones are below it.
+    trained twice, and a trial that was not promoted at first may be promoted when worse trials have followed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,7 +46,7 @@ class LadderConfig(BaseModel):
         return self
 
     def at_most(self, rungs: int) -> Self:
-        """With so many rungs, or its own if they are fewer."""
+        """A copy with at most so many rungs."""
         return self.model_copy(update={"rungs": min(rungs, self.rungs)})
 
     def shares(self) -> tuple[float, ...]:
@@ -58,14 +58,14 @@ class LadderConfig(BaseModel):
         return tuple(_shares(self.factor, self.rungs))
 
     def share(self, percent: int) -> float:
-        """The share of a training that a rung stands for; nothing for 0."""
+        """The share of a training at a rung; 0 for 0."""
         return _shares(self.factor, self.rungs).get(percent, 0.0)
 
-    def early(self, steps: int) -> frozenset[int]:
-        """The rungs at which a training of so many steps has made fewer than `TELLING_STEPS`; none of one without."""
+    def unreliable_rungs(self, steps: int) -> frozenset[int]:
+        """Rungs at which so long a training has made fewer than `MIN_STEPS_TO_COMPARE` steps; none for 0 steps."""
         shares = zip(self.percents(), self.shares(), strict=True)
         return frozenset(
-            percent for percent, share in shares if steps and round(steps * share) < TELLING_STEPS
+            percent for percent, share in shares if steps and round(steps * share) < MIN_STEPS_TO_COMPARE
         )
 
     def above(self, percent: int) -> int:
@@ -75,21 +75,21 @@ class LadderConfig(BaseModel):
 
 @cache
 def _shares(factor: int, rungs: int) -> Mapping[int, float]:
-    """The rungs of a ladder by their names. Kept: a simulated search asks a thousand times."""
+    """Shares of a training by rung in percent. Cached, because simulations need it often."""
     shares = (factor ** (rung - rungs) for rung in range(rungs + 1))
     return {round(TOP * share): share for share in shares}
 
 
 class State(Enum):
-    """What a trial does at the moment."""
+    """State of a trial."""
 
     QUEUED = auto()
     """Waits for its first step."""
     RUNNING = auto()
     PAUSED = auto()
-    """Waits at the rung that it was sent to."""
+    """Waits at the rung that was its goal."""
     INTERRUPTED = auto()
-    """Waits for a worker on the way to that rung."""
+    """Waits for a worker before it has reached its goal."""
     COMPLETE = auto()
     PRUNED = auto()
     FAILED = auto()
@@ -97,31 +97,31 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """A trial, as far as it matters for what is done next."""
+    """The facts about a trial on which the next action depends."""
 
     number: int
     state: State
     scores: Mapping[int, float] = field(default_factory=dict)
-    """PSNR in dB at the rungs that it reached, by their percent. None for a trial that failed."""
-    early: frozenset[int] = frozenset()
-    """Rungs at which it has made fewer than `TELLING_STEPS`."""
+    """PSNR in dB by rung in percent. Empty for a failed trial."""
+    unreliable_rungs: frozenset[int] = frozenset()
+    """Rungs at which it has made fewer than `MIN_STEPS_TO_COMPARE`."""
     goal: int | None = None
-    """The rung that it was last sent to; None if it has never begun."""
+    """The rung up to which it is or was last trained; None if it has not begun."""
     steps: int = 0
-    """Of its whole training."""
+    """Steps of its whole training."""
     steps_done: int = 0
     seconds: float = 0.0
-    """That it has taken so far."""
+    """Time that it has taken so far."""
     seconds_per_step: float = 0.0
-    """Scores not counted."""
+    """Time of a step, scoring not counted."""
     scored: int = 0
-    """How often it was scored so far."""
+    """Number of scores so far."""
     scores_to_come: float = 0.0
-    """And will be up to its end; the last score, of more images, counts as several."""
+    """Number of scores up to its end; the final one has more images and counts as several."""
     is_known: bool = False
-    """Whether it tries a recipe that was known before the search."""
+    """True if its recipe was known before the search."""
     is_retry: bool = False
-    """Whether it tries the settings of another trial again."""
+    """True if it retries another trial."""
 
     @property
     def rung(self) -> int:
@@ -134,7 +134,7 @@ class TrialView:
 
 
 def promotable(trials: Iterable[TrialView], ladder: LadderConfig) -> list[TrialView]:
-    """Those paused among the best share of all that ever reached their rung: the highest rung and the best first."""
+    """Paused trials in the top 1/`factor` of all that reached their rung; the highest rung and the best first."""
     trials = list(trials)
     paused = {trial.rung for trial in trials if trial.is_paused}
     found = []
@@ -147,7 +147,7 @@ def promotable(trials: Iterable[TrialView], ladder: LadderConfig) -> list[TrialV
 
 
 def leader(trials: Iterable[TrialView], ladder: LadderConfig) -> TrialView | None:
-    """The best at the highest rung below the end that anyone has reached."""
+    """The best trial at the highest rung reached, the end not counted."""
     trials = list(trials)
     for rung in ladder.percents()[-2::-1]:
         if best := ranked(trials, rung):
@@ -155,8 +155,8 @@ def leader(trials: Iterable[TrialView], ladder: LadderConfig) -> TrialView | Non
     return None
 
 
-def surplus(trials: Iterable[TrialView], ladder: LadderConfig, keep: int) -> list[TrialView]:
-    """Those paused behind `keep` others that are paused at the same rung."""
+def surplus_paused(trials: Iterable[TrialView], ladder: LadderConfig, keep: int) -> list[TrialView]:
+    """Paused trials that are worse than the `keep` best paused at the same rung."""
     paused = [trial for trial in trials if trial.is_paused]
     return [
         trial
@@ -166,9 +166,11 @@ def surplus(trials: Iterable[TrialView], ladder: LadderConfig, keep: int) -> lis
 
 
 def ranked(trials: Iterable[TrialView], rung: int) -> list[TrialView]:
-    """All that reached `rung`, the best there first; of equal ones the earlier first.
+    """All trials that reached `rung`, best first; of equal ones the earlier first.
 
-    Those that had made too few steps come after all others.
+    Trials for which the rung is unreliable come last.
     """
     there = [trial for trial in trials if rung in trial.scores]
-    return sorted(there, key=lambda trial: (rung in trial.early, -trial.scores[rung], trial.number))
+    return sorted(
+        there, key=lambda trial: (rung in trial.unreliable_rungs, -trial.scores[rung], trial.number)
+    )

@@ -1,7 +1,7 @@
-"""One process at work on a study: sets the search up, runs the trials it is told to, and writes down what came of them.
+"""A worker: one process that sets up a search, trains trials as the scheduler decides, and records the results.
 
 A spec and run options come in, trials in the database and weights on disk go out.
-Imports `samplers`, `database`, `study`, `trial` and what lies below; knows nothing of the processes beside it.
+Imports `samplers`, `database`, `study`, `trial` and what lies below; knows nothing of other processes.
 """
 
 import lazy_loader

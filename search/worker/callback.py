@@ -1,4 +1,4 @@
-"""Between one training run and its study: reports, pauses, and the wish to stop."""
+"""Callback of a training: reports scores to the study, pauses at rungs, passes on requests to stop."""
 
 import signal
 import time
@@ -18,9 +18,9 @@ from search.trial import TrialConfig
 
 
 class StopSignals:
-    """Ctrl-C and SIGTERM ask once for an orderly stop; the second time they interrupt at once.
+    """The first Ctrl-C or SIGTERM requests an orderly stop; the second one interrupts at once.
 
-    Whoever else may wish a stop (`also`) is asked for it between the steps.
+    The functions `also` are other sources of such a request.
     """
 
     def __init__(self, *also: Callable[[], bool]) -> None:
@@ -30,7 +30,7 @@ class StopSignals:
 
     @property
     def requested(self) -> bool:
-        return self._requested or any(wish() for wish in self._also)
+        return self._requested or any(is_requested() for is_requested in self._also)
 
     def request(self) -> None:
         """Ask for an orderly stop."""
@@ -54,7 +54,7 @@ class StopSignals:
 
 
 class TrialCallback:
-    """Passes a training run's reports on to Optuna and to the display."""
+    """Reports the progress of a training to Optuna and to the display."""
 
     def __init__(
         self,
@@ -63,39 +63,42 @@ class TrialCallback:
         config: TrialConfig,
         progress: Shows,
         stop: StopSignals,
-        pulse: Heartbeat,
+        heartbeat: Heartbeat,
         limit_seconds: float | None = None,
         pause_at: int | None = None,
     ) -> None:
         self.label, self.trial, self.config, self.progress = label, trial, config, progress
-        self.stop, self.pulse = stop, pulse
+        self.stop, self.heartbeat = stop, heartbeat
         self.limit_seconds, self.pause_at = limit_seconds, pause_at
         self.rungs: list[Score] = []
         self.notes: list[str] = []
         self.reported = reported_scores(trial)
         self.step = 0
         self.started = self.last_event = time.monotonic()
-        self.timed_steps, self.training_seconds = 0, 0.0  # of this sitting, validation not counted
+        self.timed_steps, self.training_seconds = (
+            0,
+            0.0,
+        )  # since the trial was last continued, validation not counted
 
     def seconds(self) -> float:
-        """Time of the trial; earlier sittings count up to their last rung."""
+        """Time of the trial. Of earlier, interrupted trainings it counts up to their last saved state."""
         return time.monotonic() - self.started
 
     def seconds_per_step(self) -> float:
-        """Of this sitting, validation not counted."""
+        """Since the trial was last continued, validation not counted."""
         if self.timed_steps == 0:  # only the last score was missing
             return self.seconds() / max(self.step, 1)
         return self.training_seconds / self.timed_steps
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
         self.step, self.rungs = step, list(rungs)
-        self.pulse.step, self.pulse.steps = step, self.config.total_steps
+        self.heartbeat.step, self.heartbeat.steps = step, self.config.total_steps
         self.started -= seconds
         self.last_event = time.monotonic()
         self.progress.start(self.label, step, self.config.total_steps)
 
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
-        self.step = self.pulse.step = step
+        self.step = self.heartbeat.step = step
         now = time.monotonic()
         self.timed_steps += 1
         self.training_seconds += now - self.last_event
@@ -105,10 +108,10 @@ class TrialCallback:
             raise optuna.TrialPruned(f"out of time at step {step} of {steps} ({clock(self.limit_seconds)})")
 
     def scored(self, score: Score, settled: bool) -> None:
-        """Report to Optuna at the share of the steps, in percent, so that trials of unlike steps compare.
+        """Report to Optuna by the percentage of steps done, so that trials of different lengths can be compared.
 
-        Scores under a mask are kept but not reported: other trials would win by comparison with the
-        dip. A trial that pauses there stands for the best that it had before.
+        Scores of a sparse phase (not `settled`) are kept but not reported, because they are lower for a while. A trial
+        that pauses there reports its best score so far.
         """
         self.last_event = time.monotonic()
         self.rungs = [*(rung for rung in self.rungs if rung.step < score.step), score]
@@ -132,9 +135,9 @@ class TrialCallback:
         self.progress.say(f"{self.label}: {note}")
 
     def stop_requested(self) -> bool:
-        return self.stop.requested or self.pulse.lost or self.paused
+        return self.stop.requested or self.heartbeat.lost or self.paused
 
     @property
     def paused(self) -> bool:
-        """Whether the trial is where it was to pause."""
+        """True once the trial has reached the step at which it pauses."""
         return self.pause_at is not None and self.step >= self.pause_at

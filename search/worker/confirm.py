@@ -1,4 +1,4 @@
-"""Is the winner one? The leaders trained again from new seeds, judged on images that chose none of them."""
+"""Confirmation of the winner: finalists are trained again from new seeds and scored on held-out images."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from search.worker.callback import StopSignals
 
 @dataclass(frozen=True)
 class Repeat:
-    """One finalist trained again: `psnr_db` of each image that judged it. No images if it diverged."""
+    """A finalist trained again; `psnr_db` is that of each held-out image, empty if the training diverged."""
 
     trial: int
     seed: int
@@ -31,11 +31,11 @@ class Repeat:
     seconds: float
     psnr_db: tuple[float, ...]
     fresh: bool = True
-    """Whether those images had scored no trial."""
+    """True if no trial had been scored on these images."""
 
 
-class Retraining:
-    """Watches a repeat: shows it, and passes on the wish to stop."""
+class RepeatCallback:
+    """Callback of a repeat: displays its progress, passes on requests to stop."""
 
     def __init__(self, label: str, steps: int, progress: Shows, stop: StopSignals) -> None:
         self.label, self.steps, self.progress, self.stop = label, steps, progress, stop
@@ -57,7 +57,7 @@ class Retraining:
 
 
 def held_out_images(split: Split, config: TrialConfig) -> tuple[list[int], bool]:
-    """Validation images that scored no trial, and True; all of them and False where fewer than two are left."""
+    """Validation images on which no trial was scored, and True; all images and False if fewer than two are left."""
     used = {
         *split.val.representative(config.val_megapixels),
         *split.val.representative(config.rung_megapixels),
@@ -73,9 +73,9 @@ def retrain_finalist(
     split: Split,
     device: torch.device,
     folder: Path,
-    report: Retraining,
+    report: RepeatCallback,
 ) -> Repeat:
-    """Train the recipe of `trial` from scratch for `steps`, and judge it. Raises `Stopped`; the same call goes on."""
+    """Train the recipe of `trial` from scratch for `steps` and score it. After `Stopped`, the same call continues."""
     config = TrialConfig.model_validate(facts_of(trial).config)
     changes = {"seed": (config.seed + seed) % 2**32, "steps": steps, "pauses": (), "evaluations": 4}
     config = config.as_planned(**changes)
@@ -92,7 +92,7 @@ def retrain_finalist(
 
 
 def read_repeats(study: Study) -> list[Repeat]:
-    """What has been trained again so far."""
+    """All repeats recorded so far."""
     attributes = study.user_attrs
     stored = [json.loads(attributes[name]) for name in sorted(attributes) if name.startswith(CONFIRMED)]
     found = [Repeat(**{**entry, "psnr_db": tuple(entry["psnr_db"])}) for entry in stored]
@@ -100,7 +100,7 @@ def read_repeats(study: Study) -> list[Repeat]:
 
 
 def repeat_views(done: Sequence[Repeat]) -> list[RepeatView]:
-    """Repeats as the policy sees them."""
+    """Repeats in the form that the scheduler takes."""
     return [
         RepeatView(entry.trial, entry.seed, entry.steps, fmean(entry.psnr_db) if entry.psnr_db else -inf)
         for entry in done
@@ -108,12 +108,12 @@ def repeat_views(done: Sequence[Repeat]) -> list[RepeatView]:
 
 
 def record_repeat(study: Study, done: Repeat) -> None:
-    """Write a repeat down with the study."""
+    """Store a repeat with the study."""
     study.set_user_attr(f"{CONFIRMED}{done.trial}.{done.seed}", json.dumps(asdict(done)))
 
 
 def repeat_sentences(study: Study) -> list[str]:
-    """What the repeats say, a line for each finalist; nothing without repeats."""
+    """A line for each finalist with its mean score over the repeats; empty without repeats."""
     done = read_repeats(study)
     if not done:
         return []

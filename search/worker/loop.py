@@ -1,4 +1,4 @@
-"""The work of one worker in a search: what the policy says, action by action."""
+"""The main loop of a worker: asks the scheduler for the next action and carries it out."""
 
 import shutil
 import statistics
@@ -14,7 +14,7 @@ from search.database import (
     claim_trial,
     confirm_folder,
     facts_of,
-    hand_back_dead,
+    release_abandoned_trial,
 )
 from search.scheduler import (
     TOP,
@@ -36,7 +36,7 @@ from search.scheduler import (
 )
 from search.trial import Stopped, TrialConfig
 from search.worker.confirm import (
-    Retraining,
+    RepeatCallback,
     read_repeats,
     record_repeat,
     repeat_sentences,
@@ -47,7 +47,7 @@ from search.worker.run_trial import Worker
 
 
 class WorkerLoop:
-    """Asks for the next action and carries it out, until nothing is left to do or someone asks to stop."""
+    """Carries out one action after another, until nothing is left to do or a stop is requested."""
 
     def __init__(
         self,
@@ -56,16 +56,16 @@ class WorkerLoop:
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`started`: when the search began, by the clock `now`."""
+        """`started` is the time of the clock `now` at which the search began."""
         self.worker, self.started, self.now, self.sleep = worker, started, now, sleep
         self.spec, self.study, self.progress = worker.spec, worker.study, worker.progress
         self.queue = Queue(worker.study, worker.spec.rules())
-        self.watchman = LeaseMonitor()
+        self.lease_monitor = LeaseMonitor()
         self.phase: Phase = Searching()
         self.has_trained = False
 
     def run(self) -> None:
-        """Take part in the search to its end. Where another worker was faster, the policy is asked again."""
+        """Run to the end. If another worker took the trial first, the scheduler is asked again."""
         while not isinstance(action := self._next_action(), Done):
             match action:
                 case Resume(number, rung) | Promote(number, rung):
@@ -78,14 +78,14 @@ class WorkerLoop:
                     self.worker.prune(self._trial(number))
                 case Confirm(number, seed, steps):
                     self._repeat(number, seed, steps)
-                case Finish(number, steps, pause_at, then):
+                case Finish(number, steps, pause_at, next_phase):
                     if self._train(number, TOP, steps, pause_at):
-                        self.phase = then
+                        self.phase = next_phase
                 case Wait(seconds):
-                    self._hand_back_trials_of_the_dead()
+                    self._release_abandoned_trials()
                     self.sleep(seconds)
                 case Enter(phase):
-                    self._hand_back_trials_of_the_dead()
+                    self._release_abandoned_trials()
                     self._enter(phase)
         if not self.has_trained and self.worker.options.workers == 1:
             self.progress.say(f"all {self.spec.trials} trials are done; a larger --trials searches on")
@@ -102,16 +102,16 @@ class WorkerLoop:
         return next_action(self.queue.snapshot(view, repeats), self.now() - self.started)
 
     def _begin(self, rung: int) -> None:
-        """Work on a new trial, unless others have begun the last one."""
+        """Train a new trial, unless the study has as many as it may have."""
         trial = begin_trial(self.study, self.spec.trials, self.worker.sampler, goal=rung)
         if trial is not None:
             self.has_trained = True
             self.worker.work_on(trial)
 
     def _train(self, number: int, rung: int, steps: int | None = None, pause_at: int | None = None) -> bool:
-        """Work on a trial that waits, up to `rung` or step `pause_at`; False if another worker was faster.
+        """Train a waiting trial up to `rung` or step `pause_at`; False if another worker has taken it.
 
-        Its length is changed to `steps`, if they are given.
+        `steps`, if given, is the new length of its whole training.
         """
         waiting, facts = self._trial(number), dict[str, Any](goal=rung)
         if steps is not None:
@@ -126,9 +126,9 @@ class WorkerLoop:
         return True
 
     def _repeat(self, number: int, seed: int, steps: int) -> None:
-        """Train a finalist again, and write down what came of it; nothing if it was stopped."""
+        """Train a finalist again and record the result; nothing is recorded if it is stopped."""
         worker, options, trial = self.worker, self.worker.options, self._trial(number)
-        report = Retraining(f"trial {number} again, seed {seed}", steps, self.progress, worker.stop)
+        report = RepeatCallback(f"trial {number} again, seed {seed}", steps, self.progress, worker.stop)
         folder = confirm_folder(options.out, self.spec.name, number, seed)
         try:
             found = retrain_finalist(trial, seed, steps, worker.split, options.device, folder, report)
@@ -139,15 +139,15 @@ class WorkerLoop:
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        # All repeats are in: one worker tells what they say.
+        # All repeats are done: one worker prints the result.
         if isinstance(phase, Finishing) and self.spec.confirm_seeds and self.worker.options.index == 0:
             for line in repeat_sentences(self.study):
                 self.progress.say(line)
 
-    def _hand_back_trials_of_the_dead(self) -> None:
-        """Put trials whose workers are dead back in the queue."""
-        for trial in self.watchman.dead(self.study):
-            hand_back_dead(self.study, trial)
+    def _release_abandoned_trials(self) -> None:
+        """Put abandoned trials back in the queue: their workers have crashed."""
+        for trial in self.lease_monitor.abandoned_trials(self.study):
+            release_abandoned_trial(self.study, trial)
 
     def _trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]

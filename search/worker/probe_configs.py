@@ -1,4 +1,4 @@
-"""Recipes from all over a study's space to probe a device with: their work, and how long they take here."""
+"""Recipes from the whole search space for measuring how fast this device trains and restores."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +34,11 @@ Drawn = TypeVar("Drawn")
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """A recipe of the space; `name` is that of a known one, `values` those of the open settings."""
+    """A recipe of the search space: `name` if it is a known one, `values` of its open settings."""
 
     config: TrialConfig
     number: int = 0
-    """Tells it from the others of the study: known ones are counted first."""
+    """Index among the recipes of the study; known recipes come first."""
     name: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,13 +49,13 @@ class ProbeConfig:
 
     @property
     def work_per_pixel(self) -> float:
-        """The same for one pixel: in proportion to what restoring takes."""
+        """10^12 multiply-adds of a training step for each pixel: proportional to the work of restoring."""
         crops = self.config.crops
         return self.work / (crops.batch * crops.patch**2)
 
 
-class _Recording:
-    """Passes on what another suggester draws, and keeps it."""
+class _RecordingSuggester:
+    """Wraps another suggester and keeps the values that it suggests."""
 
     def __init__(self, inner: Suggester) -> None:
         self.inner = inner
@@ -76,10 +76,9 @@ class _Recording:
 
 
 class ProbeConfigs:
-    """Recipes to probe with: those that a study names, and random ones; the same in every process.
+    """Known and random recipes of a study, the same ones in every process, made on first use.
 
-    They are closed when they are first asked for.
-    Their length is that of the study's recipe, or any where that leaves it open.
+    Where the study leaves the length of a training open, theirs is arbitrary.
     """
 
     def __init__(self, spec: StudySpec, channels: int) -> None:
@@ -110,7 +109,7 @@ class ProbeConfigs:
     def _closed(
         self, number: int, recipe: Mapping[str, Any], suggester: Suggester, name: str = ""
     ) -> ProbeConfig:
-        recording = _Recording(suggester)
+        recording = _RecordingSuggester(suggester)
         tree = fill_leaves(recipe, recording)
         config = close_recipe({**ANY_LENGTH, **tree, "model": {"channels": self.channels, **tree["model"]}})
         return ProbeConfig(config, number, name, recording.values)
@@ -119,7 +118,7 @@ class ProbeConfigs:
 def small_median_large(
     probes: Sequence[ProbeConfig], size: Callable[[ProbeConfig], float] = lambda probe: probe.work
 ) -> dict[str, ProbeConfig]:
-    """A small, a median and a large one of them, by the work of a step unless told otherwise."""
+    """A small, a median and a large recipe, by `size`."""
     ordered = sorted(probes, key=size)
     return {name: ordered[round(share * (len(ordered) - 1))] for name, share in QUANTILES.items()}
 
@@ -127,10 +126,10 @@ def small_median_large(
 def typical_speed(
     probes: ProbeConfigs, seconds_per_step: Callable[[ProbeConfig], float], allowed: float
 ) -> float:
-    """10^12 multiply-adds that this device does in a second of training.
+    """Training speed of this device, in 10^12 multiply-adds a second.
 
-    The median over a small, a median and a large recipe where measuring them takes no more than `allowed`
-    seconds, as far as the first recipe tells; else the speed of that one, known or random.
+    The median over a small, a median and a large recipe; the speed of the first recipe alone if it indicates
+    that measuring the three would take more than `allowed` seconds.
     """
     started = time.monotonic()
     first = (probes.known or probes.drawn)[0]
@@ -147,7 +146,7 @@ def typical_speed(
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Times and memory of one recipe on this device."""
+    """Measured speed and memory of one recipe on this device."""
 
     probe: ProbeConfig
     pace: Pace
@@ -156,7 +155,7 @@ class ProbeResult:
 
 
 def measure_probe(probe: ProbeConfig, split: Split, device: torch.device) -> ProbeResult:
-    """Train a few steps and restore a part of an image. Raises what training raises."""
+    """Train a few steps and restore a part of an image. Raises the errors of training."""
     config = probe.config
     found = measure_pace(config, split, device) if config.total_steps else Pace(0.0, 0.0, 0)
     image = split.val.whole(0).degraded[:, :PROBE_SIDE, :PROBE_SIDE]
@@ -166,14 +165,14 @@ def measure_probe(probe: ProbeConfig, split: Split, device: torch.device) -> Pro
     return ProbeResult(probe, found, ms / 1e3)
 
 
-class Scale:
-    """A quantity for work that was not measured: between its measured neighbours, in proportion beyond the largest."""
+class InterpolatedCost:
+    """A cost as a function of work: interpolated between measurements, proportional beyond the largest one."""
 
     def __init__(self, points: Sequence[tuple[float, float]]) -> None:
         self.points = sorted(points)
 
     def at(self, work: float) -> float:
-        """Interpolated between logarithms; the median of all where there is no work to tell them apart."""
+        """The cost for this work, interpolated between logarithms; the median of all if work is zero."""
         works = [at for at, _ in self.points]
         values = [max(value, 1e-12) for _, value in self.points]
         if work <= 0 or works[0] <= 0:

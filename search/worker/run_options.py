@@ -1,4 +1,4 @@
-"""How one `run` is carried out."""
+"""Options of one `run`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +8,19 @@ import torch
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where a search keeps things, and what it computes on; none of it changes what a trial computes."""
+    """Storage, folder and device of a run. None of these options changes the result of a trial."""
 
     storage: str
     out: Path
     device: torch.device
     memory: int | None = None
-    """Bytes that this process may hold: batches that need more go in parts."""
+    """Memory limit of this process in bytes: batches that need more are divided."""
     quiet: bool = False
     continue_with_changes: bool = False
     warm_start: str | None = None
-    """A study of the same database to carry on from."""
-    typed: str = ""
-    """The command that started it, for whoever wants to repeat it."""
+    """Study of the same database whose results are the starting point."""
+    command: str = ""
+    """The command line that started the run, recorded so that it can be repeated."""
     index: int = 0
     workers: int = 1
-    """Which of how many workers this process is: they divide what is not claimed trial by trial."""
+    """Index of this worker and number of workers: repeats are divided among them by index."""

@@ -1,4 +1,4 @@
-"""A worker: trains one trial after another, records all about it, and decides what its end means."""
+"""Training one trial after another: draws its config, trains it, records the outcome."""
 
 import time
 import traceback
@@ -20,10 +20,10 @@ from search.database import (
     attach_picture,
     claim_trial,
     facts_of,
-    hand_back,
     kind_of_end,
     ranked_trials,
     record_facts,
+    release_trial,
     set_constraints,
     trial_folder,
 )
@@ -41,21 +41,21 @@ from search.worker.sample_strip import save_strip
 from search.worker.trial_setup import circumstances, draw_config, resolve_starting_point
 from search.worker.weight_inheritance import WeightInheritance, drop_inherited_weights
 
-SAME_BUG_LIMIT = 3
+SAME_ERROR_LIMIT = 3
 STRIP = "sample.png"
 
 
 @dataclass(frozen=True)
 class TrialOutcome:
-    """How one attempt at a trial went."""
+    """Outcome of training a trial up to its goal."""
 
     state: TrialState
-    """Complete, pruned or failed; waiting if it was stopped on its way and goes on later."""
+    """Complete, pruned or failed; waiting if it was stopped or paused and continues later."""
     why: str
     psnr_db: float | None = None
     """The final score of a complete trial."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What it left to record: the scores of a complete trial, the traceback of a failed one."""
+    """Facts to record: the scores of a complete trial, the traceback of a failed one."""
 
     @property
     def ended(self) -> bool:
@@ -63,7 +63,7 @@ class TrialOutcome:
 
 
 class Worker:
-    """Works on the trials of one study in this process, one after another."""
+    """Trains trials of one study in this process, one after another."""
 
     def __init__(
         self,
@@ -73,30 +73,30 @@ class Worker:
         split: Split,
         stop: StopSignals,
         progress: Shows,
-        pulse: Heartbeat,
+        heartbeat: Heartbeat,
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
-        self.stop, self.progress, self.pulse = stop, progress, pulse
+        self.stop, self.progress, self.heartbeat = stop, progress, heartbeat
         self.seconds_per_training: list[float] = []
-        """Seconds that a whole training would take, as each trial so far tells."""
-        self.bugs: list[str] = []
-        """Why the latest trials failed, as long as none ended otherwise."""
+        """Seconds of a whole training, estimated from each trial so far."""
+        self.latest_errors: list[str] = []
+        """Errors of the latest trials, since the last one that did not fail."""
         self.inheritance = WeightInheritance(
             spec.inherit_weights, split.fingerprint, self._folder, progress.say
         )
 
     def work_on(self, trial: optuna.Trial, pause_at: int | None = None) -> None:
-        """Train up to the rung that is the trial's `goal`, or to step `pause_at` of the last stretch, and record.
+        """Train a claimed trial up to the rung that is its `goal`, or to step `pause_at` of the last stretch.
 
-        The trial ends as complete, pruned or failed, or waits for its turn.
+        Afterwards the trial is complete, pruned or failed, or waits at a rung.
         """
         started = time.monotonic()
-        self.pulse.hold(trial)
+        self.heartbeat.attach(trial)
         try:
             config = self._config(trial)
             facts = facts_of(trial)
             before, goal = facts.steps_done, facts.goal
-            assert goal is not None, "whoever took the trial has said how far it is to go"
+            assert goal is not None, "a claimed trial has a goal"
             if goal < TOP:
                 pause_at = config.steps_at(self.spec.ladder.share(goal))
             self._train(trial, config, goal, pause_at if pause_at != config.total_steps else None)
@@ -104,17 +104,17 @@ class Worker:
             self.study.tell(trial, state=TrialState.FAIL)
             raise UserError(f"study {self.spec.name!r}, trial {trial.number}: {error}") from None
         except (KeyboardInterrupt, OSError, UserError):
-            # Ctrl-C twice, a full disk, a database that is away: nothing is wrong with the trial, it can go on later.
+            # Ctrl-C twice, a full disk, no connection to the database: not the trial's fault, it can continue later.
             with suppress(UserError):
-                self._hand_back(trial)
+                self._release(trial)
             raise
         finally:
-            self.pulse.let_go()
+            self.heartbeat.detach()
         if config.total_steps and (done := facts_of(trial).steps_done - before):
             self.seconds_per_training.append((time.monotonic() - started) * config.total_steps / done)
 
     def prune(self, waiting: FrozenTrial) -> None:
-        """End a trial that waits at a rung: others are better there."""
+        """End a trial that is paused at a rung where others are better."""
         trial = claim_trial(self.study, waiting, self.sampler)
         if trial is not None:
             rung = max(waiting.intermediate_values)
@@ -122,7 +122,7 @@ class Worker:
             self._end(trial, TrialOutcome(TrialState.PRUNED, why))
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """How trial `number` of this study draws its settings."""
+        """The sampler of trial `number`."""
         return make_sampler(self.spec, number)
 
     def _config(self, trial: optuna.Trial) -> TrialConfig:
@@ -133,25 +133,27 @@ class Worker:
         return config.model_copy(update={"initial": initial})
 
     def _train(self, trial: optuna.Trial, config: TrialConfig, goal: int, pause_at: int | None) -> None:
-        """Train a trial up to `goal`, and record what came of it."""
-        # The last stretch is what the search was for: it has all the time that is left.
+        """Train a trial up to `goal` and record the outcome."""
+        # The last stretch has no time limit of its own: it uses the time that remains for the search.
         last_stretch = goal == TOP and self.spec.ladder.rungs > 0
         limit = None if last_stretch else self.spec.trial_timeout
         name = _name(trial)
-        watch = TrialCallback(name, trial, config, self.progress, self.stop, self.pulse, limit, pause_at)
-        # What is recorded is the recipe alone: whoever trains it again does so from random weights.
-        begun = self.inheritance.begun(trial, config)
+        callback = TrialCallback(
+            name, trial, config, self.progress, self.stop, self.heartbeat, limit, pause_at
+        )
+        # The recorded config is the one without inherited weights: a repeat starts from random weights.
+        start_config = self.inheritance.starting_config(trial, config)
         record_facts(trial, **circumstances(config, self.split.fingerprint, self.options.device))
         self.progress.start(name, 0, config.total_steps)
-        outcome = self._attempt(trial, begun, watch)
-        self.bugs = [*self.bugs, outcome.why] if outcome.state == TrialState.FAIL else []
-        self._record(trial, outcome, watch, goal)
+        outcome = self._attempt(trial, start_config, callback)
+        self.latest_errors = [*self.latest_errors, outcome.why] if outcome.state == TrialState.FAIL else []
+        self._record(trial, outcome, callback, goal)
 
-    def _attempt(self, trial: optuna.Trial, config: TrialConfig, watch: TrialCallback) -> TrialOutcome:
-        """Weigh the model and train it. Raises `OSError` and `UserError`: these are no fault of the trial."""
+    def _attempt(self, trial: optuna.Trial, config: TrialConfig, callback: TrialCallback) -> TrialOutcome:
+        """Measure the cost of the model and train it. Raises `OSError` and `UserError`: not the trial's fault."""
         try:
-            self._weigh(trial, config)
-            result = train(config, self.split, self.options.device, self._folder(trial.number), watch)
+            self._measure_model_cost(trial, config)
+            result = train(config, self.split, self.options.device, self._folder(trial.number), callback)
         except Stopped as stopped:
             return TrialOutcome(TrialState.WAITING, str(stopped))
         except (optuna.TrialPruned, Diverged) as pruned:
@@ -167,10 +169,10 @@ class Worker:
         achieved = {"psnr_db": score.psnr_db, "ssim": score.ssim, "mae": score.mae}
         return TrialOutcome(TrialState.COMPLETE, "finished", score.psnr_db, achieved)
 
-    def _weigh(self, trial: optuna.Trial, config: TrialConfig) -> None:
-        """Record, once, what restoring with this model takes. `TrialPruned` if it is over a limit of the study.
+    def _measure_model_cost(self, trial: optuna.Trial, config: TrialConfig) -> None:
+        """Measure and record, once, time and memory of restoring. `TrialPruned` if it exceeds a limit of the study.
 
-        One that has too many parameters or multiply-adds is not tried.
+        A model with too many parameters or multiply-adds is not measured.
         """
         if facts_of(trial).ms_per_megapixel is not None:
             return
@@ -178,77 +180,77 @@ class Worker:
         if allowed.refusal(facts_of(trial)) is None:
             found = measure_inference_cost(config.model.build(), config.model.channels, self.options.device)
             record_facts(trial, **found)
-        weighed = facts_of(trial)
-        set_constraints(trial, allowed.excess(weighed))
-        if why := allowed.refusal(weighed):
+        measured = facts_of(trial)
+        set_constraints(trial, allowed.excess(measured))
+        if why := allowed.refusal(measured):
             raise optuna.TrialPruned(why)
 
-    def _record(self, trial: optuna.Trial, outcome: TrialOutcome, watch: TrialCallback, goal: int) -> None:
-        """Write down how far the trial has come, and end it or put it back; unless another worker has it by now."""
+    def _record(self, trial: optuna.Trial, outcome: TrialOutcome, callback: TrialCallback, goal: int) -> None:
+        """Record the progress of the trial, then end it or release it; nothing if another worker owns it by now."""
         if outcome.ended:
-            self.pulse.look()  # it may have been lost in the time since the last sign of life
-        if self.pulse.lost:
-            self.progress.say(f"{watch.label}: another worker goes on with it")
+            self.heartbeat.beat_once()  # the lease may have been lost since the last heartbeat
+        if self.heartbeat.lost:
+            self.progress.say(f"{callback.label}: another worker goes on with it")
             return
-        record_facts(trial, **outcome.facts, **self._progress_of(watch))
-        if outcome.ended or watch.paused:
-            self._save_picture(trial.number, watch.config)
+        record_facts(trial, **outcome.facts, **self._progress_of(callback))
+        if outcome.ended or callback.paused:
+            self._save_picture(trial.number, callback.config)
         if not outcome.ended:
-            self._say_stopped(trial, outcome, watch, goal)
-            self._hand_back(trial)
+            self._say_stopped(trial, outcome, callback, goal)
+            self._release(trial)
             return
         self._end(trial, outcome)
-        self._say_ended(trial, outcome, watch)
-        self._refuse_same_bug(trial, outcome)
+        self._say_ended(trial, outcome, callback)
+        self._refuse_same_error(trial, outcome)
 
     def _say_stopped(
-        self, trial: optuna.Trial, outcome: TrialOutcome, watch: TrialCallback, goal: int
+        self, trial: optuna.Trial, outcome: TrialOutcome, callback: TrialCallback, goal: int
     ) -> None:
-        """Say why a trial waits; a pause of the last stretch, where it is planned anew, is not worth a line."""
-        if not watch.paused:
-            self.progress.say(f"{watch.label}: stopped {outcome.why}, kept to go on")
+        """Print why a trial waits; nothing for a pause of the last stretch, where its length is planned again."""
+        if not callback.paused:
+            self.progress.say(f"{callback.label}: stopped {outcome.why}, kept to go on")
         elif goal < TOP:
-            settings = _short(trial.params) if len(watch.reported) == 1 else ""
-            score, took = watch.rungs[-1].psnr_db, clock(watch.seconds())
-            self.progress.say(f"{watch.label}: {score:.2f} dB at {goal} %  ({took}){settings}")
+            settings = _settings_in_words(trial.params) if len(callback.reported) == 1 else ""
+            score, took = callback.rungs[-1].psnr_db, clock(callback.seconds())
+            self.progress.say(f"{callback.label}: {score:.2f} dB at {goal} %  ({took}){settings}")
 
-    def _say_ended(self, trial: optuna.Trial, outcome: TrialOutcome, watch: TrialCallback) -> None:
+    def _say_ended(self, trial: optuna.Trial, outcome: TrialOutcome, callback: TrialCallback) -> None:
         score = f"{outcome.psnr_db:.2f} dB" if outcome.psnr_db is not None else outcome.why
-        took = clock(watch.seconds()) + (f", {watch.step} steps" if watch.step else "")
-        self.progress.say(f"{watch.label}: {score}  ({took}){_short(trial.params)}")
+        took = clock(callback.seconds()) + (f", {callback.step} steps" if callback.step else "")
+        self.progress.say(f"{callback.label}: {score}  ({took}){_settings_in_words(trial.params)}")
 
-    def _refuse_same_bug(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
-        """`UserError` once several trials in a row have failed the same way."""
-        if self.bugs[-SAME_BUG_LIMIT:] == [outcome.why] * SAME_BUG_LIMIT:
+    def _refuse_same_error(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
+        """Raises `UserError` once several trials in a row have failed with the same error."""
+        if self.latest_errors[-SAME_ERROR_LIMIT:] == [outcome.why] * SAME_ERROR_LIMIT:
             raise UserError(
-                f"study {self.spec.name!r}: {SAME_BUG_LIMIT} trials in a row failed the same way: {outcome.why}\n"
+                f"study {self.spec.name!r}: {SAME_ERROR_LIMIT} trials in a row failed the same way: {outcome.why}\n"
                 f"The traceback is with trial {trial.number} in the dashboard."
             )
 
-    def _hand_back(self, trial: optuna.Trial) -> None:
-        self.pulse.let_go()
-        hand_back(self.study, trial)
+    def _release(self, trial: optuna.Trial) -> None:
+        self.heartbeat.detach()
+        release_trial(self.study, trial)
 
     def _end(self, trial: optuna.Trial, outcome: TrialOutcome) -> None:
         folder = self._folder(trial.number)
         record_facts(trial, ended=outcome.why)
         if (strip := folder / STRIP).exists():
             attach_picture(trial, strip, artifacts_folder(self.options.out))
-        self.pulse.let_go()
+        self.heartbeat.detach()
         self.study.tell(trial, outcome.psnr_db, state=outcome.state)
         drop_state(folder)
         drop_inherited_weights(folder)
-        self._forget_weights(trial)
+        self._delete_unneeded_weights(trial)
         if kind := kind_of_end(outcome.state):
             self.progress.ended(kind, outcome.psnr_db, trial.number)
 
-    def _progress_of(self, watch: TrialCallback) -> dict[str, Any]:
-        """How far a trial has come, as facts."""
+    def _progress_of(self, callback: TrialCallback) -> dict[str, Any]:
+        """Progress of a trial, as facts."""
         return {
-            "rungs": watch.rungs,
-            "steps_done": watch.step,
-            "seconds": watch.seconds(),
-            "seconds_per_step": watch.seconds_per_step(),
+            "rungs": callback.rungs,
+            "steps_done": callback.step,
+            "seconds": callback.seconds(),
+            "seconds_per_step": callback.seconds_per_step(),
             "peak_memory_mb": memory_mb(self.options.device),
         }
 
@@ -261,8 +263,8 @@ class Worker:
     def _folder(self, number: int) -> Path:
         return trial_folder(self.options.out, self.spec.name, number)
 
-    def _forget_weights(self, last: optuna.Trial) -> None:
-        """Delete weights that no export will ask for: of `last` if it came to nothing, and of the beaten."""
+    def _delete_unneeded_weights(self, last: optuna.Trial) -> None:
+        """Delete weights that no export can need: of trials not among the best, and of `last` if it has no score."""
         ranked = [trial.number for trial in ranked_trials(self.study)]
         beaten = ranked[self.spec.keep :] + [last.number] * (last.number not in ranked)
         for number in beaten:
@@ -270,12 +272,12 @@ class Worker:
 
 
 def _name(trial: optuna.Trial) -> str:
-    """A trial as people know it: "trial 3 (by hand)"."""
+    """Name of a trial in messages: "trial 3 (by hand)"."""
     label = facts_of(trial).label
     return f"trial {trial.number}" + (f" ({label})" if label else "")
 
 
-def _short(params: Mapping[str, Any]) -> str:
+def _settings_in_words(params: Mapping[str, Any]) -> str:
     """The settings of a trial in one line."""
     shown = (
         f"{name.split('.')[-1]}={value:.3g}" if isinstance(value, float) else f"{name.split('.')[-1]}={value}"

@@ -1,4 +1,4 @@
-"""Setting up a search: data, study, starting points, length of a training, known recipes, and what to say."""
+"""Setting up a search: data, study, starting points, length of a training, first trials, messages."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from search.database import (
     Study,
     as_stored,
     flatten,
-    hand_back_dead,
     open_study,
+    record_command,
     record_study,
-    remember_command,
+    release_abandoned_trial,
     study_facts_of,
 )
 from search.datacheck import warnings_for_a_search
@@ -32,66 +32,66 @@ from search.worker.trial_setup import resolve_starting_point
 from search.worker.warm_start import start_warm
 
 Measure = Callable[[StudySpec, Split, torch.device], float]
-"""How fast the study's models train, in 10^12 multiply-adds a second."""
+"""Measures the training speed of the study's models, in 10^12 multiply-adds a second."""
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A study that is ready to be worked on, and what there is to say about it."""
+class PreparedSearch:
+    """A study that is ready for workers, and messages about it."""
 
     spec: StudySpec
-    """With as many rungs as it has time for."""
+    """The number of rungs is reduced to what the time allows."""
     study: Study
     split: Split
     input_psnr_db: float
-    """What the images that judge trials score as they are."""
+    """Score of the degraded validation images themselves."""
     lines: tuple[str, ...]
-    """For whoever started the search."""
+    """Messages for the display."""
 
 
-def open_search(spec: StudySpec, options: RunOptions, measure: Measure | None = None) -> Opened:
-    """Everything that is done once, before any worker begins. `UserError` for whatever is wrong.
+def prepare_search(spec: StudySpec, options: RunOptions, measure: Measure | None = None) -> PreparedSearch:
+    """Everything that is done once, before workers start. `UserError` for anything that is wrong.
 
-    Trials that a run left behind when it died are handed back. `measure` is `training_speed` unless given.
+    Trials that an earlier run abandoned are released. `measure` is `measure_training_speed` by default.
     """
     split = open_data(spec, options.out)
     study = open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
     check_starting_points(spec, options)
-    left_behind = hand_back_left_behind(study)
+    abandoned_lines = release_abandoned_trials(study)
     spec = fix_length(study, spec, split, options.device, measure or measure_training_speed)
-    carried_on = enqueue_first_trials(study, spec, options, split.fingerprint)
-    if options.typed:
-        remember_command(study, options.typed)
+    warm_start_lines = enqueue_first_trials(study, spec, options, split.fingerprint)
+    if options.command:
+        record_command(study, options.command)
     record_study(study, spec=spec, data=split.fingerprint)
-    judged = split.val.representative(any_config(spec).val_megapixels)
-    input_psnr_db = input_score(split, judged).psnr_db
-    lines = greeting(spec, split, options.device, len(judged), input_psnr_db)
-    lines += [*carried_on, *warnings(spec, options), *left_behind]
-    return Opened(spec, study, split, input_psnr_db, tuple(lines))
+    scored_pairs = split.val.representative(any_config(spec).val_megapixels)
+    input_psnr_db = input_score(split, scored_pairs).psnr_db
+    lines = description_of_search(spec, split, options.device, len(scored_pairs), input_psnr_db)
+    lines += [*warm_start_lines, *warnings(spec, options), *abandoned_lines]
+    return PreparedSearch(spec, study, split, input_psnr_db, tuple(lines))
 
 
 def check_starting_points(spec: StudySpec, options: RunOptions) -> None:
-    """Raises `UserError` if trials are to begin from the weights of a study that has none."""
+    """Raises `UserError` if the recipe starts from the weights of a study that has none."""
     for corner in (close_recipe(ANY_LENGTH | tree) for tree in corner_recipes(spec.recipe)):
         if corner.initial is not None:
             resolve_starting_point(corner.initial, options.storage, options.out)
 
 
-def hand_back_left_behind(study: Study) -> list[str]:
-    """Put trials whose worker is dead back in the queue; a line that says so, if there were any."""
-    left = LeaseMonitor().dead(study)
-    for trial in left:
-        hand_back_dead(study, trial)
-    numbers = ", ".join(str(trial.number) for trial in left)
-    return [f"going on with trial {numbers}, left behind by a run that died"] if left else []
+def release_abandoned_trials(study: Study) -> list[str]:
+    """Put abandoned trials back in the queue; a message if there were any."""
+    abandoned = LeaseMonitor().abandoned_trials(study)
+    for trial in abandoned:
+        release_abandoned_trial(study, trial)
+    numbers = ", ".join(str(trial.number) for trial in abandoned)
+    return [f"going on with trial {numbers}, left behind by a run that died"] if abandoned else []
 
 
 def fix_length(
     study: Study, spec: StudySpec, split: Split, device: torch.device, measure: Measure
 ) -> StudySpec:
-    """`spec` with the rungs that there is time for; a study keeps for good how long a whole training is.
+    """`spec` with the rungs that its time allows. The length of a whole training is measured once for each study.
 
-    Where the recipe says how long, nothing is measured and nothing changes.
+    Where the recipe fixes the length, nothing is measured and `spec` is returned as it is.
     """
     if "steps" in spec.recipe:
         return spec
@@ -103,9 +103,9 @@ def fix_length(
 
 
 def enqueue_first_trials(study: Study, spec: StudySpec, options: RunOptions, fingerprint: str) -> list[str]:
-    """Enqueue what is tried first: the best of the study to carry on from, then the known recipes if all is new.
+    """Enqueue the best recipes of the `warm_start` study, then, in a new study, the known recipes; messages about it.
 
-    What there is to say about it. To be called once the length of a training is fixed.
+    Call it after the length of a training is fixed.
     """
     is_new, said = not study.trials, list[str]()
     if options.warm_start is not None:
@@ -116,18 +116,18 @@ def enqueue_first_trials(study: Study, spec: StudySpec, options: RunOptions, fin
     return said
 
 
-def greeting(
-    spec: StudySpec, split: Split, device: torch.device, judged: int, input_psnr_db: float
+def description_of_search(
+    spec: StudySpec, split: Split, device: torch.device, scored_pairs: int, input_psnr_db: float
 ) -> list[str]:
-    """What is searched, on what, and what is to be beaten: the score of the `judged` images as they are."""
+    """Messages: study, data, device, number of validation pairs that are scored, and the score of the input."""
     return [
         f"{spec.name}: {split.note}; {device_name(device)}",
-        f"trials are scored on {judged} validation pairs, input {input_psnr_db:.2f} dB",
+        f"trials are scored on {scored_pairs} validation pairs, input {input_psnr_db:.2f} dB",
     ]
 
 
 def warnings(spec: StudySpec, options: RunOptions) -> list[str]:
-    """What is doubtful about the pairs, and what makes training slow."""
+    """Warnings about the pairs, and about slow training."""
     found = list[str]()
     if isinstance(data := data_of(spec), PairsConfig):
         doubts = warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
@@ -138,9 +138,9 @@ def warnings(spec: StudySpec, options: RunOptions) -> list[str]:
 
 
 def compile_operator(spec: StudySpec, options: RunOptions) -> None:
-    """Compile what trials of the study need, once per machine. That is no time of the search.
+    """Compile the operator that the study's models use, once per machine; it does not count as time of the search.
 
-    `UserError` or `DataError` for what is wrong with the pairs: nobody should wait for that.
+    Opens the pairs first, so that `UserError` or `DataError` about them comes before the long wait.
     """
     if _runs_compiled_code(spec, options) and is_to_be_built("kernel_basis"):
         open_data(spec, options.out)
@@ -150,25 +150,25 @@ def compile_operator(spec: StudySpec, options: RunOptions) -> None:
 
 
 def _runs_compiled_code(spec: StudySpec, options: RunOptions) -> bool:
-    """Whether trials of the study run code that is compiled on this machine, if it has a compiler."""
+    """True if trials of the study use the compiled operator."""
     models = [flatten(corner["model"]).values() for corner in corner_recipes(spec.recipe)]
     return options.device.type == "cpu" and any("kbnet_s" in model for model in models)
 
 
 def open_data(spec: StudySpec, out: Path) -> Split:
-    """The pairs that a study works on. The split never depends on the study's seed."""
+    """The pairs of a study, split into train and val. The split does not depend on the study's seed."""
     split = data_of(spec).open(seed=0, cache=out)
     check_channels(spec, split.channels)
     return split
 
 
 def data_of(spec: StudySpec) -> DataConfig:
-    """Where the pairs of a study come from: never an open leaf."""
+    """Data source of a study. It is the same for all trials."""
     return any_config(spec).data
 
 
 def any_config(spec: StudySpec) -> TrialConfig:
-    """A trial of the study: for what is the same in all of them."""
+    """Config of an arbitrary trial, for the settings that all trials have in common."""
     return close_recipe(ANY_LENGTH | fill_leaves(spec.recipe, RandomSuggester(0)))
 
 
@@ -184,6 +184,6 @@ def check_channels(spec: StudySpec, channels: int) -> None:
 
 
 def input_score(split: Split, indices: Iterable[int]) -> Score:
-    """What these validation images score as they are."""
+    """Mean score of these degraded validation images themselves."""
     pairs = (split.val.whole(index) for index in indices)
     return mean_score([score_image(pair.degraded, pair.clean) for pair in pairs], step=0, seconds=0.0)

@@ -1,4 +1,4 @@
-"""A trial of a study, the best or any other with weights, as a model that restores."""
+"""Loading a trained trial: the best of a study, or any other that has weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from search.trial import BEST_WEIGHTS, TrialConfig, load_weights
 
 @dataclass(frozen=True)
 class TrainedTrial:
-    """A trial, what it was trained by, and its averaged weights: in a file, and in `model` on the CPU."""
+    """A trial, its config, the file of its averaged weights, and the model with these weights on the CPU."""
 
     trial: FrozenTrial
     config: TrialConfig
@@ -25,19 +25,19 @@ class TrainedTrial:
 
     @property
     def psnr_db(self) -> float:
-        """The score of the weights: at the end, or at the best rung so far."""
+        """Score of the weights: the final one, or that of the best rung so far."""
         value = self.trial.value
         return float(max(self.trial.intermediate_values.values()) if value is None else value)
 
     @property
     def megapixels(self) -> float:
-        """Most validation pixels that this score was taken on, in 10^6."""
+        """Upper limit of validation pixels for this score, in 10^6."""
         ended = self.trial.value is not None
         return self.config.val_megapixels if ended else self.config.rung_megapixels
 
     @property
     def standing(self) -> str:
-        """What the trial is: complete, or how far it has come."""
+        """State of the trial in words: complete, or how far its training is."""
         if self.trial.state == TrialState.COMPLETE:
             return "complete"
         reached = self.trial.intermediate_values
@@ -50,7 +50,7 @@ class TrainedTrial:
 def load_best(study: Study, out: Path, limits: LimitsConfig | None = None) -> TrainedTrial:
     """The complete trial with the highest score, of those within `limits`.
 
-    Raises `UserError` if there is none, or if its weights are gone or damaged.
+    Raises `UserError` if there is none, or if its weights are missing or damaged.
     """
     return load_trained_trial(study.study_name, _within(study, limits)[0], out)
 
@@ -103,7 +103,7 @@ def _weights(name: str, trial: FrozenTrial, out: Path) -> Path:
 
 
 def load_trained_trial(name: str, trial: FrozenTrial, out: Path) -> TrainedTrial:
-    """That trial of study `name`. Raises `UserError` if its weights are gone or damaged."""
+    """This trial of study `name`. Raises `UserError` if its weights are missing or damaged."""
     config = stored_config(trial)
     weights = _weights(name, trial, out)
     if not weights.is_file():
@@ -117,7 +117,7 @@ def load_trained_trial(name: str, trial: FrozenTrial, out: Path) -> TrainedTrial
 
 
 def stored_config(trial: FrozenTrial) -> TrialConfig:
-    """What a trial was trained by. Raises `UserError` for one that this version does not know."""
+    """Config of a trial. Raises `UserError` if this version cannot read it."""
     try:
         return TrialConfig.model_validate_json(facts_of(trial).config_text())
     except ValidationError:
@@ -125,7 +125,7 @@ def stored_config(trial: FrozenTrial) -> TrialConfig:
 
 
 def refuse_other_images(trial: FrozenTrial, split: Split) -> None:
-    """Raises `UserError` unless the trial was trained and scored on the images of `split`."""
+    """Raises `UserError` if the trial was trained and scored on other images than those of `split`."""
     if split.fingerprint != facts_of(trial).data:
         raise UserError(
             f"trial {trial.number} was scored on other images: the files of the study's data have changed since; "

@@ -1,4 +1,4 @@
-"""How long a training can be in the time of a study, and how many rungs of the ladder that is worth."""
+"""Length of a training that fits into the time of a study, and the number of rungs for it."""
 
 from dataclasses import dataclass
 
@@ -9,26 +9,26 @@ from search.study import StudySpec
 from search.trial import measure_seconds_per_step
 from search.worker.probe_configs import ProbeConfigs, small_median_large, typical_speed
 
-# Most of the time that goes to measuring how fast this device trains.
+# Largest share of the time that may be spent on measuring the training speed.
 MEASURING_SHARE = 0.03
-# With one, most of the time would go before anything is compared.
+# With a single rung, most of the time would be spent before trials are compared.
 FEWEST_RUNGS = 2
 
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """A whole training, where the recipe leaves its length to the time of the study."""
+    """Length of a whole training, where the recipe leaves it open."""
 
     teramacs: float
     """10^12 multiply-adds."""
     rungs: int
-    """Pauses on the way that are worth it."""
+    """Number of rungs at which a training pauses."""
 
 
 def measure_training_speed(spec: StudySpec, split: Split, device: torch.device) -> float:
-    """10^12 multiply-adds that this device does in a second of training.
+    """Training speed of this device, in 10^12 multiply-adds a second.
 
-    From recipes from all over the space, or, for a short study, from the first.
+    Measured on recipes from the whole space; in a short study on the first one alone.
     """
     return typical_speed(
         ProbeConfigs(spec, split.channels),
@@ -38,9 +38,10 @@ def measure_training_speed(spec: StudySpec, split: Split, device: torch.device) 
 
 
 def affordable_length(spec: StudySpec, speed: float, probes: ProbeConfigs) -> TrainingLength:
-    """A training whose last stretch takes the time of the finale at `speed`, and the rungs that are worth it.
+    """The training whose last stretch takes the share `finale` of the study's time at `speed`.
 
-    The first recipe, or a median one where none is known, makes `ladder.fewest_steps` up to the lowest.
+    The number of rungs is such that the first recipe (a median one if none is known) makes at least
+    `ladder.fewest_steps` up to the lowest rung.
     """
     ladder, rungs = spec.ladder, spec.ladder.rungs
     teramacs = speed * spec.timeout * spec.finale / (1 - 1 / ladder.factor)

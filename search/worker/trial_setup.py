@@ -1,4 +1,4 @@
-"""A trial before its first step: its config drawn, its starting point found, its circumstances for the record."""
+"""Preparing a trial: drawing its config, resolving its starting weights, facts that are recorded beforehand."""
 
 import hashlib
 import platform
@@ -19,7 +19,7 @@ COST_SIDE = 256  # multiply-adds are stated for an image of this side, as in the
 
 
 def draw_config(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialConfig:
-    """Let the trial fill the open leaves. What the recipe does not fix follows from the study and the data."""
+    """Config of a trial: the sampler fills the open settings, the study and the data give what the recipe omits."""
     facts = facts_of(trial)
     tree = fill_leaves(with_replacements(spec.recipe, facts.replaced), trial)
     tree["model"] = {"channels": channels, **tree["model"]}
@@ -34,7 +34,7 @@ def draw_config(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialCon
 
 
 def resolve_starting_point(initial: InitialConfig, url: str, out: Path) -> InitialConfig:
-    """The same, with a study resolved to the file of its best weights. `UserError` if it has none."""
+    """`initial` with the file of the best weights in place of the study's name. `UserError` if it has none."""
     if initial.study is None:
         return initial
     weights = load_best(load_study(initial.study, url), out).weights
@@ -43,7 +43,7 @@ def resolve_starting_point(initial: InitialConfig, url: str, out: Path) -> Initi
 
 
 def circumstances(config: TrialConfig, fingerprint: str, device: torch.device) -> dict[str, Any]:
-    """What a trial depends on, as facts that are known before it starts. `fingerprint` is that of the pairs."""
+    """Facts about a trial that are known before it starts. `fingerprint` is that of the pairs."""
     return {
         "config": config,
         "parameters": count_parameters(config.model.build()),

@@ -1,4 +1,4 @@
-"""A study carries on from another of the same database: its best recipes first, its trials as prior knowledge."""
+"""Warm start: a study tries the best recipes of an earlier study first, and its sampler learns from that study."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,25 +16,25 @@ from search.database import (
     study_facts_of,
 )
 from search.errors import UserError
-from search.samplers import prior_trial
+from search.samplers import trial_for_other_studies
 from search.scheduler import TOP
 from search.study import KnownSuggester, Plain, SpaceError, StudySpec, fill_leaves, open_leaves
 
 BEST = 3  # recipes that are tried first
-MOST_SHOWN = 500  # earlier trials that the sampler is shown, the latest
+MOST_SHOWN = 500  # of the latest earlier trials that the sampler is given
 SAME_LENGTH = (
     1.25  # full lengths that differ by no more than this factor count as the same: speeds are measured
 )
-_JUDGED = ("rung_megapixels", "val_megapixels")
+_SCORING_SETTINGS = ("rung_megapixels", "val_megapixels")
 
 Say = Callable[[str], None]
 
 
 def start_warm(study: Study, spec: StudySpec, name: str, url: str, fingerprint: str, say: Say) -> None:
-    """Enqueue the best recipes of study `name`, and show its trials to the sampler where they compare.
+    """Enqueue the best recipes of study `name`; give its trials to the sampler if scores are comparable.
 
-    Does nothing the second time. `UserError` if there is no such study, or nothing of it fits. To be called once
-    the full length of the study is known.
+    A second call does nothing. `UserError` if the study does not exist or shares no setting with this one. Call it
+    after the length of a training is fixed.
     """
     facts = study_facts_of(study)
     done = facts.warm_start
@@ -43,8 +43,8 @@ def start_warm(study: Study, spec: StudySpec, name: str, url: str, fingerprint: 
     if name == study.study_name:
         raise UserError(f"--warm-start {name}: that is the study itself; it goes on without the flag")
     other = load_study(name, url)
-    there = {facts_of(trial).label for trial in study.get_trials(deepcopy=False)}
-    recipes = _best(other, spec)
+    enqueued = {facts_of(trial).label for trial in study.get_trials(deepcopy=False)}
+    recipes = _best_recipes(other, spec)
     if not recipes:
         raise UserError(
             f"--warm-start {name}: none of its {len(other.get_trials(deepcopy=False))} trials has a score and a "
@@ -53,10 +53,14 @@ def start_warm(study: Study, spec: StudySpec, name: str, url: str, fingerprint: 
         )
     for number, values in recipes:
         label = f"from {name}, trial {number}"
-        if label not in there:  # left by a start that was cut off
+        if label not in enqueued:  # an interrupted start may have enqueued some
             study.enqueue_trial(values, user_attrs=as_stored(label=label))
-    why = _unlike(study, spec, other)
-    earlier = [] if why else [prior_trial(t) for t in _alike(other, spec, fingerprint)][-MOST_SHOWN:]
+    why = _why_not_comparable(study, spec, other)
+    earlier = (
+        []
+        if why
+        else [trial_for_other_studies(t) for t in _comparable_trials(other, spec, fingerprint)][-MOST_SHOWN:]
+    )
     if earlier:
         record_study(study, earlier_trials=[*facts.earlier_trials, *earlier])
     record_study(study, warm_start=[*done, name])
@@ -71,11 +75,11 @@ def start_warm(study: Study, spec: StudySpec, name: str, url: str, fingerprint: 
     )
 
 
-def _best(other: Study, spec: StudySpec) -> list[tuple[int, dict[str, Any]]]:
-    """Numbers and settings, as far as they exist here, of the best distinct recipes by the highest rung reached."""
+def _best_recipes(other: Study, spec: StudySpec) -> list[tuple[int, dict[str, Any]]]:
+    """Trial numbers and settings of the best distinct recipes, by the highest rung reached."""
     found: list[tuple[int, dict[str, Any]]] = []
     for trial in sorted(other.get_trials(deepcopy=False), key=_rank, reverse=True):
-        values = _fitting(trial, spec) if _rank(trial)[0] else {}
+        values = _compatible_settings(trial, spec) if _rank(trial)[0] else {}
         if values and values not in [known for _, known in found]:
             found.append((trial.number, values))
         if len(found) == BEST:
@@ -84,7 +88,7 @@ def _best(other: Study, spec: StudySpec) -> list[tuple[int, dict[str, Any]]]:
 
 
 def _rank(trial: FrozenTrial) -> tuple[int, float, int]:
-    """How far a trial came, its score there, and the earlier first; nothing for one that failed."""
+    """Sort key: highest rung, score at it, earlier trials first. A failed trial ranks last, at rung 0."""
     if trial.state == TrialState.COMPLETE and trial.value is not None:
         return TOP, trial.value, -trial.number
     if trial.state == TrialState.FAIL or not trial.intermediate_values:
@@ -93,8 +97,8 @@ def _rank(trial: FrozenTrial) -> tuple[int, float, int]:
     return rung, trial.intermediate_values[rung], -trial.number
 
 
-class _Fitting(KnownSuggester):
-    """Takes over the values that are possible here, and notes them; draws the others at random."""
+class _CompatibleSuggester(KnownSuggester):
+    """Takes those values that this study allows, and lists them in `taken`; draws the others at random."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         super().__init__(values)
@@ -121,15 +125,15 @@ class _Fitting(KnownSuggester):
         return value
 
 
-def _fitting(trial: FrozenTrial, spec: StudySpec) -> dict[str, Any]:
-    """The trial's settings that exist here; what its study had fixed counts where it is open here."""
-    suggester = _Fitting({**_flat(facts_of(trial).config), **trial.params})
+def _compatible_settings(trial: FrozenTrial, spec: StudySpec) -> dict[str, Any]:
+    """Settings of a trial that are open settings of this study, including those that were fixed in its own."""
+    suggester = _CompatibleSuggester({**_flat(facts_of(trial).config), **trial.params})
     fill_leaves(spec.recipe, suggester)
     return suggester.taken
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Plain values by dotted path."""
+    """Plain values by dotted path; others are left out."""
     found: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -139,11 +143,11 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _unlike(study: Study, spec: StudySpec, other: Study) -> str:
-    """Why no score of the other study compares with those of this one; empty if they do."""
+def _why_not_comparable(study: Study, spec: StudySpec, other: Study) -> str:
+    """Reason why scores of the two studies are not comparable; empty if they are."""
     theirs, ours = study_facts_of(other), study_facts_of(study)
     before = theirs.recipe or {}
-    if any(before.get(key) != spec.recipe.get(key) for key in _JUDGED):
+    if any(before.get(key) != spec.recipe.get(key) for key in _SCORING_SETTINGS):
         return "scores are of other images (rung_megapixels, val_megapixels)"
     steps = before.get("steps"), spec.recipe.get("steps")
     lengths = [one.full_teramacs for one in (theirs, ours) if one.full_teramacs is not None]
@@ -154,8 +158,8 @@ def _unlike(study: Study, spec: StudySpec, other: Study) -> str:
     return ""
 
 
-def _alike(other: Study, spec: StudySpec, fingerprint: str) -> list[FrozenTrial]:
-    """Trials with a score on the same images, every setting of which is open here over the same range."""
+def _comparable_trials(other: Study, spec: StudySpec, fingerprint: str) -> list[FrozenTrial]:
+    """Trials scored on the same images whose settings all have the same range in this study."""
     here = {name: distribution_of_leaf(leaf) for name, leaf in open_leaves(spec.recipe)}
     return [
         trial

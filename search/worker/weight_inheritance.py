@@ -18,33 +18,33 @@ COPY = "inherited.safetensors"
 
 @dataclass(frozen=True)
 class WeightInheritance:
-    """How trials of a study begin."""
+    """Chooses the starting weights of the trials of a study."""
 
     wanted: bool
-    """Whether trials that begin from now on inherit; one that has inherited goes on so."""
+    """True if new trials inherit weights. A trial that has inherited keeps its starting weights in any case."""
     data: str
-    """Fingerprint of the pairs: weights that were trained on others may have seen what judges here."""
+    """Fingerprint of the pairs: weights trained on other pairs may have seen validation images of these."""
     folder: Callable[[int], Path]
-    """Where a trial of that number has its files."""
+    """The folder of a trial, by its number."""
     say: Callable[[str], None]
 
-    def begun(self, trial: Trial, config: TrialConfig) -> TrialConfig:
-        """`config`, to begin from the weights of the best smaller trial there was before the first step of `trial`.
+    def starting_config(self, trial: Trial, config: TrialConfig) -> TrialConfig:
+        """`config` that starts from the weights of the best trial with a smaller network, if there is one.
 
-        Best is the highest score at a rung so far. Recipes known beforehand are tried as they were: from random
-        weights, so that others are judged against what they are worth. What was chosen is noted with the trial
-        and kept beside it: a trial that is taken up again begins from the very same weights. Where they are gone
-        it begins from random ones, and that is noted.
+        The best trial is that with the highest score at any rung. Known recipes start from random weights, so that
+        they remain a baseline. The choice is recorded with the trial and the weights are copied to its folder: a
+        trial that is continued uses the same weights. If that copy is missing, the trial starts from random weights,
+        and this is recorded.
         """
         copy = self.folder(trial.number).resolve() / COPY
         facts = facts_of(trial)
         known = facts.inherited
         if known is None and self.wanted and not facts.config:
-            known = {} if facts.label else self._take_over(trial, config, copy)
+            known = {} if facts.label else self._copy_of_donor(trial, config, copy)
             record_facts(trial, inherited=known)
             if known:
                 self.say(f"trial {trial.number}: begins from the weights of trial {known['trials'][0]}")
-        elif known and not _is_there(copy, known["sha256"]):
+        elif known and not _is_intact(copy, known["sha256"]):
             self.say(
                 f"trial {trial.number}: the weights that it began from are gone, it begins from random ones"
             )
@@ -55,12 +55,12 @@ class WeightInheritance:
         initial = InitialConfig(file=copy, match="overlap", sha256=known["sha256"])
         return config.model_copy(update={"initial": initial})
 
-    def _take_over(self, trial: Trial, config: TrialConfig, copy: Path) -> dict[str, Any]:
+    def _copy_of_donor(self, trial: Trial, config: TrialConfig, copy: Path) -> dict[str, Any]:
         for donor in _best_first(trial.study, config, self.data):
             try:
                 content = (self.folder(donor.number) / BEST_WEIGHTS).read_bytes()
             except FileNotFoundError:
-                continue  # beaten, or of another machine
+                continue  # deleted, or on another machine
             copy.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(copy) as partial:
                 partial.write_bytes(content)
@@ -74,7 +74,7 @@ class WeightInheritance:
 
 
 def inheritance_sentence(facts: TrialFacts) -> str:
-    """Where a trial with these facts began; empty if from random weights, as trials do."""
+    """Sentence on the origin of a trial's starting weights; empty if they were random."""
     found = facts.inherited
     if not found:
         return ""
@@ -87,12 +87,12 @@ def inheritance_sentence(facts: TrialFacts) -> str:
 
 
 def drop_inherited_weights(folder: Path) -> None:
-    """Forget the weights that a trial began from, at its end."""
+    """Delete the copy of the starting weights of a trial that has ended."""
     (folder / COPY).unlink(missing_ok=True)
 
 
 def _best_first(study: Study, config: TrialConfig, data: str) -> list[FrozenTrial]:
-    """Trials of a smaller network that are complete or wait at a rung, the highest score first."""
+    """Complete or paused trials with a smaller network, the highest score first."""
     states = (TrialState.COMPLETE, TrialState.WAITING)
     found = [
         trial
@@ -110,11 +110,11 @@ def _is_smaller(trial: FrozenTrial, config: TrialConfig) -> bool:
 
 
 def _score(trial: FrozenTrial) -> float:
-    """Of the weights on disk: those of the best rung."""
+    """Score of the weights on disk, which are those of the best rung."""
     return max(trial.intermediate_values.values())
 
 
-def _is_there(copy: Path, sha256: str) -> bool:
+def _is_intact(copy: Path, sha256: str) -> bool:
     try:
         return hashlib.sha256(copy.read_bytes()).hexdigest() == sha256
     except FileNotFoundError:

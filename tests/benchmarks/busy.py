@@ -1,4 +1,4 @@
-"""Training alone and beside another process on the same cores: how long should threads spin while they wait?
+"""Training speed alone and with another process on the same cores, by how long threads spin while they wait.
 
     python -m tests.benchmarks.busy
 

@@ -1,4 +1,4 @@
-"""What the recipes tried by hand reach on a folder of pairs when they share one training time.
+"""Scores of the recipes tried by hand on a folder of pairs, for equal training time.
 
     python -m tests.benchmarks.by_hand --data DIR --budget 20m
 
@@ -33,7 +33,7 @@ from search.worker import input_score, open_data
 
 
 class Silent:
-    """Watches nothing."""
+    """A callback that does nothing."""
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None: ...
     def stepped(self, step: int, steps: int, loss: Tensor) -> None: ...

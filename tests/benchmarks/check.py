@@ -1,8 +1,8 @@
-"""Which planted faults the pair doctor finds, what it says of the untouched set, and how long it takes.
+"""Planted faults that the pair doctor finds, its findings in the unchanged set, and its time.
 
 All faults of single pairs are planted at once, each into a pair of its own, into a copy of the set; faults of the
-whole set are planted into copies of their own. A fault counts as found if it is told by its own name, of its own
-pair. Whatever is told of the set as it is, or of a pair with nothing planted, is printed as well.
+whole set are planted into copies of their own. A fault counts as found if it is reported by its own name, for its own
+pair. Findings in the unchanged set, and in pairs without a planted fault, are printed as well.
 
     python -m tests.benchmarks.check --data DIR
 """
@@ -30,14 +30,14 @@ COLOUR_ONLY = {"channel-order", "colour"}
 
 @dataclass(frozen=True)
 class Planted:
-    """A fault that should be told as `kind`, or one of several with | between them, of one of `keys`."""
+    """A fault that should be reported as `kind` (or one of several, separated by |) for one of `keys`."""
 
     name: str
     kind: str
     keys: frozenset[str]
 
 
-class Garden:
+class PlantedSet:
     """A copy of a set, with a fresh pair for every fault."""
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -60,7 +60,7 @@ class Garden:
 
 
 def rewritten(path: Path, pixels: Pixels) -> Path:
-    """The pixels in place of the file, as PNG."""
+    """Replace the file by a PNG of these pixels."""
     path.unlink()
     path = path.with_suffix(".png")
     write_png(path, np.ascontiguousarray(pixels))
@@ -71,178 +71,178 @@ def deep(pixels: Pixels, change: Callable[[np.ndarray], np.ndarray]) -> Pixels:
     return change(pixels.astype(np.float64)).round().clip(0, 255).astype(np.uint8)
 
 
-def files_that_cannot_be_read(garden: Garden) -> None:
-    pair = garden.fresh()
+def files_that_cannot_be_read(planted_set: PlantedSet) -> None:
+    pair = planted_set.fresh()
     pair.scan.unlink()
-    garden.plant("degraded side missing", "missing-mate", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("degraded side missing", "missing-mate", pair.key)
+    pair = planted_set.fresh()
     pair.clean.unlink()
-    garden.plant("clean side missing", "missing-mate", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("clean side missing", "missing-mate", pair.key)
+    pair = planted_set.fresh()
     Image.fromarray(decode_image(pair.clean)[::-1, :, 0]).save(pair.clean.with_suffix(".bmp"))
-    garden.plant("two clean files of one name", "same-name", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("two clean files of one name", "same-name", pair.key)
+    pair = planted_set.fresh()
     pair.scan.write_bytes(b"")
-    garden.plant("0 bytes", "empty", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("0 bytes", "empty", pair.key)
+    pair = planted_set.fresh()
     pair.clean.write_bytes(pair.clean.read_bytes()[: pair.clean.stat().st_size * 2 // 3])
-    garden.plant("cut short", "truncated", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("cut short", "truncated", pair.key)
+    pair = planted_set.fresh()
     pair.scan.write_bytes(b"<!doctype html><title>404 Not Found</title>")
-    garden.plant("a web page", "unreadable", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("a web page", "unreadable", pair.key)
+    pair = planted_set.fresh()
     pixels = decode_image(pair.scan)[..., 0].astype(np.float32)
     pair.scan.unlink()
     Image.fromarray(pixels / 255).save(pair.scan.with_suffix(".tif"))
-    garden.plant("floating point", "unsupported", pair.key)
+    planted_set.plant("floating point", "unsupported", pair.key)
 
 
-def formats(garden: Garden) -> None:
-    pair = garden.fresh()
+def formats(planted_set: PlantedSet) -> None:
+    pair = planted_set.fresh()
     path = rewritten(pair.scan, decode_image(pair.scan))
     path.rename(path.with_suffix(".webp"))
-    garden.plant("PNG called WebP", "extension", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("PNG called WebP", "extension", pair.key)
+    pair = planted_set.fresh()
     path = rewritten(pair.clean, decode_image(pair.clean))
     Image.open(path).save(path, icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes())
-    garden.plant("colour profile on the clean side", "profile", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("colour profile on the clean side", "profile", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.clean, decode_image(pair.clean).astype(np.uint16) * 257)
-    garden.plant("16 bit on the clean side", "bit-depth", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("16 bit on the clean side", "bit-depth", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.scan, decode_image(pair.scan).astype(np.uint16))
-    garden.plant("8-bit values in 16 bit", "depth-lost", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("8-bit values in 16 bit", "depth-lost", pair.key)
+    pair = planted_set.fresh()
     pixels = with_channels(decode_image(pair.clean), 1)
     tinted = np.repeat(pixels, 3, 2) // np.array([1, 1, 2], np.uint8)
-    rewritten(pair.clean, pixels if garden.colour else tinted.astype(np.uint8))
-    garden.plant("gray beside colour", "channels", pair.key)
-    pair = garden.fresh()
+    rewritten(pair.clean, pixels if planted_set.colour else tinted.astype(np.uint8))
+    planted_set.plant("gray beside colour", "channels", pair.key)
+    pair = planted_set.fresh()
     image = Image.fromarray(np.squeeze(decode_image(pair.scan))).convert("RGB").quantize(256)
     pair.scan.unlink()
     image.save(pair.scan.with_suffix(".png"))
-    garden.plant("palette", "simplified", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("palette", "simplified", pair.key)
+    pair = planted_set.fresh()
     for path in (pair.scan, pair.clean):
         rewritten(path, decode_image(path)[:23, :31])
-    garden.plant("31x23 pixels", "tiny", pair.key)
+    planted_set.plant("31x23 pixels", "tiny", pair.key)
 
 
-def geometry(garden: Garden) -> None:
-    pair = garden.fresh()
+def geometry(planted_set: PlantedSet) -> None:
+    pair = planted_set.fresh()
     rewritten(pair.scan, decode_image(pair.scan)[:-7])
-    garden.plant("7 rows fewer", "size", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("7 rows fewer", "size", pair.key)
+    pair = planted_set.fresh()
     exif = Image.Exif()
     exif[_ORIENTATION] = 6
     image = Image.fromarray(np.squeeze(decode_image(pair.scan)))
     pair.scan.unlink()
     image.save(pair.scan.with_suffix(".png"), exif=exif)
-    garden.plant("EXIF rotation on one side", "exif", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("EXIF rotation on one side", "exif", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.scan, decode_image(pair.scan)[::-1, ::-1])
-    garden.plant("upside down", "turned", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("upside down", "turned", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.clean, decode_image(pair.clean)[:, ::-1])
-    garden.plant("mirrored", "turned", pair.key)
+    planted_set.plant("mirrored", "turned", pair.key)
     for dx, dy in ((0.9, 0.7), (5.0, -3.0)):
-        pair = garden.fresh()
+        pair = planted_set.fresh()
         pixels = decode_image(pair.scan)
         matrix = np.float32([[1, 0, dx], [0, 1, dy]])
         moved = cv2.warpAffine(
             pixels, matrix, pixels.shape[1::-1], flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
         )
         rewritten(pair.scan, np.atleast_3d(moved))
-        garden.plant(f"shifted by {dx}, {dy} px", "shift", pair.key)
+        planted_set.plant(f"shifted by {dx}, {dy} px", "shift", pair.key)
 
 
-def content(garden: Garden) -> None:
-    pair, other = garden.fresh(), garden.fresh()
+def content(planted_set: PlantedSet) -> None:
+    pair, other = planted_set.fresh(), planted_set.fresh()
     while decode_image(pair.clean).shape != decode_image(other.clean).shape or np.array_equal(
         decode_image(pair.clean), decode_image(other.clean)
     ):
-        other = garden.fresh()
+        other = planted_set.fresh()
     ours, theirs = decode_image(pair.clean), decode_image(other.clean)
     rewritten(pair.clean, theirs), rewritten(other.clean, ours)
-    garden.plant("partners exchanged", "wrong-partner", pair.key)
-    garden.plant("partners exchanged (the other)", "wrong-partner", other.key)
-    pair = garden.fresh()
+    planted_set.plant("partners exchanged", "wrong-partner", pair.key)
+    planted_set.plant("partners exchanged (the other)", "wrong-partner", other.key)
+    pair = planted_set.fresh()
     scan, clean = decode_image(pair.scan), decode_image(pair.clean)
     rewritten(pair.scan, clean), rewritten(pair.clean, scan)
-    garden.plant("sides swapped", "swapped", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("sides swapped", "swapped", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.scan, 255 - decode_image(pair.scan))
-    garden.plant("negative", "inverted", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("negative", "inverted", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.clean, np.full_like(decode_image(pair.clean), 255))
-    garden.plant("clean side blank", "constant", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("clean side blank", "constant", pair.key)
+    pair = planted_set.fresh()
     pixels = decode_image(pair.scan).copy()
     pixels[len(pixels) * 2 // 3 :] = 128
     rewritten(pair.scan, pixels)
-    garden.plant("lower third missing", "missing-part", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("lower third missing", "missing-part", pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.scan, decode_image(pair.clean))
-    garden.plant("clean on both sides", "identical", pair.key)
+    planted_set.plant("clean on both sides", "identical", pair.key)
 
 
-def values(garden: Garden) -> None:
+def values(planted_set: PlantedSet) -> None:
     for name, kind, change in (
         ("60 levels brighter", "brightness", lambda x: x + 60),
         ("overexposed", "clipped", lambda x: x * 2.5),
         ("red and blue exchanged", "channel-order", lambda x: x[..., ::-1]),
         ("red cast", "colour", lambda x: x + np.array([20, 0, 0])),
     ):
-        if kind in COLOUR_ONLY and not garden.colour:
+        if kind in COLOUR_ONLY and not planted_set.colour:
             continue
-        pair = garden.fresh()
+        pair = planted_set.fresh()
         # Exchanged colours need some colour, and a dark image stays unclipped however it is exposed.
         while (kind == "channel-order" and np.ptp(decode_image(pair.clean).mean((0, 1))) < 15) or (
             kind == "clipped" and np.percentile(decode_image(pair.scan), 70) < 110
         ):
-            pair = garden.fresh()
+            pair = planted_set.fresh()
         rewritten(pair.scan, deep(decode_image(pair.scan), change))
-        garden.plant(name, kind, pair.key)
+        planted_set.plant(name, kind, pair.key)
     for name, kind, spoil in (
-        ("clean side noisy", "noisy-clean", lambda x: x + garden.rng.normal(0, 15, x.shape)),
+        ("clean side noisy", "noisy-clean", lambda x: x + planted_set.rng.normal(0, 15, x.shape)),
         ("clean side blurred", "blurred-clean", lambda x: np.atleast_3d(cv2.GaussianBlur(x, (0, 0), 2.0))),
     ):
-        pair = garden.fresh()
+        pair = planted_set.fresh()
         rewritten(pair.clean, deep(decode_image(pair.clean), spoil))
-        garden.plant(name, kind, pair.key)
-    pair = garden.fresh()
+        planted_set.plant(name, kind, pair.key)
+    pair = planted_set.fresh()
     rewritten(pair.clean, jpeg_round_trip(decode_image(pair.clean), 80))
-    garden.plant("clean side was a JPEG", "jpeg-clean", pair.key)
+    planted_set.plant("clean side was a JPEG", "jpeg-clean", pair.key)
 
 
-def copies(garden: Garden) -> None:
+def copies(planted_set: PlantedSet) -> None:
     def copied(pair: PairFiles, side: str, part: str, name: str) -> Path:
         path: Path = getattr(pair, side)
         place = Path(str(path).replace("/train/", f"/{part}/")).with_name(f"{name}{path.suffix}")
         shutil.copy(path, place)
         return place
 
-    pair = garden.fresh()
+    pair = planted_set.fresh()
     for side in ("scan", "clean"):
         copied(pair, side, "train", "copy")
-    garden.plant("pair copied", "duplicate", "train/copy", pair.key)
-    pair, other = garden.fresh(), garden.fresh()
+    planted_set.plant("pair copied", "duplicate", "train/copy", pair.key)
+    pair, other = planted_set.fresh(), planted_set.fresh()
     copied(pair, "scan", "train", "second")
     copied(other, "clean", "train", "second")
-    garden.plant("one degraded, two clean", "contradiction", "train/second", pair.key)
-    garden.touched.add(other.key)
-    pair = garden.fresh()
+    planted_set.plant("one degraded, two clean", "contradiction", "train/second", pair.key)
+    planted_set.touched.add(other.key)
+    pair = planted_set.fresh()
     for side in ("scan", "clean"):
         copied(pair, side, "val", "leaked")
-    garden.plant("pair in training and validation", "leak", "val/leaked", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("pair in training and validation", "leak", "val/leaked", pair.key)
+    pair = planted_set.fresh()
     for side in ("scan", "clean"):
         path = copied(pair, side, "val", "similar")
         pixels = decode_image(path)
         smaller = cv2.resize(pixels, None, fx=0.8, fy=0.8, interpolation=cv2.INTER_AREA)
         rewritten(path, jpeg_round_trip(deep(np.atleast_3d(smaller), lambda x: x * 0.97), 97))
-    garden.plant("smaller copy in validation", "near-leak", "val/similar", pair.key)
-    pair = garden.fresh()
+    planted_set.plant("smaller copy in validation", "near-leak", "val/similar", pair.key)
+    pair = planted_set.fresh()
     for side in ("scan", "clean"):
         path = copied(pair, side, "val", "over it")
         pixels = decode_image(path).copy()
@@ -251,7 +251,7 @@ def copies(garden: Garden) -> None:
                 pixels, "Other words", (20 + top % 70, top), cv2.FONT_HERSHEY_SIMPLEX, 1.4, (20, 20, 20), 3
             )
         rewritten(path, pixels)
-    garden.plant(
+    planted_set.plant(
         "other text on a background of training", "shared-background|near-leak", "val/over it", pair.key
     )
 
@@ -293,7 +293,7 @@ def found(planted: Planted, report: CheckReport) -> bool:
 
 
 def named(finding: Finding) -> set[str]:
-    """The pairs that a finding is about; where it is about a lonely file, the pair it belonged to."""
+    """The pairs that a finding is about; for a file without partner, the pair it belonged to."""
     lonely = {f"{path.parent.parent.name}/{path.stem}" for path in finding.files if not finding.pairs}
     return set(finding.pairs) | lonely
 
@@ -317,12 +317,12 @@ def main() -> None:
         clean = check_pairs(untouched, jobs=options.jobs)
         seconds, busy = time.perf_counter() - start, cpu_seconds() - busy
         shutil.copytree(untouched, Path(place) / "planted")
-        garden = Garden(Path(place) / "planted", options.seed)
+        planted_set = PlantedSet(Path(place) / "planted", options.seed)
         for plant in (files_that_cannot_be_read, formats, geometry, content, values, copies):
-            plant(garden)
+            plant(planted_set)
         report = check_pairs(Path(place) / "planted", jobs=options.jobs)
         quirks = {finding.kind for finding in clean.findings if finding.whole_set}
-        rows = [(p.name, p.kind, found(p, report)) for p in garden.planted]
+        rows = [(p.name, p.kind, found(p, report)) for p in planted_set.planted]
         for name, kind, there in whole_sets(untouched, Path(place)):
             told = check_pairs(there, jobs=options.jobs)
             if options.show:
@@ -342,7 +342,7 @@ def main() -> None:
     extra = [
         f
         for f in report.findings
-        if not f.whole_set and f.severity > Severity.NOTE and not named(f) & garden.touched
+        if not f.whole_set and f.severity > Severity.NOTE and not named(f) & planted_set.touched
     ]
     print(f"planted copy: {len(extra)} alarms about pairs with nothing planted")
     print(*(f"  {line(f)}" for f in extra), sep="\n")
@@ -375,7 +375,7 @@ def how_long(folder: Path, number: int, jobs: int) -> None:
 
 
 def cpu_seconds() -> float:
-    """Of this process and those that it has started and ended; others that keep the machine busy do not count."""
+    """CPU seconds of this process and of its ended child processes."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in usage)
 

@@ -1,11 +1,11 @@
-"""How near the search of `classical` comes to the best of all its filters, tried one by one.
+"""Distance of the best filter found by the study `classical` to the best of all its filters.
 
     python -m tests.benchmarks.classical --data DIR --cache FILE.csv [--model runs/kbnet/export]
 
 Every recipe of the study's grid is scored once, on the validation images that the study judges by, and
 kept in the cache. On that table the study's own search (its known recipes, then its sampler) is
-played through with several seeds and a share of the evaluations. A sampler that leaves nothing to chance
-searches alike with every seed: so it is also played from other starts, one recipe of each filter at random.
+simulated with several seeds and a share of the evaluations. A deterministic sampler searches alike with every
+seed: so the search is also simulated with other known recipes, a random one of each filter.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def grid(spec: StudySpec) -> dict[str, Any]:
 
 
 def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
-    """PSNR of every recipe of the grid; what the cache has for these images is not scored again."""
+    """PSNR of every recipe of the grid; scores in the cache for the same images are reused."""
     with tempfile.TemporaryDirectory() as folder:
         split = open_data(spec, Path(folder))
     recipes = grid(spec)
@@ -95,7 +95,7 @@ def sweep(spec: StudySpec, cache: Path, model: Path | None) -> Table:
 
 
 def mean_psnr_db(model: torch.nn.Module, pairs: list[Pair]) -> float:
-    """What a trial is scored by, without the metrics that it only reports."""
+    """Mean PSNR, as of a trial, without its other metrics."""
     precision = Precision("fp32", CPU)
     restored = (restore_image(model, pair.degraded, precision) for pair in pairs)
     return statistics.fmean(
@@ -116,16 +116,16 @@ def from_elsewhere(spec: StudySpec, table: Table, seed: int) -> StudySpec:
 
 def play(spec: StudySpec, table: Table, trials: int) -> list[str]:
     """The recipes that the study tries, one after another, if each scores what the table says."""
-    played = optuna.create_study(direction="maximize")
+    simulated = optuna.create_study(direction="maximize")
     for known in spec.first:
-        played.enqueue_trial(dict(known.values))
+        simulated.enqueue_trial(dict(known.values))
     tried = []
     for _ in range(trials):
-        played.sampler = make_sampler(spec, len(played.trials))
-        trial = played.ask()
+        simulated.sampler = make_sampler(spec, len(simulated.trials))
+        trial = simulated.ask()
         fill_leaves(spec.recipe, trial)
         tried.append(key(trial.params))
-        played.tell(trial, table[tried[-1]])
+        simulated.tell(trial, table[tried[-1]])
     return tried
 
 

@@ -1,4 +1,4 @@
-"""Learning curves of configurations that nobody recorded: main effects of the settings, and a real residual."""
+"""A model of learning curves for configurations that were not recorded: main effects of the settings and residuals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ RIDGE = 10.0
 
 
 class Answers:
-    """Fills the open leaves of a recipe, and remembers settings and what they were drawn from."""
+    """Fills the open settings of a recipe, and keeps their values and distributions."""
 
     def __init__(self) -> None:
         self.settings: dict[str, Any] = {}
@@ -42,7 +42,7 @@ class Answers:
 
 @dataclass
 class Known(Answers):
-    """The answers of a recorded configuration."""
+    """Fills in the settings of a recorded configuration."""
 
     recorded: Mapping[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -104,16 +104,16 @@ class CurveModel:
         )
 
     def expected(self, encoded: Floats) -> Floats:
-        """All scores and costs that the settings foretell."""
+        """All scores and costs, predicted from the settings."""
         return np.asarray(self.mean + (encoded - self.absent) / self.spread @ self.effects)
 
     def error(self) -> str:
-        """How well a final score is foretold for a configuration that is left out."""
+        """Error of the predicted final score by leave-one-out, in words."""
         final = np.array([curve.final for curve in self.recorded])
-        foretold = final - self.residuals[:, FULL]
+        predicted = final - self.residuals[:, FULL]
         return (
             f"{self.residuals[:, FULL].std():.2f} dB (all vary by {final.std():.2f}), "
-            f"Spearman {spearmanr(final, foretold).statistic:.2f}"
+            f"Spearman {spearmanr(final, predicted).statistic:.2f}"
         )
 
     def _encode(self, settings: Mapping[str, Any]) -> Floats:

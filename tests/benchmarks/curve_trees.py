@@ -1,4 +1,4 @@
-"""Learning curves of configurations that nobody recorded, from trees: settings act together, and in steps."""
+"""A model of learning curves for configurations that were not recorded: an ensemble of trees."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

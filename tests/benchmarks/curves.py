@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.curves --data DIR --configurations 80 --out FILE.csv
 
-What a search would have done with another sampler, pruner or ladder is then played from the file in
-seconds (`tests.benchmarks.replay`), and how well early scores foretell late ones is read off it
-(`tests.benchmarks.rung_ranks`). The schedule of every configuration is replaced by `--schedule` with its
-defaults: constant with a cooldown, so that the scores before the cooldown are those of a run of any length.
+From the file, searches with other samplers, pruners or ladders are simulated in seconds
+(`tests.benchmarks.replay`), and early scores are compared with final ones (`tests.benchmarks.rung_ranks`).
+The schedule of every configuration is replaced by `--schedule` with its defaults: constant with a
+cooldown, so that the scores before the cooldown are those of a run of any length.
 
 A row is written when its training ends; the same command goes on where it was stopped, and more
 configurations may be asked for later. Times are CPU seconds of this process: they hold on a busy machine
@@ -77,7 +77,7 @@ class Clock(Silent):
 
 
 class Recorder:
-    """Random draws that remember what they drew."""
+    """A random suggester that keeps the values it has drawn."""
 
     def __init__(self, seed: int) -> None:
         self.random = RandomSuggester(seed)

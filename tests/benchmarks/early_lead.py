@@ -1,8 +1,8 @@
-"""Whether recipes that make many steps of the same compute score better, and whether they take longer.
+"""Correlation of the number of steps that recipes make with the same compute, with their scores and their time.
 
     python -m tests.benchmarks.early_lead tests/benchmarks/recordings/kbnet-noisyoffice.csv [MORE.csv]
 
-`plan` plays searches in which they do. Spearman's correlation over the recorded configurations.
+`plan` simulates searches with such a correlation. Spearman's correlation over the recorded configurations.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Searches whose processes are killed at random moments until they complete: what is lost.
+"""Searches whose processes are killed at random moments until they complete, and what is lost.
 
 python -m tests.benchmarks.faults --runs 100
 python -m tests.benchmarks.faults --runs 10 --workers 4 --storage postgresql://...
@@ -29,7 +29,7 @@ from search.database import (
     default_storage_url,
     has_begun,
     load_study,
-    process_is_gone,
+    process_has_ended,
 )
 from search.database.trial_facts import OWNER
 from search.errors import UserError
@@ -64,7 +64,7 @@ LONGEST_S = 240.0
 
 @dataclass
 class Tally:
-    """What happened, over all studies."""
+    """Counts of events and errors over all studies."""
 
     studies: int = 0
     runs: int = 0
@@ -87,7 +87,7 @@ def write_study(folder: Path, name: str, trials: int, steps: int) -> Path:
 
 
 def start(study: Path, out: Path, url: str, workers: int, log: Path) -> "subprocess.Popen[bytes]":
-    """`run`, as a person would type it."""
+    """Start `run` as a process."""
     with log.open("ab") as said:
         flags = {
             "--study": study,
@@ -105,7 +105,7 @@ def start(study: Path, out: Path, url: str, workers: int, log: Path) -> "subproc
 
 
 def trials_of(name: str, url: str) -> list[FrozenTrial]:
-    """What the database says; nothing while there is no study."""
+    """The trials in the database; empty while there is no study."""
     try:
         return load_study(name, url).get_trials(deepcopy=False)
     except UserError:
@@ -113,14 +113,14 @@ def trials_of(name: str, url: str) -> list[FrozenTrial]:
 
 
 def finished(trials: Sequence[FrozenTrial]) -> dict[int, tuple[Any, ...]]:
-    """What must not change any more, by number."""
+    """Facts of finished trials by number: they must not change."""
     return {
         t.number: (t.state, t.value, t.params, t.intermediate_values) for t in trials if t.state.is_finished()
     }
 
 
-def strike(rng: random.Random, run: "subprocess.Popen[bytes]") -> str | None:
-    """Kill the command or one of its workers; how, in words, or None if it was gone."""
+def kill_at_random(rng: random.Random, run: "subprocess.Popen[bytes]") -> str | None:
+    """Kill the command or one of its workers; in words what was killed, or None if it had ended."""
     try:
         workers = [p for p in psutil.Process(run.pid).children() if "worker" in p.cmdline()]
         whole = rng.random() < 0.35 or not workers
@@ -132,10 +132,10 @@ def strike(rng: random.Random, run: "subprocess.Popen[bytes]") -> str | None:
     return f"{number.name} {'run' if whole else 'worker'}"
 
 
-def torment(
+def run_with_faults(
     rng: random.Random, study: Path, out: Path, url: str, workers: int, faults: int, tally: Tally
 ) -> None:
-    """Run a study to its end, with so many faults on the way; what is wrong goes to `tally`."""
+    """Run a study to its end with so many faults; errors are counted in `tally`."""
     name, log = study.stem, out.parent / f"{study.stem}.log"
     known: dict[int, tuple[Any, ...]] = {}
     run, began = start(study, out, url, workers, log), time.monotonic()
@@ -151,7 +151,7 @@ def torment(
         except subprocess.TimeoutExpired:
             if faults > 0:
                 _compare(name, known, trials_of(name, url), tally)
-                if how := strike(rng, run):
+                if how := kill_at_random(rng, run):
                     tally.faults[how] += 1
                     faults -= 1
             if time.monotonic() - began > LONGEST_S:
@@ -195,7 +195,7 @@ def _wait_for_a_running_trial(name: str, url: str, run: "subprocess.Popen[bytes]
     began = time.monotonic()
     while run.poll() is None and time.monotonic() - began < LONGEST_S:
         if any(
-            t.state == TrialState.RUNNING and not process_is_gone(t.user_attrs[OWNER])
+            t.state == TrialState.RUNNING and not process_has_ended(t.user_attrs[OWNER])
             for t in trials_of(name, url)
         ):
             return
@@ -205,7 +205,7 @@ def _wait_for_a_running_trial(name: str, url: str, run: "subprocess.Popen[bytes]
 def _compare(
     name: str, known: dict[int, tuple[Any, ...]], trials: Sequence[FrozenTrial], tally: Tally
 ) -> None:
-    """Note finished trials, and what is no more as it was noted."""
+    """Add finished trials to `known`, and report those that have changed."""
     now = finished(trials)
     for number, facts in known.items():
         if now.get(number) != facts:
@@ -215,7 +215,7 @@ def _compare(
 
 
 def damage(url: str) -> list[str]:
-    """What SQLite's own check of the whole file finds; nothing on servers."""
+    """Faults that SQLite's integrity check finds; empty for servers."""
     engine = sqlalchemy.create_engine(url)
     if engine.name != "sqlite":
         return []
@@ -255,7 +255,7 @@ def main() -> None:
         elif given.outage and database:
             outage(database, folder, given.workers, given.trials, given.steps, given.outage, tally)
         else:
-            _torment_all(given, folder, url, tally)
+            _run_all_with_faults(given, folder, url, tally)
     for line in tally.wrong:
         print(line)
     if not tally.wrong and not given.keep:
@@ -263,12 +263,12 @@ def main() -> None:
     sys.exit(bool(tally.wrong))
 
 
-def _torment_all(given: argparse.Namespace, folder: Path, url: str, tally: Tally) -> None:
+def _run_all_with_faults(given: argparse.Namespace, folder: Path, url: str, tally: Tally) -> None:
     rng, began = random.Random(given.seed), time.monotonic()
     while sum(tally.faults.values()) < given.runs:
         study = write_study(folder, f"study-{given.seed}-{tally.studies}", given.trials, given.steps)
         each = min(given.each, given.runs - sum(tally.faults.values()))
-        torment(rng, study, folder / "runs", url, given.workers, each, tally)
+        run_with_faults(rng, study, folder / "runs", url, given.workers, each, tally)
         if given.seconds and time.monotonic() - began > given.seconds:
             break
     print(_summary(tally, time.monotonic() - began), flush=True)
@@ -302,7 +302,7 @@ def resumed(folder: Path, trials: int, steps: int, times: int, tally: Tally) -> 
 def outage(
     server: postgres.Server, folder: Path, workers: int, trials: int, steps: int, seconds: float, tally: Tally
 ) -> None:
-    """The server goes away in mid-run and comes back: does the same run complete?"""
+    """Stop and restart the database server during a run: does the run complete?"""
     study, log = write_study(folder, "outage", trials, steps), folder / "outage.log"
     run = start(study, folder / "runs", server.url, workers, log)
     _wait_for_a_running_trial(study.stem, server.url, run)

@@ -1,10 +1,10 @@
-"""What the operator gives a search: the same study with the published KBNet and with ours, side by side.
+"""Gain of a search by the faster operator: the same study with the published KBNet and with ours.
 
     python -m tests.benchmarks.gains --data DIR --timeout 20m
 
 Both searches run at the same time, each on a core of its own with one thread, from the same seed, without
 weights or scores of each other. "Published" is the operator, norm and block of tests/benchmarks/kernel_basis.py.
-Steps a minute are over the time asked for, which a search whose finale comes late exceeds.
+Steps a minute are over the time asked for, which a search exceeds if its last stretch ends late.
 The score is that of the search, on the validation images that it looks at.
 """
 
@@ -75,7 +75,7 @@ def compare(typed: list[str], out: Path) -> None:
 
 
 COLUMNS = {"per_minute": 1, "steps": 0, "begun": 0, "complete": 0, "best_db": 2, "input_db": 2}
-"""What is printed of a search, and with how many digits."""
+"""Printed values of a search, and their number of digits."""
 
 
 def search(spec: StudySpec, side: str, out: Path) -> dict[str, float]:

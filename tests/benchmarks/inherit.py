@@ -1,4 +1,4 @@
-"""Does a wider or deeper network gain from the weights of a smaller one, trained before? And at what price?
+"""Gain of a wider or deeper network that starts from the weights of a smaller, trained one, for equal compute.
 
     python -m tests.benchmarks.inherit --data DIR [--teramacs 0.2] [--share 1] [--seeds 3] [--recipes 8] [--live 4m]
 
@@ -191,7 +191,7 @@ def recipes(bench: Bench, count: int) -> None:
 
 
 def live(data: Path, seconds: float, seeds: int, folder: Path) -> None:
-    """Whole searches, each with its own database."""
+    """Run whole searches, each with its own database."""
     print("\n| seed | inherit_weights | winner (dB) | trials begun | steps | parameters | began from |")
     print(f"|{' --- |' * 7}")
     gains = []
@@ -217,7 +217,7 @@ def live(data: Path, seconds: float, seeds: int, folder: Path) -> None:
 
 
 def mixed(without: Sequence[Scores], inherited: Sequence[Scores], place: int) -> str:
-    """What a ladder sees at a rung where some inherit and others do not, in words."""
+    """Ranking at a rung where some trials inherit weights and others do not, in words."""
     # A recipe against itself is no decision that a ladder has to make.
     pairings = [(i, j) for i, j in product(range(len(without)), repeat=2) if i != j]
     ahead = statistics.fmean(inherited[i][place] > without[j][place] for i, j in pairings)
@@ -251,7 +251,7 @@ def halves(without: Sequence[Scores], inherited: Sequence[Scores]) -> list[list[
 
 
 def picked(runs: Sequence[Scores]) -> float:
-    """The end of the one that a ladder goes on with: a third stays after 1/9, one after 1/3."""
+    """Final score of the trial that a ladder keeps: a third continues after 1/9, one after 1/3."""
     there = sorted(runs, key=lambda run: -run[RUNGS.index("1/9")])[: math.ceil(len(runs) / 3)]
     return max(there, key=lambda run: run[RUNGS.index("1/3")])[-1]
 

@@ -1,4 +1,4 @@
-"""How fast kernel basis attention is, and a training step with it, beside the published formulation.
+"""Speed of kernel basis attention, and of a training step with it, compared with the published formulation.
 
     python -m tests.benchmarks.kernel_basis             operator, inference, training steps
     python -m tests.benchmarks.kernel_basis --only operator --processes 9

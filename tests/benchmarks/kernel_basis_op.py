@@ -1,4 +1,4 @@
-"""What the operator costs as an operation of torch's library, beside the function that it wraps, on the CPU.
+"""Overhead of the operator as a registered torch operation, compared with the function that it wraps, on the CPU.
 
     python -m tests.benchmarks.kernel_basis_op              a call on small images, both ways in turns
     python -m tests.benchmarks.kernel_basis_op --compile    a compiled block with it, and with plain convolutions

@@ -1,4 +1,4 @@
-"""How many training crops per second the loader hands out, against a plain one that reads files.
+"""Training crops per second of the loader, compared with a plain one that reads files.
 
 The plain loader is the usual one: a torch Dataset that reads both files of a pair with cv2.imread, cuts and turns
 one random crop, and a DataLoader that collates. Both run in turns, so that a busy machine slows both down.

@@ -1,4 +1,4 @@
-"""What normalising the channels of the input costs, and what undoing it at the end gives back.
+"""Effect on the score of normalising the channels of the input, with and without undoing it at the end.
 
     python -m tests.benchmarks.normalize --data DIR --teramacs 0.1
 

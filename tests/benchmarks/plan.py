@@ -1,9 +1,9 @@
-"""What `plan` foretells, against what the search then does.
+"""Predictions of `plan`, compared with the search that follows.
 
     python -m tests.benchmarks.plan --data DIR --studies dncnn,kbnet,classical --timeout 10m --workers 1
 
 Each study is planned, then run for that time by so many workers on a quiet machine; one table for each.
-`in range` says whether reality lies in the range that nine of ten played searches lie in.
+`in range` says whether the search lies in the range of nine of ten simulated searches.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> No
     threads = torch.get_num_threads()
     share_cores(devices)
     started = time.monotonic()
-    foretold = make_plan(spec, how, Console(quiet=True), devices[1:])
+    predicted = make_plan(spec, how, Console(quiet=True), devices[1:])
     planning = time.monotonic() - started
     torch.set_num_threads(threads)
     started = time.monotonic()
@@ -58,7 +58,7 @@ def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> No
     seconds = time.monotonic() - started
     trials = load_study(spec.name, how.storage).get_trials(deepcopy=False)
     best = [trial for trial in trials if trial.number == outcome.best_number]
-    bought = foretold.bought
+    bought = predicted.bought
     rows = [
         ("time (s)", bought.seconds, seconds),
         ("trials begun", bought.begun, sum(GOAL in trial.user_attrs for trial in trials)),
@@ -74,7 +74,7 @@ def compare(spec: StudySpec, devices: tuple[torch.device, ...], out: Path) -> No
     ]
     workers = f"{len(devices)} worker" + "s" * (len(devices) > 1)
     print(
-        f"\n{spec.name}, {workers}, planned in {planning:.0f} s, {foretold.recipes_measured} recipes measured\n"
+        f"\n{spec.name}, {workers}, planned in {planning:.0f} s, {predicted.recipes_measured} recipes measured\n"
     )
     print("| | foretold | 9 of 10 | reality | in range | off by |\n| --- | --- | --- | --- | --- | --- |")
     for heading, found, reality in rows:

@@ -1,4 +1,4 @@
-"""What a search tries next: recorded configurations at random, or what a sampler proposes."""
+"""Proposals for a simulated search: recorded configurations at random, or those of a sampler."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState, create_trial
 
-from search.samplers.make import ShownSampler
+from search.samplers.make import SamplerWithAllTrials
 from search.study import RandomSuggester, fill_leaves
 from tests.benchmarks.curve_model import Answers, CurveModel
 from tests.benchmarks.recording import Curve
@@ -31,15 +31,15 @@ class Proposer(Protocol):
         """It has its final score; or none: it was pruned, or diverged."""
 
 
-class Deaf:
-    """What draws at random need not know."""
+class IgnoresScores:
+    """A proposer that ignores scores."""
 
     def scored(self, number: int, percent: int, psnr_db: float) -> None: ...
     def ended(self, number: int, psnr_db: float | None) -> None: ...
 
 
-class Recorded(Deaf):
-    """The recorded configurations, each once, in random order: exact, and soon used up."""
+class Recorded(IgnoresScores):
+    """The recorded configurations, each once, in random order."""
 
     def __init__(self, recorded: list[Curve], seed: int) -> None:
         order = np.random.default_rng(seed).permutation(len(recorded))
@@ -49,8 +49,8 @@ class Recorded(Deaf):
         return self.left.pop() if self.left else None
 
 
-class AtRandom(Deaf):
-    """Random configurations without end, their curves from the model."""
+class AtRandom(IgnoresScores):
+    """Random configurations, with curves from the model."""
 
     def __init__(self, model: CurveModel, recipe: Recipe, seed: int) -> None:
         self.model, self.recipe = model, recipe
@@ -82,7 +82,7 @@ class Draw(Answers):
 class Sampled:
     """Configurations that an Optuna sampler proposes, their curves from the model.
 
-    It sees trials that wait at a rung as in a real search.
+    Paused trials are presented to it as in a real search.
     """
 
     def __init__(self, model: CurveModel, recipe: Recipe, sampler: Sampler, seed: int) -> None:
@@ -92,11 +92,15 @@ class Sampled:
         self.ids: list[int] = []
 
     def next(self) -> Curve:
-        wish = Wish(self.study, ShownSampler(self.sampler(len(self.ids))), len(self.ids))
-        fill_leaves(self.recipe, wish)
-        trial = create_trial(state=TrialState.RUNNING, params=wish.settings, distributions=wish.distributions)
+        proposal = SamplerProposal(
+            self.study, SamplerWithAllTrials(self.sampler(len(self.ids))), len(self.ids)
+        )
+        fill_leaves(self.recipe, proposal)
+        trial = create_trial(
+            state=TrialState.RUNNING, params=proposal.settings, distributions=proposal.distributions
+        )
         self.ids.append(self.study._storage.create_new_trial(self.study._study_id, template_trial=trial))
-        return self.model.curve(wish.settings, self.rng)
+        return self.model.curve(proposal.settings, self.rng)
 
     def scored(self, number: int, percent: int, psnr_db: float) -> None:
         self.study._storage.set_trial_intermediate_value(self.ids[number], percent, psnr_db)
@@ -107,10 +111,10 @@ class Sampled:
         self.study._storage.set_trial_state_values(self.ids[number], state=state, values=values)
 
 
-class Wish(Answers):
-    """What a sampler would try next in a study, which stays as it is."""
+class SamplerProposal(Answers):
+    """Fills open settings with the proposal of a sampler, without a change to the study."""
 
-    def __init__(self, study: optuna.Study, sampler: ShownSampler, number: int) -> None:
+    def __init__(self, study: optuna.Study, sampler: SamplerWithAllTrials, number: int) -> None:
         super().__init__()
         self.study, self.sampler = study, sampler
         self.trial = create_trial(state=TrialState.RUNNING)

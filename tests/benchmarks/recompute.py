@@ -1,4 +1,4 @@
-"""What recomputing blocks in the backward pass saves in memory and costs in time, per training step.
+"""Memory saved and time lost per training step by recomputing blocks in the backward pass.
 
     python -m tests.benchmarks.recompute --threads 1 --clock cpu
 

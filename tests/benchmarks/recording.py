@@ -1,4 +1,4 @@
-"""Recorded learning curves (tests/benchmarks/curves.py) as what a search would have seen and paid."""
+"""Recorded learning curves (tests/benchmarks/curves.py) as scores and costs for a simulated search."""
 
 import json
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Curve:
     """CPU seconds of one score."""
 
     def seconds(self, start: int, end: int) -> float:
-        """What it costs to train from sixteenth `start` to `end`, and to be scored on the way and there.
+        """Cost of training from sixteenth `start` to `end`, scores on the way and at the end included.
 
         The last score of a whole training, on more pixels, counts as two.
         """
@@ -58,7 +58,7 @@ class Curve:
 
 
 def curves(rows: Sequence[Row], free_scores: bool = False) -> list[Curve]:
-    """What the rows of a CSV say; with `free_scores` as if evaluations took no time."""
+    """The curves of the rows of a CSV; with `free_scores`, scores take no time."""
     return [
         Curve(
             settings=json.loads(row["settings"]),

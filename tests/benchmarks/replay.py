@@ -1,14 +1,14 @@
-"""What searches would have found, and when: samplers, pruners and ladders on recorded learning curves.
+"""Simulated searches with samplers, pruners and ladders on recorded learning curves.
 
     python -m tests.benchmarks.replay FILE.csv --seeds 50 --model-seeds 10
 
-FILE.csv is made by tests/benchmarks/curves.py. Searches are played in two worlds. In the first, the
+FILE.csv is made by tests/benchmarks/curves.py. Searches are simulated in two ways. In the first, the
 recorded configurations are the whole space and each is tried once: curves, costs and final scores are exact, but
 only random order makes sense, and a search that tries many soon has no more to try. In the second, the
 space is that of the study, without end, and curves come from a model (tests/benchmarks/curve_model.py), whose error is
 printed: there, samplers learn. That model is linear in the settings, which suits some samplers more than others;
 with --trees it is an ensemble of trees, whose error is larger. Taking the nearest recorded configuration for a
-proposal would be simpler; it was tried and left, because the nearest one foretells nothing (Spearman of final scores
+proposal would be simpler; it was tried and left, because the nearest one predicts nothing (Spearman of final scores
 on PolyU: -0.05; linear model: 0.8).
 
 Compute is in CPU seconds, steps and scores; the unit of the tables is one whole training, the mean over the
@@ -40,7 +40,7 @@ from tests.benchmarks.curve_trees import TreeModel
 from tests.benchmarks.curves import read
 from tests.benchmarks.proposals import AtRandom, Proposer, Recorded, Sampled, Sampler
 from tests.benchmarks.recording import Curve, Floats, curves, unit
-from tests.benchmarks.tuners import FINALISTS, Finale, State, ended, whole, with_rungs
+from tests.benchmarks.tuners import FINALISTS, FinishPlan, State, ended, whole, with_rungs
 
 BUDGETS = (1.5, 2.0, 4.0, 8.0, 16.0)
 STEP = 0.25
@@ -59,7 +59,7 @@ WITH_SAMPLER = (
 WITH_GP = WITH_SAMPLER[:3]
 TOP_K = ((16, 3), (8, 3), (4, 3))
 """The only rung, as a part of a training, and K."""
-EVERYONE = Finale(most=FINALISTS)
+EVERYONE = FinishPlan(most=FINALISTS)
 RIVAL = "TPE, median"
 
 Play = Callable[[Proposer], list[State]]
@@ -67,15 +67,15 @@ Play = Callable[[Proposer], list[State]]
 
 @dataclass(frozen=True)
 class Search:
-    """A line of a table: the states of one search with one seed after another."""
+    """A row of a table: the states of a search for each seed."""
 
     name: str
     runs: Sequence[Sequence[State]]
-    finale: Finale = EVERYONE
+    finish_plan: FinishPlan = EVERYONE
 
     def at(self, budgets: Floats) -> Floats:
         """(budgets, seeds): the best scores within so many seconds; -inf for none."""
-        return np.stack([ended(states, budgets, self.finale) for states in self.runs], axis=1)
+        return np.stack([ended(states, budgets, self.finish_plan) for states in self.runs], axis=1)
 
 
 def main() -> None:
@@ -145,7 +145,7 @@ def pruners() -> dict[str, optuna.pruners.BasePruner]:
 
 
 def exact_searches(recorded: Sequence[Curve], seeds: int) -> list[Search]:
-    """Random order of the recorded configurations, to the last of them."""
+    """Searches over the recorded configurations in random order."""
     return at_random(lambda seed: Recorded(list(recorded), seed), LADDERS, seeds, np.inf)
 
 
@@ -171,7 +171,7 @@ def at_random(
     for part, k in TOP_K:
         ladder = LadderConfig(factor=part, rungs=1)
         play = partial(with_rungs, ladder=ladder, until=horizon, promote=False)
-        found.append(Search(f"random, best {k} after 1/{part}", runs(play), Finale(needed=k, most=k)))
+        found.append(Search(f"random, best {k} after 1/{part}", runs(play), FinishPlan(needed=k, most=k)))
     for ladder in ladders:
         found.append(
             Search(f"random, {title(ladder)}", runs(partial(with_rungs, ladder=ladder, until=horizon)))

@@ -1,4 +1,4 @@
-"""Does the rank of a trial at a rung foretell its final rank? And does the schedule matter for that?
+"""Correlation between the rank of a trial at a rung and its final rank, by schedule.
 
     python -m tests.benchmarks.rung_ranks CONSTANT.csv [COSINE.csv]
 

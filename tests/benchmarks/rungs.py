@@ -1,4 +1,4 @@
-"""How many rungs a short search should have: the same studies with ladders of different heights.
+"""Number of rungs in a short search: the same studies with ladders of different heights.
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.rungs --data DIR --studies srresnet,unet --rungs 2,3,4 --timeout 6m
 

@@ -33,7 +33,7 @@ from search.scheduler import Begin, LadderConfig, Rules, WorkerView, next_action
 
 LADDER = LadderConfig(rungs=2, factor=2)
 SECONDS = 0.05
-"""What a trial sleeps in place of training."""
+"""Seconds that a trial sleeps in place of training."""
 # What a trial writes about itself: search/worker/run_trial.py and search/study/limits.py.
 BEFORE = {
     "config": '{"model":{"kind":"dncnn","layers":3,"width":4}}' * 40,
@@ -66,7 +66,7 @@ def score(number: int, percent: int) -> float:
 
 
 def ours(study: Study, seconds: float, most: int) -> bool:
-    """A trial as our workers go about it; False if there is none left."""
+    """A trial as in the workers of this project; False if there is none left."""
     rules = Rules(LADDER, most, timeout=1e9, search_share=1.0, finish_share=0.5, keep=10)
     queue = QUEUES.setdefault(study.study_name, Queue(study, rules))
     queue.rules = rules
@@ -90,7 +90,7 @@ def ours(study: Study, seconds: float, most: int) -> bool:
 
 
 def plain(study: Study, seconds: float, most: int) -> bool:
-    """The same writing, as Optuna's documentation shows it."""
+    """A trial with the same writes, as in Optuna's documentation."""
     trial = study.ask()
     if trial.number >= most:
         study.tell(trial, state=TrialState.FAIL)
@@ -109,7 +109,7 @@ def plain(study: Study, seconds: float, most: int) -> bool:
 
 
 def opened(url: str, way: str) -> Study:
-    """The study, made if need be: by us, or by Optuna with its own journal or with a write-ahead log."""
+    """The study, created if needed: by this project, or by Optuna with its own journal mode or a write-ahead log."""
     if way == "ours":
         database = open_database(url, create=True)
     else:
@@ -154,10 +154,10 @@ def race(way: str, trials: int, workers: int, folder: Path) -> float:
     maker.join()
     errors, over, looks = context.Queue(), context.Event(), context.Value("i", 0)
     poller = context.Process(target=look, args=(url, way, over, errors, looks))
-    crew = [context.Process(target=work, args=(url, way, trials, errors)) for _ in range(workers)]
-    for process in [poller, *crew]:
+    processes = [context.Process(target=work, args=(url, way, trials, errors)) for _ in range(workers)]
+    for process in [poller, *processes]:
         process.start()
-    for process in crew:
+    for process in processes:
         process.join()
     over.set()
     poller.join()

@@ -1,9 +1,9 @@
-"""How long a new trial of a large study takes to be made, with all its settings drawn.
+"""Time to create a new trial in a large study, with all its settings drawn.
 
     python -m tests.benchmarks.suggest --trials 2000
 
-Fills a database with so many trials of a study, as a search leaves them: most beaten at a rung, some
-waiting there, some complete. Then times what a worker does for each new one: creating the trial and
+Fills a database with so many trials of a study, as a search leaves them: most pruned at a rung, some
+paused there, some complete. Then times what a worker does for each new one: creating the trial and
 filling the open leaves of the recipe, with the study's own sampler.
 CPU seconds hold on a busy machine, but leave out the disk.
 """
@@ -26,9 +26,9 @@ from search.database import (
     TrialState,
     begin_trial,
     default_storage_url,
-    hand_back,
     open_study,
     record_facts,
+    release_trial,
 )
 from search.database.trial_facts import GOAL
 from search.inference import Score
@@ -67,7 +67,7 @@ def suggest(spec: StudySpec, opened: Study) -> tuple[float, float]:
     took = time.perf_counter() - started, time.process_time() - cpu
     record_facts(trial, goal=lowest)
     trial.report(20.0, lowest)
-    hand_back(opened, trial)
+    release_trial(opened, trial)
     return took
 
 
@@ -98,7 +98,7 @@ def invented(spec: StudySpec, number: int) -> list[FrozenTrial]:
 
 
 class Recorder:
-    """Random draws that remember what they drew, and from what."""
+    """A random suggester that keeps the values and distributions it has drawn."""
 
     def __init__(self, seed: int) -> None:
         self.random = RandomSuggester(seed)
@@ -122,7 +122,7 @@ class Recorder:
 
 
 def attributes(rung: int) -> dict[str, Any]:
-    """What a worker notes with a trial, as long as it is in a real study."""
+    """Attributes as long as those that a worker records with a trial."""
     scores = [asdict(Score(step=n, psnr_db=20.0, ssim=0.9, mae=0.01, seconds=1.0)) for n in range(8)]
     return {GOAL: rung, "rungs": json.dumps(scores), "config": "x" * 2000, "seconds": 60.0}
 

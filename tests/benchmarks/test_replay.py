@@ -9,19 +9,19 @@ import pytest
 from search.scheduler import LadderConfig
 from tests.benchmarks import tuners
 from tests.benchmarks.curve_model import RIDGE, CurveModel, _targets
-from tests.benchmarks.proposals import AtRandom, Deaf, Sampled
+from tests.benchmarks.proposals import AtRandom, IgnoresScores, Sampled
 from tests.benchmarks.recording import Curve
-from tests.benchmarks.tuners import Finale, State, whole, with_rungs
+from tests.benchmarks.tuners import FinishPlan, State, whole, with_rungs
 
 NEVER = optuna.pruners.NopPruner()
-ONE = Finale(needed=1, most=1)
+ONE = FinishPlan(needed=1, most=1)
 RECIPE = {
     "rate": {"low": 1e-3, "high": 1e-1, "log": True},
     "loss": {"choices": {"l1": {}, "ssim": {"weight": {"low": 1, "high": 3}}}},
 }
 
 
-class Given(Deaf):
+class Given(IgnoresScores):
     """Hands out the curves in their order."""
 
     def __init__(self, curves: list[Curve]) -> None:
@@ -31,8 +31,8 @@ class Given(Deaf):
         return self.left.pop(0) if self.left else None
 
 
-def ended(states: list[State], budget: float, finale: Finale = ONE) -> float:
-    return float(tuners.ended(states, [budget], finale)[0])
+def ended(states: list[State], budget: float, finish_plan: FinishPlan = ONE) -> float:
+    return float(tuners.ended(states, [budget], finish_plan)[0])
 
 
 def curve(early: float, final: float, **settings: Any) -> Curve:
@@ -79,11 +79,11 @@ def test_ladder_keeps_what_the_last_stretch_of_its_leader_needs() -> None:
     assert ended(states, first + stretch - 0.1) == -np.inf
     assert ended(states, first + stretch) == 25  # the only one so far
     assert ended(states, 2 * first + stretch) == 24  # leads after two, though it ends lower
-    assert ended(states, 3 * first + 2 * stretch, Finale(most=1)) == 24
-    assert ended(states, 3 * first + 2 * stretch, Finale(most=2)) == 26
+    assert ended(states, 3 * first + 2 * stretch, FinishPlan(most=1)) == 24
+    assert ended(states, 3 * first + 2 * stretch, FinishPlan(most=2)) == 26
     for_two = 2 * first + 2 * stretch
-    assert ended(states, for_two, Finale(needed=2, most=2)) == 25  # no third is begun
-    assert ended(states, for_two, Finale(needed=1, most=2)) == 24  # a third is, and one can be paid
+    assert ended(states, for_two, FinishPlan(needed=2, most=2)) == 25  # no third is begun
+    assert ended(states, for_two, FinishPlan(needed=1, most=2)) == 24  # a third is, and one can be paid
 
 
 def test_ladder_promotes_the_best_of_four_at_once() -> None:
@@ -123,8 +123,8 @@ def test_left_out_error_is_that_of_a_fit_without_the_configuration(model: CurveM
     for n in range(len(design)):
         others = np.arange(len(design)) != n
         x, y = design[others], targets[others]
-        foretold = design[n] @ np.linalg.solve(x.T @ x + penalty, x.T @ y)
-        np.testing.assert_allclose(model.residuals[n], targets[n] - foretold, atol=1e-9)
+        predicted = design[n] @ np.linalg.solve(x.T @ x + penalty, x.T @ y)
+        np.testing.assert_allclose(model.residuals[n], targets[n] - predicted, atol=1e-9)
 
 
 def test_sampler_finds_what_the_curves_say_is_better(model: CurveModel) -> None:

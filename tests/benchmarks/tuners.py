@@ -1,4 +1,4 @@
-"""Searches, played on recorded learning curves: where each stands after every piece of work."""
+"""Simulation of searches on recorded learning curves: the state of a search after each piece of work."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ FINALISTS = 8
 
 @dataclass(frozen=True)
 class Finalist:
-    """A trial that waits, what its last stretch costs and what it would score then."""
+    """A paused trial, the cost of its last stretch, and its score afterwards."""
 
     seconds: float
     psnr_db: float
@@ -38,7 +38,7 @@ class Finalist:
 
 @dataclass(frozen=True)
 class State:
-    """A search between two pieces of work: what it has spent, the best score of whole trainings, and who waits.
+    """A search between two pieces of work: time spent, best score of whole trainings, and paused trials.
 
     `finalists` are in the order in which they would be trained to the end.
     """
@@ -49,28 +49,30 @@ class State:
 
 
 @dataclass(frozen=True)
-class Finale:
-    """What is kept of a budget: the last stretch of so many finalists. Then more of them, while there is time."""
+class FinishPlan:
+    """Reserve of a budget for last stretches of so many finalists; more of them follow while there is time."""
 
     needed: int = 1
     most: int = 1
 
 
-def ended(states: Sequence[State], budgets: Sequence[float] | Floats, finale: Finale) -> Floats:
-    """The best score that the search has to show when it must end with each budget in seconds; -inf for none.
+def ended(states: Sequence[State], budgets: Sequence[float] | Floats, finish_plan: FinishPlan) -> Floats:
+    """The best score of the search for each budget in seconds; -inf for none.
 
-    It goes on until the next state would cut into what is kept for the finale.
+    The search goes on until the next state would use up the time reserved for last stretches.
     """
     states = [State(0.0), *states]
-    kept = [sum(finalist.seconds for finalist in state.finalists[: finale.needed]) for state in states]
+    kept = [sum(finalist.seconds for finalist in state.finalists[: finish_plan.needed]) for state in states]
     spent = np.array([state.seconds for state in states])
     last = np.searchsorted(np.maximum.accumulate(spent + kept), budgets, side="right") - 1
-    return np.array([_finished(states[n], budget, finale) for n, budget in zip(last, budgets, strict=True)])
+    return np.array(
+        [_finished(states[n], budget, finish_plan) for n, budget in zip(last, budgets, strict=True)]
+    )
 
 
-def _finished(state: State, budget: float, finale: Finale) -> float:
+def _finished(state: State, budget: float, finish_plan: FinishPlan) -> float:
     best, left = state.psnr_db, budget - state.seconds
-    for finalist in state.finalists[: finale.most]:
+    for finalist in state.finalists[: finish_plan.most]:
         left -= finalist.seconds
         if left < 0:
             break
@@ -106,8 +108,8 @@ def with_rungs(
 ) -> list[State]:
     """Trials that pause at rungs, by the policy of the real search; without promotions, all end at the lowest.
 
-    Rungs stand at the nearest sixteenth. Only the first phase of a search is played: `ended` asks for many
-    budgets at once what its last stretches would come to, which `next_action` plans for one.
+    Rungs stand at the nearest sixteenth. Only the first phase of a search is simulated: `ended` adds the last
+    stretches for many budgets at once, which `next_action` plans for one.
     """
     shares = zip(ladder.percents(), ladder.shares(), strict=True)
     sixteenths = {0: 0} | {percent: round(FULL * share) for percent, share in shares}

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.database import begin_trial, claim_trial, hand_back, studies
+from search.database import begin_trial, claim_trial, release_trial, studies
 from search.database.queue import trial_view
 from search.errors import UserError
 from search.samplers import make_sampler
@@ -241,7 +241,7 @@ def test_study_that_is_not_there_is_named_with_those_that_are(spec: StudySpec, u
 
 def test_processes_that_make_the_same_database_at_the_same_time_all_open_it(tmp_path: Path) -> None:
     url = studies.default_storage_url(tmp_path)
-    code = f"from search import storage; input(); storage.open_database({url!r}, create=True)"
+    code = f"from search.database import studies; input(); studies.open_database({url!r}, create=True)"
     command = [sys.executable, "-c", code]
     makers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     time.sleep(1.0)  # for their imports
@@ -274,7 +274,7 @@ def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile,
     for count in (3, 6):
         draw(open_study(spec, broken), count)
     interrupted = one_trial(open_study(spec, broken), spec, value=None)
-    hand_back(open_study(spec, broken), interrupted)
+    release_trial(open_study(spec, broken), interrupted)
     draw(open_study(spec, broken), 5)
     one, other = ([trial.params for trial in open_study(spec, url).trials] for url in (unbroken, broken))
     assert one == other
@@ -322,7 +322,7 @@ def test_policy_sees_rungs_of_trials_that_have_begun_and_did_not_fail(spec: Stud
         begun(6, 6),
     )
     for trial in (paused, interrupted):
-        hand_back(opened, trial)
+        release_trial(opened, trial)
     opened.tell(failed, state=TrialState.FAIL)
     opened.tell(pruned, state=TrialState.PRUNED)
     assert [trial_view(trial, LadderConfig(rungs=2, factor=4)) for trial in opened.trials] == [

@@ -141,8 +141,9 @@ def test_study_of_an_earlier_version_reads_as_its_tables_say(earlier: Path) -> N
         opened = studies.load_study(name, f"sqlite:///{earlier}")
         facts, table = study_facts_of(opened), tables[opened._study_id]
         named = {key for key in table if not key.startswith("confirmed.")}
-        assert named <= fact_names(StudyFacts).keys()
-        assert {key: getattr(facts, key) for key in named} == {key: table[key] for key in named}
+        names = {fact.key: name for name, fact in fact_names(StudyFacts).items()}
+        assert named <= names.keys()
+        assert {key: getattr(facts, names[key]) for key in named} == {key: table[key] for key in named}
         assert StudySpec.model_validate_json(facts.spec or "").name == name
     assert list(facts.warm_start) == ["tiny"]
 

@@ -25,10 +25,10 @@ from search.database import (
     begin_trial,
     claim_trial,
     default_storage_url,
-    hand_back,
     load_study,
     open_database,
     record_facts,
+    release_trial,
     sqlite,
     this_process,
 )
@@ -79,7 +79,7 @@ def make(url: str) -> None:
 
 
 def count(url: str, counted: Any) -> None:
-    """How many trials there are in the end."""
+    """Number of trials at the end."""
     counted.put(len(load_study("tiny", url).trials))
 
 
@@ -228,7 +228,7 @@ def test_full_disk_stops_a_search_that_goes_on_once_there_is_room(
     assert faults.damage(url) == []
     left = load_study("tiny", url)
     for trial in left.get_trials(states=(TrialState.RUNNING,)):
-        hand_back(left, trial)  # another process would see that we are gone
+        release_trial(left, trial)  # another process would see that we are gone
     assert main(command) == 0
     after = faults.finished(load_study("tiny", url).get_trials())
     assert list(after) == [0, 1]
@@ -286,7 +286,7 @@ def test_clock_that_jumps_back_an_hour_changes_nothing(
         stepped(self, step, of, loss)
         if self.trial.number == 0 and step == 3:
             monkeypatch.setattr(time, "time", lambda: now() - 3600)
-            self.pulse.look()
+            self.heartbeat.beat_once()
 
     tables = []
     for name in ("steady", "jumping"):

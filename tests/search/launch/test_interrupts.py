@@ -62,7 +62,7 @@ def test_interrupt_after_a_trial_was_recorded_keeps_it(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Worker, "_forget_weights", interrupted)
+    monkeypatch.setattr(Worker, "_delete_unneeded_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search(study_file(), out)
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE]

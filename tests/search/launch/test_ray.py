@@ -97,10 +97,10 @@ def test_post_starts_a_worker_and_says_all_that_it_said(study_file: StudyFile, o
     flags = {"--study": "tiny", "--out": str(out), "--storage": default_storage_url(out), "--elapsed": "0"}
     pid = there.start(flags, str(out / "tiny" / "worker-0.log"))
     lines = list[str]()
-    while (heard := there.hear()).code is None:
-        lines += heard.lines
-    lines += heard.lines
-    assert (heard.code, heard.last_words) == (0, "")
+    while (output := there.read_output()).code is None:
+        lines += output.lines
+    lines += output.lines
+    assert (output.code, output.error_output) == (0, "")
     assert [json.loads(line)[0] for line in lines].count("ended") == 1
     assert not psutil.pid_exists(pid)
     assert [trial.state for trial in trials(out)] == [TrialState.COMPLETE] * 2
@@ -116,7 +116,7 @@ def test_trial_trained_on_pairs_elsewhere_is_exported_where_the_study_has_them(
     study = load_study("tiny", default_storage_url(out))
     study.set_user_attr("spec", study.user_attrs["spec"].replace('"trials":1', '"trials":2'))
     elsewhere = tmp_path / "elsewhere"
-    WorkerActor().unpack(pack_pairs(PairsConfig(dir=pairs_folder), out), str(elsewhere))
+    WorkerActor().unpack_pairs(pack_pairs(PairsConfig(dir=pairs_folder), out), str(elsewhere))
     assert main(["worker", *places, "--data", str(elsewhere), "--quiet"]) == 0
     first, second = (json.loads(trial.user_attrs["config"]) for trial in trials(out))
     assert first["data"] == second["data"]
@@ -126,19 +126,19 @@ def test_post_tells_what_it_sees_of_the_drivers_folders(tmp_path: Path) -> None:
     (tmp_path / "mark").touch()
     (tmp_path / "file").touch()
     (tmp_path / "not-mounted").mkdir()
-    seen = WorkerActor().look(str(tmp_path), "mark", str(tmp_path))
-    assert (seen.host, seen.out, seen.is_shared, seen.has_data) == (
+    seen = WorkerActor().inspect(str(tmp_path), "mark", str(tmp_path))
+    assert (seen.hostname, seen.out, seen.is_shared, seen.has_data) == (
         socket.gethostname(),
         str(tmp_path),
         True,
         True,
     )
-    own = WorkerActor().look(str(tmp_path / "own"), "mark", str(tmp_path / "not-mounted"))
+    own = WorkerActor().inspect(str(tmp_path / "own"), "mark", str(tmp_path / "not-mounted"))
     assert (own.out, own.is_shared, own.has_data) == (str(tmp_path / "own"), False, False)
     # Where the driver's folder cannot be made, there is one for temporary files.
     assert (
         not WorkerActor()
-        .look(str(tmp_path / "file" / "runs"), "mark", None)
+        .inspect(str(tmp_path / "file" / "runs"), "mark", None)
         .out.startswith(str(tmp_path / "file"))
     )
 
@@ -150,8 +150,8 @@ def test_pairs_in_a_parcel_are_the_same_pairs_elsewhere(split: str, tmp_path: Pa
         write_pairs(here / part, [f"page-{n}.{part}" for n in range(5)], seed=3, channels=3)
     config = PairsConfig(dir=here, channels=1)
     pack_pairs(config, tmp_path / "driver")
-    for _ in range(2):  # several posts of one machine
-        WorkerActor().unpack(pack_pairs(config, tmp_path / "driver"), str(tmp_path / "there" / "pairs"))
+    for _ in range(2):  # several actors of one machine
+        WorkerActor().unpack_pairs(pack_pairs(config, tmp_path / "driver"), str(tmp_path / "there" / "pairs"))
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["pairs"]
     there = config.model_copy(update={"dir": tmp_path / "there" / "pairs"}).open(
         seed=0, cache=tmp_path / "node"

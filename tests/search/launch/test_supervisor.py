@@ -18,8 +18,7 @@ from search.__main__ import main
 from search.database import FrozenTrial, TrialState, default_storage_url, load_study, request_stop
 from search.database.trial_facts import DEATHS, OWNER
 from search.errors import UserError
-from search.launch import run_with_workers as run_crew
-from search.launch import supervisor
+from search.launch import run_with_workers, supervisor
 from search.launch.events import EventStream, show_event
 from search.study import load_spec
 from search.terminal import Progress
@@ -112,7 +111,7 @@ def test_what_a_worker_cannot_do_either_ends_the_run_with_its_words(study_file: 
 def test_worker_joins_by_hand_and_says_when_there_is_nothing_to_join(
     study_file: StudyFile, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.launch.join.OPENING_S", 0.0)
+    monkeypatch.setattr("search.launch.join.WAIT_FOR_STUDY_S", 0.0)
     path = study_file()
     assert main(["run", "--study", str(path), "--out", str(out), "--trials", "1", "--quiet"]) == 0
     assert main(["worker", "--study", "tinny", "--out", str(out)]) == 2
@@ -129,14 +128,14 @@ def test_worker_joins_by_hand_and_says_when_there_is_nothing_to_join(
 
 def test_wire_shows_at_its_other_end_what_a_worker_shows(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
-    wire = EventStream(stream)
-    wire.start("trial 3", 0, 100)
+    event_stream = EventStream(stream)
+    event_stream.start("trial 3", 0, 100)
     for step in range(1, 51):
-        wire.stepped(step, 100, 0.125)
-    wire.scored(28.5)
-    wire.say("a [line] that stays")
-    wire.ended("done", 29.0, 3)
-    wire.ended("pruned", None, 4)
+        event_stream.stepped(step, 100, 0.125)
+    event_stream.scored(28.5)
+    event_stream.say("a [line] that stays")
+    event_stream.ended("done", 29.0, 3)
+    event_stream.ended("pruned", None, 4)
     shown = Progress("tiny", 20.0, 4, time.monotonic() + 100, quiet=False)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 6  # not one for each step
@@ -148,7 +147,7 @@ def test_wire_shows_at_its_other_end_what_a_worker_shows(capsys: pytest.CaptureF
     assert shown.counts == {"done": 1, "pruned": 1, "failed": 0}
     assert capsys.readouterr().out == "a [line] that stays\n"
     stream.close()
-    wire.say("nobody hears this")
+    event_stream.say("nobody hears this")
 
 
 def test_rows_of_several_workers_are_shown_in_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,12 +157,12 @@ def test_rows_of_several_workers_are_shown_in_order(capsys: pytest.CaptureFixtur
     shown.console.print(shown._render())
     lines = capsys.readouterr().out.splitlines()
     assert ["trial 0" in lines[1], "trial 1" in lines[2]] == [True, True]
-    shown.gone("0")
+    shown.worker_ended("0")
     shown.console.print(shown._render())
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-class Played:
+class FakeProcess:
     """A worker process that says nothing, and ends with this exit code once `ends` is true."""
 
     pid = 0
@@ -190,44 +189,44 @@ def test_worker_that_never_begins_is_left_out_and_the_last_one_ends_the_run(
 ) -> None:
     started: list[int] = []
 
-    def hire(
+    def start_worker(
         index: int, arguments: Mapping[str, str], log: Path
     ) -> tuple[supervisor.WorkerProcess, list[str]]:
         started.append(index)
         log.write_text("--- now\nno memory\n", "utf-8")
         if index == 0:
-            return Played(-9, lambda: True), []
+            return FakeProcess(-9, lambda: True), []
         # The other is at work for as long as the first is tried.
-        return Played(0, lambda: started.count(0) == supervisor.MOST_FALSE_STARTS), []
+        return FakeProcess(0, lambda: started.count(0) == supervisor.MAX_FAILED_STARTS), []
 
     cpu = torch.device("cpu")
-    how = RunOptions(default_storage_url(out), out, cpu), (cpu,) * workers, hire
+    how = RunOptions(default_storage_url(out), out, cpu), (cpu,) * workers, start_worker
     spec = load_spec(str(study_file()))
     if workers == 1:
         with pytest.raises(
             UserError, match=r"(?s)worker 0 died 4 times before it began \(SIGKILL.*no memory"
         ):
-            run_crew(spec, *how)
+            run_with_workers(spec, *how)
     else:
-        run_crew(spec, *how)
+        run_with_workers(spec, *how)
         assert "worker 0 died 4 times before it began" in capsys.readouterr().out
-    assert started.count(0) == supervisor.MOST_FALSE_STARTS
+    assert started.count(0) == supervisor.MAX_FAILED_STARTS
 
 
 @pytest.mark.parametrize(
     ("code", "words"), [(1, "exit code 1"), (-9, "SIGKILL (perhaps out of memory)"), (-11, "SIGSEGV")]
 )
 def test_end_of_a_process_in_words(code: int, words: str) -> None:
-    assert supervisor._in_words(code) == words
+    assert supervisor._describe_exit(code) == words
 
 
-def test_last_words_are_those_of_the_last_life(tmp_path: Path) -> None:
+def test_error_output_is_that_of_the_latest_start(tmp_path: Path) -> None:
     log = tmp_path / "worker-0.log"
     log.write_text(
         "--- then\nsearch worker: old\n--- now\nnoise\nsearch worker: new\nin two lines\n", "utf-8"
     )
-    assert supervisor._last_words(log).splitlines() == ["new", "in two lines"]
+    assert supervisor._last_errors(log).splitlines() == ["new", "in two lines"]
     log.write_text("--- now\nTraceback\nboom\n", "utf-8")
-    assert supervisor._last_words(log).splitlines() == ["Traceback", "boom"]
+    assert supervisor._last_errors(log).splitlines() == ["Traceback", "boom"]
     log.write_text("--- now\n", "utf-8")
-    assert supervisor._last_words(log) == "(nothing)"
+    assert supervisor._last_errors(log) == "(nothing)"

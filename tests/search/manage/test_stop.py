@@ -61,7 +61,7 @@ def worker(study: optuna.Study) -> Iterator[Worker]:
             while not ended.wait(0.05):
                 if study_facts_of(study).stop is not None:
                     ended.wait(0.2)
-                    leases.hand_back_dead(study, study._storage.get_trial(trial_id))
+                    leases.release_abandoned_trial(study, study._storage.get_trial(trial_id))
                     ended.wait(0.2)
                     process.kill()
                     return
@@ -118,7 +118,7 @@ def test_silence_of_a_worker_elsewhere_is_mentioned(
 def test_trial_of_a_worker_that_is_silent_for_long_is_handed_back(
     study: optuna.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "SILENT_S", 0.2)
+    monkeypatch.setattr(leases, "LEASE_TIMEOUT_S", 0.2)
     running(study, worker="far", name="far", host="another")
     lines: list[str] = []
     assert stop.stop_workers(study, 5, lines.append) == stop.Ending(asked=("far",), still_there=())
@@ -148,7 +148,7 @@ def test_worker_between_two_trials_is_found(
 def test_real_search_saves_and_ends(
     study_file: Callable[..., Path], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "BEAT_EVERY_S", 0.1)
+    monkeypatch.setattr(leases, "HEARTBEAT_INTERVAL_S", 0.1)
     database, codes = open_database(default_storage_url(out), create=True), list[int]()
 
     def ask() -> None:

@@ -1,4 +1,4 @@
-"""What a budget buys: the simulated search follows the policy of the real one, and the plan says it plainly."""
+"""Plans: the simulated search follows the policy of the real one, and the plan shows its results."""
 
 import json
 import math
@@ -27,11 +27,11 @@ from search.study import StudySpec, load_spec, parse_duration
 from search.trial import Pace
 from search.trial.timing import Timer
 from search.worker import (
+    InterpolatedCost,
     ProbeConfig,
     ProbeConfigs,
     ProbeResult,
     RunOptions,
-    Scale,
     probe_configs,
     small_median_large,
     typical_speed,
@@ -43,13 +43,13 @@ CPU = torch.device("cpu")
 OPEN_LENGTH = (("steps = 8\n", ""), ("rungs = 0", "rungs = 2, factor = 4"))
 
 
-def course(per_step: float = 1.0, steps: int = 16, **changes: Any) -> TrainingCost:
+def cost(per_step: float = 1.0, steps: int = 16, **changes: Any) -> TrainingCost:
     """A training of 16 steps of a second, scored for nothing."""
     free = {
         "per_score": 0.0,
         "at_end": 0.0,
-        "per_climb": 0.0,
-        "at_birth": 0.0,
+        "per_start": 0.0,
+        "first_start": 0.0,
         "per_repeat": 0.0,
         "shares": (1.0,),
     }
@@ -67,31 +67,31 @@ def spec(study_file: StudyFile) -> StudySpec:
 
 def test_without_rungs_as_many_trials_start_as_fit_into_the_time(spec: StudySpec) -> None:
     unhurried = spec.with_changes(trials=1000, timeout=165.0)
-    search = simulate(unhurried, [], [course()], opening=5.0, seed=0)
+    search = simulate(unhurried, [], [cost()], setup_seconds=5.0, seed=0)
     # After 5 seconds to open, trials of 16 seconds while one more ends in time: 5 + 10 x 16 = 165.
     assert (search.begun, search.reached, search.seconds) == (10, {100: 10}, 165.0)
 
 
 def test_known_recipes_come_first_and_cost_what_they_cost(spec: StudySpec) -> None:
     two = spec.with_changes(trials=3, timeout=1e6)
-    search = simulate(two, [course(100.0), course(10.0)], [course()], opening=0.0, seed=0)
+    search = simulate(two, [cost(100.0), cost(10.0)], [cost()], setup_seconds=0.0, seed=0)
     assert search.seconds == 16 * (100 + 10 + 1)
 
 
 def test_simulated_ladder_promotes_one_in_factor_and_finishes_the_leader(spec: StudySpec) -> None:
     many = spec.with_changes(trials=64, timeout=1e6, ladder={"rungs": 2, "factor": 4})
-    search = simulate(many, [], [course()], opening=0.0, seed=0)
+    search = simulate(many, [], [cost()], setup_seconds=0.0, seed=0)
     assert search.begun == search.reached[6] == 64
     # One in four goes on, and those that looked good while few were there: never fewer.
     assert 16 <= search.reached[25] <= 32
     assert 4 <= search.reached[100] <= 16
-    climbs = 64 * 1 + search.reached[25] * 3 + search.reached[100] * 12
-    assert search.seconds == climbs
+    training_seconds = 64 * 1 + search.reached[25] * 3 + search.reached[100] * 12
+    assert search.seconds == training_seconds
 
 
 def test_last_stretch_fills_the_time_that_is_left(spec: StudySpec) -> None:
     clocked = spec.with_changes(trials=1000, timeout=1000.0, ladder={"rungs": 2, "factor": 4})
-    searches = simulate_many(clocked, [], [course(steps=160)], opening=0.0, count=30)
+    searches = simulate_many(clocked, [], [cost(steps=160)], setup_seconds=0.0, count=30)
     assert all(950 < search.seconds <= 1000 for search in searches)
 
 
@@ -101,8 +101,8 @@ def test_search_of_twice_the_time_with_trainings_twice_as_long_tries_as_many(spe
         simulate(
             spec.with_changes(trials=1000, timeout=3000.0 * times, ladder=ladder),
             [],
-            [course(steps=640 * times)],
-            opening=0.0,
+            [cost(steps=640 * times)],
+            setup_seconds=0.0,
             seed=1,
         ).begun
         for times in (1, 2)
@@ -112,14 +112,14 @@ def test_search_of_twice_the_time_with_trainings_twice_as_long_tries_as_many(spe
 
 def test_trial_over_its_own_time_ends_there(spec: StudySpec) -> None:
     short = spec.with_changes(trials=3, timeout=1e6, trial_timeout=10.0)
-    search = simulate(short, [], [course()], opening=0.0, seed=0)
+    search = simulate(short, [], [cost()], setup_seconds=0.0, seed=0)
     assert (search.seconds, search.reached) == (30.0, {100: 0})
 
 
-def test_climb_counts_the_scores_between_its_rungs() -> None:
-    scored = course(steps=8, per_score=100.0, at_end=1000.0, per_climb=0.5, shares=(0.25, 0.5, 0.75, 1.0))
-    assert scored.climb(0.0, 0.25) == 2 + 100 + 0.5
-    assert scored.climb(0.25, 1.0) == 6 + 300 + 1000 + 0.5
+def test_time_between_rungs_counts_the_scores_between_its_rungs() -> None:
+    scored = cost(steps=8, per_score=100.0, at_end=1000.0, per_start=0.5, shares=(0.25, 0.5, 0.75, 1.0))
+    assert scored.seconds_between(0.0, 0.25) == 2 + 100 + 0.5
+    assert scored.seconds_between(0.25, 1.0) == 6 + 300 + 1000 + 0.5
 
 
 def test_simulated_search_goes_as_the_real_one(study_file: StudyFile, out: Path, trials: Trials) -> None:
@@ -127,17 +127,17 @@ def test_simulated_search_goes_as_the_real_one(study_file: StudyFile, out: Path,
     tiny = spec_of(study_file(), trials=4, ladder=ladder)
     run_in_process(tiny, RunOptions(storage=default_storage_url(out), out=out, device=CPU, quiet=True))
     real = {p: sum(p in t.intermediate_values for t in trials()) for p in (25, 50, 100)}
-    searches = simulate_many(tiny, [], [course(0.01, steps=8)], opening=0.0, count=200)
+    searches = simulate_many(tiny, [], [cost(0.01, steps=8)], setup_seconds=0.0, count=200)
     assert real[25] == 4
     assert real in [dict(search.reached) for search in searches]
 
 
 def test_workers_without_rungs_make_a_trial_each_at_a_time(spec: StudySpec) -> None:
     unhurried = spec.with_changes(trials=1000, timeout=165.0)
-    search = simulate(unhurried, [], [course()], opening=5.0, seed=0, workers=3)
+    search = simulate(unhurried, [], [cost()], setup_seconds=5.0, seed=0, workers=3)
     assert (search.begun, search.reached, search.seconds) == (30, {100: 30}, 165.0)
     few = spec.with_changes(trials=7, timeout=1e6)
-    search = simulate(few, [course(100.0)], [course()], opening=0.0, seed=0, workers=2)
+    search = simulate(few, [cost(100.0)], [cost()], setup_seconds=0.0, seed=0, workers=2)
     # The known recipe takes one worker 1600 seconds; the other makes the six that are left meanwhile.
     assert (search.begun, search.reached, search.seconds) == (7, {100: 7}, 1600.0)
 
@@ -145,17 +145,17 @@ def test_workers_without_rungs_make_a_trial_each_at_a_time(spec: StudySpec) -> N
 def test_rungs_at_the_same_step_are_reached_together(spec: StudySpec) -> None:
     ladder = {"rungs": 3, "factor": 3}
     short = spec.with_changes(trials=4, timeout=1e6, ladder=ladder)
-    search = simulate(short, [], [course(steps=10)], opening=0.0, seed=0)
+    search = simulate(short, [], [cost(steps=10)], setup_seconds=0.0, seed=0)
     assert search.reached[4] == search.reached[11] == 4  # both at the first step
     # After 10 seconds a tenth of a training is done: by that, a 27th of the next one ends within 15 seconds.
     hurried = spec.with_changes(trials=9, timeout=30.0, finale=0.5, ladder=ladder)
-    search = simulate(hurried, [], [course(per_step=10.0, steps=10)], opening=0.0, seed=0)
+    search = simulate(hurried, [], [cost(per_step=10.0, steps=10)], setup_seconds=0.0, seed=0)
     assert search.begun == 1 + 1
 
 
 def test_worker_without_work_waits_for_scores_that_may_promote_someone(spec: StudySpec) -> None:
     pair = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
-    search = simulate(pair, [course(1.0), course(3.0)], [], opening=0.0, seed=0, workers=2)
+    search = simulate(pair, [cost(1.0), cost(3.0)], [], setup_seconds=0.0, seed=0, workers=2)
     # Half of a training each, after 8 and 24 seconds; the better one goes on then, and is all there is to finish.
     assert search.reached == {50: 2, 100: 1}
     assert search.seconds in (pytest.approx(24 + 8, abs=1.0), 24 + 24)
@@ -164,12 +164,11 @@ def test_worker_without_work_waits_for_scores_that_may_promote_someone(spec: Stu
 def test_each_worker_finishes_a_leader_where_the_clock_decides(spec: StudySpec) -> None:
     clocked = spec.with_changes(trials=1000, timeout=1000.0, ladder={"rungs": 2, "factor": 4})
     for workers in (1, 2, 4):
-        searches = simulate_many(clocked, [], [course(steps=160)], 0.0, 20, workers=workers)
+        searches = simulate_many(clocked, [], [cost(steps=160)], 0.0, 20, workers=workers)
         assert all(search.reached[100] >= workers for search in searches)
         assert all(950 < search.seconds <= 1000 for search in searches)
     begun = [
-        simulate(clocked, [], [course(steps=160)], 0.0, seed=0, workers=workers).begun
-        for workers in (1, 2, 4)
+        simulate(clocked, [], [cost(steps=160)], 0.0, seed=0, workers=workers).begun for workers in (1, 2, 4)
     ]
     assert begun[0] < begun[1] < begun[2]
 
@@ -179,8 +178,8 @@ def test_repeats_are_shared_out_and_waited_for(spec: StudySpec, workers: int) ->
     confirmed = spec.with_changes(
         trials=4, timeout=1e6, ladder={"rungs": 1, "factor": 4}, confirm_seeds=2, finalists=2
     )
-    beside = course(per_repeat=100.0)
-    search = simulate(confirmed, [], [beside], opening=0.0, seed=0, workers=workers)
+    beside = cost(per_repeat=100.0)
+    search = simulate(confirmed, [], [beside], setup_seconds=0.0, seed=0, workers=workers)
     # Four first rungs of 4 steps, and the best goes on to its end; the next two are trained again up to that
     # rung, twice, and judged for 100 seconds.
     assert search.reached == {25: 4, 100: 1}
@@ -189,17 +188,17 @@ def test_repeats_are_shared_out_and_waited_for(spec: StudySpec, workers: int) ->
 
 def test_those_who_make_more_steps_of_the_same_compute_are_promoted_more_often(spec: StudySpec) -> None:
     many = spec.with_changes(trials=2, timeout=1e6, ladder={"rungs": 1, "factor": 2})
-    one, other = course(steps=1000), course(steps=10)
-    searches = [simulate(many, [one, other], [], opening=0.0, seed=seed) for seed in range(200)]
+    one, other = cost(steps=1000), cost(steps=10)
+    searches = [simulate(many, [one, other], [], setup_seconds=0.0, seed=seed) for seed in range(200)]
     assert 0.7 < sum(search.winner_steps == 1000 for search in searches) / len(searches) < 0.95
 
 
 def test_sampler_of_neighbours_stays_in_the_best_branch_two_times_of_three(spec: StudySpec) -> None:
     near = spec.with_changes(trials=64, timeout=1e12, sampler="neighbours")
-    filters = [course(steps=0, at_end=1000.0**n, branch=n) for n in range(4)]
+    filters = [cost(steps=0, at_end=1000.0**n, branch=n) for n in range(4)]
     most = []
     for seed in range(10):
-        search = simulate(near, filters, filters, opening=0.0, seed=seed)
+        search = simulate(near, filters, filters, setup_seconds=0.0, seed=seed)
         visits = [int(search.seconds) // 1000**n % 1000 for n in range(4)]
         assert sum(visits) == 64
         assert min(visits) >= 4
@@ -208,18 +207,20 @@ def test_sampler_of_neighbours_stays_in_the_best_branch_two_times_of_three(spec:
 
 
 def test_scale_is_straight_between_logarithms_and_in_proportion_beyond() -> None:
-    scale = Scale([(1.0, 10.0), (100.0, 1000.0), (10.0, 50.0)])
+    scale = InterpolatedCost([(1.0, 10.0), (100.0, 1000.0), (10.0, 50.0)])
     assert scale.at(10.0) == pytest.approx(50.0)
     assert scale.at(math.sqrt(10.0)) == pytest.approx(math.sqrt(10.0 * 50.0))
     assert scale.at(200.0) == pytest.approx(2000.0)
     assert scale.at(0.1) == pytest.approx(10.0)
-    assert Scale([(0.0, 1.0), (0.0, 9.0), (0.0, 2.0)]).at(0.0) == 2.0  # filters: nothing tells them apart
+    assert (
+        InterpolatedCost([(0.0, 1.0), (0.0, 9.0), (0.0, 2.0)]).at(0.0) == 2.0
+    )  # filters: nothing tells them apart
 
 
 def test_branches_are_the_choices_that_have_settings_of_their_own() -> None:
     filters = load_spec("classical")
     recipes = ProbeConfigs(filters, channels=1)
-    forks = plan._forks(recipes.all)
+    forks = plan._branching_settings(recipes.all)
     assert forks == {"model.filter"}
     kinds = [probe.config.model.filter.kind for probe in recipes.all]  # type: ignore[union-attr]
     assert [probe.values["model.filter"] for probe in recipes.all] == kinds
@@ -231,7 +232,9 @@ def test_recipes_are_told_apart_by_their_number(study_file: StudyFile) -> None:
     assert [probe.number for probe in recipes.all] == list(range(1 + probe_configs.DRAWS))
 
 
-def test_company_trains_beside_us_and_says_how_long_it_took_to_come(study_file: StudyFile, out: Path) -> None:
+def test_busy_workers_train_beside_us_and_their_time_to_start_is_known(
+    study_file: StudyFile, out: Path
+) -> None:
     config = ProbeConfigs(spec_of(study_file()), channels=1).drawn[0].config
     before = {child.pid for child in psutil.Process().children()}
     with busy_workers(config, out, CPU, [CPU]) as seconds:
@@ -303,7 +306,7 @@ def test_slow_steps_are_timed_fewer_times(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.fixture(autouse=True)
-def no_company(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_busy_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes take seconds to start: a test of their own has them."""
     monkeypatch.setattr(plan, "busy_workers", lambda *_: nullcontext(0.0))
 

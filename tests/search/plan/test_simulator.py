@@ -17,15 +17,15 @@ from search.database import (
     Heartbeat,
     default_storage_url,
     facts_of,
-    hand_back,
     load_study,
     open_study,
     record_facts,
+    release_trial,
 )
 from search.database.trial_facts import LABEL, RungScore
 from search.plan import simulator
 from search.plan.cost_model import TrainingCost
-from search.plan.score_model import Chance
+from search.plan.score_model import ScoreModel
 from search.plan.simulator import Simulation
 from search.scheduler import TOP, Action, Snapshot, Wait, policy
 from search.study import StudySpec, load_spec
@@ -33,7 +33,7 @@ from search.worker import Repeat, RunOptions, Worker, WorkerLoop, loop
 from search.worker.trial_setup import draw_config
 
 StudyFile = Callable[..., Path]
-OPENING = 0.25
+SETUP_SECONDS = 0.25
 STEPS = 160
 PER_STEP = (1 / 32, 1 / 16, 1 / 64, 3 / 64)  # seconds: of trials one after another, and so again
 SCORES = (20.0, 23.0, 21.0, 26.0, 24.0, 22.0, 27.0, 25.0)
@@ -44,8 +44,8 @@ class Turns:
     """A clock of several threads: only one of them runs, until it says how long its work takes."""
 
     def __init__(self, workers: int) -> None:
-        self.now, self.running = OPENING, -1
-        self.agenda = [(OPENING, index) for index in range(workers)]
+        self.now, self.running = SETUP_SECONDS, -1
+        self.agenda = [(SETUP_SECONDS, index) for index in range(workers)]
         self.changed = threading.Condition()
 
     def spend(self, index: int, seconds: float) -> None:
@@ -67,17 +67,17 @@ class Turns:
             self.changed.notify_all()
 
 
-class Scripted(Chance):
+class Scripted(ScoreModel):
     """Costs and scores by the number of a trial."""
 
-    def __init__(self, courses: Callable[[int], TrainingCost]) -> None:
-        self.courses, self.begun = courses, 0
+    def __init__(self, costs: Callable[[int], TrainingCost]) -> None:
+        self.costs, self.begun = costs, 0
 
-    def course(self, number: int, best_first: Sequence[TrainingCost]) -> TrainingCost:
+    def draw_cost(self, number: int, best_first: Sequence[TrainingCost]) -> TrainingCost:
         self.begun = number
-        return self.courses(number)
+        return self.costs(number)
 
-    def quality(self, course: TrainingCost) -> float:
+    def quality(self, cost: TrainingCost) -> float:
         return SCORES[self.begun % len(SCORES)]
 
     def score(self, quality: float) -> float:
@@ -88,7 +88,7 @@ class FakeWorker(Worker):
     """Trains nothing: steps and scores take the time that they take in the simulation."""
 
     turns: Turns
-    course: TrainingCost
+    cost: TrainingCost
 
     def spend(self, seconds: float) -> None:
         self.turns.spend(self.options.index, seconds)
@@ -100,8 +100,8 @@ class FakeWorker(Worker):
             pause_at = config.steps_at(self.spec.ladder.share(facts.goal))
         until = config.total_steps if pause_at is None else pause_at
         scored = [step for step in config.rungs() if before < step <= until]
-        took = self.course.per_climb + per_step * (until - before) + self.course.per_score * len(scored)
-        took += self.course.at_birth * (before == 0) + self.course.at_end * (until == config.total_steps)
+        took = self.cost.per_start + per_step * (until - before) + self.cost.per_score * len(scored)
+        took += self.cost.first_start * (before == 0) + self.cost.at_end * (until == config.total_steps)
         self.spend(took)
         for step in scored:
             trial.report(SCORES[trial.number % len(SCORES)], config.rungs()[step])
@@ -117,19 +117,19 @@ class FakeWorker(Worker):
         if until == config.total_steps:
             self.study.tell(trial, SCORES[trial.number % len(SCORES)], state=TrialState.COMPLETE)
         else:
-            hand_back(self.study, trial)
+            release_trial(self.study, trial)
         self.seconds_per_training.append(took * config.total_steps / (until - before))
 
 
-def course(number: int) -> TrainingCost:
-    """What the training of a trial of this study costs: powers of two, so that sums are exact."""
+def cost(number: int) -> TrainingCost:
+    """Cost of training a trial of this study: powers of two, so that sums are exact."""
     return TrainingCost(
         steps=STEPS,
         per_step=PER_STEP[number % len(PER_STEP)],
         per_score=1 / 64,
         at_end=1 / 64,
-        per_climb=1 / 32,
-        at_birth=1 / 8,
+        per_start=1 / 32,
+        first_start=1 / 8,
         per_repeat=0.5,
         shares=tuple(n / 8 for n in range(1, 9)),
     )
@@ -165,7 +165,7 @@ def search(spec: StudySpec, out: Path, workers: int) -> None:
         shows = SimpleNamespace(say=lambda text: None, ended=lambda *_: None)
         shows.spend = lambda seconds: turns.spend(index, seconds)
         worker = FakeWorker(spec, options, its, split, stop, shows, Heartbeat(its))  # type: ignore[arg-type]
-        worker.turns, worker.course = turns, course(0)
+        worker.turns, worker.cost = turns, cost(0)
         turns.begin(index)
         try:
             WorkerLoop(worker, 0.0, lambda: turns.now, worker.spend).run()
@@ -203,7 +203,7 @@ def test_simulated_search_takes_the_same_actions_at_the_same_moments_as_the_real
     spec = load_spec(str(path)).with_changes(**{"ladder": {"rungs": 2, "factor": 2}, **changes})
 
     def repeat(trial: FrozenTrial, seed: int, steps: int, *rest: Any) -> Repeat:
-        took = steps * PER_STEP[trial.number % len(PER_STEP)] + course(0).per_repeat
+        took = steps * PER_STEP[trial.number % len(PER_STEP)] + cost(0).per_repeat
         rest[-1].progress.spend(took)
         return Repeat(trial.number, seed, steps, took, (SCORES[trial.number % len(SCORES)],))
 
@@ -212,7 +212,7 @@ def test_simulated_search_takes_the_same_actions_at_the_same_moments_as_the_real
     search(spec, out, workers)
     taken = list(real)
     real.clear()
-    simulation = Simulation(spec, Scripted(course), len(spec.first), workers)
-    simulation.run(OPENING)
+    simulation = Simulation(spec, Scripted(cost), len(spec.first), workers)
+    simulation.run(SETUP_SECONDS)
     assert real == taken
     assert len(taken) > 5

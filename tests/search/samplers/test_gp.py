@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.samplers import gp
 from search.samplers.encoding import Encoding
 from search.samplers.gp import GaussianSampler
-from search.samplers.make import ShownSampler
+from search.samplers.make import SamplerWithAllTrials
 from search.scheduler import LadderConfig
 from search.study import fill_leaves
 
@@ -67,7 +67,7 @@ def scored(seeds: range) -> list[FrozenTrial]:
 
 def proposal(trials: list[FrozenTrial], seed: int = 0) -> dict[str, Any]:
     study = optuna.create_study(
-        direction="maximize", sampler=ShownSampler(GaussianSampler(RECIPE, LADDER, seed))
+        direction="maximize", sampler=SamplerWithAllTrials(GaussianSampler(RECIPE, LADDER, seed))
     )
     study.add_trials(trials)
     new = optuna.Trial(study, study._storage.create_new_trial(study._study_id))

@@ -1,4 +1,4 @@
-"""Climbing on a grid: every branch's hill is found, nothing is tried twice, and the same seed repeats."""
+"""Local search on a grid: the maximum of every branch is found, nothing is tried twice, and the same seed repeats."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def hill(trial: optuna.Trial, best_kind: str) -> float:
     return 15 - 3 * abs(n - 11) - 4 * abs(m - 4)
 
 
-def climb(best_kind: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
+def search_grid(best_kind: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     study = optuna.create_study(direction="maximize", sampler=NeighbourSampler(seed))
     study.enqueue_trial({"kind": "a", "kind.a.x": 0.2, "kind.a.y": 2})
     study.enqueue_trial({"kind": "b", "kind.b.n": 3, "kind.b.m": 1})
@@ -33,10 +33,10 @@ def climb(best_kind: str, trials: int, seed: int = 0) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("best_kind", ["a", "b"])
 def test_top_of_the_better_branch_is_found_in_few_trials(best_kind: str) -> None:
-    climb(best_kind, trials=40)  # of 74 recipes
+    search_grid(best_kind, trials=40)  # of 74 recipes
 
 
-def test_every_setting_climbs_where_there_is_one_branch() -> None:
+def test_every_setting_is_improved_where_there_is_one_branch() -> None:
     study = optuna.create_study(direction="maximize", sampler=NeighbourSampler(0))
     study.enqueue_trial({"n": 2, "m": 3})
     study.optimize(
@@ -47,12 +47,12 @@ def test_every_setting_climbs_where_there_is_one_branch() -> None:
 
 
 def test_no_recipe_is_tried_twice_until_neighbours_run_out() -> None:
-    tried = [tuple(sorted(params.items())) for params in climb("a", trials=60)]
+    tried = [tuple(sorted(params.items())) for params in search_grid("a", trials=60)]
     assert len(set(tried)) == len(tried)
 
 
 def test_equal_seeds_try_equal_recipes() -> None:
-    assert climb("a", trials=30, seed=3) == climb("a", trials=30, seed=3)
+    assert search_grid("a", trials=30, seed=3) == search_grid("a", trials=30, seed=3)
 
 
 def test_random_draws_go_on_when_the_grid_is_used_up() -> None:

@@ -1,4 +1,4 @@
-"""What samplers are shown of a study."""
+"""The trials that samplers are given."""
 
 import random
 import warnings
@@ -7,7 +7,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.samplers.make import ShownSampler
+from search.samplers.make import SamplerWithAllTrials
 
 RATE = FloatDistribution(1e-4, 1e-2, log=True)
 LOSS = CategoricalDistribution(["l1", "mse"])
@@ -35,7 +35,7 @@ def draw(study: optuna.Study) -> tuple[float, object]:
 
 
 def test_trial_that_waits_at_a_rung_counts_like_one_pruned_there() -> None:
-    real = optuna.create_study(direction="maximize", sampler=ShownSampler(tpe()))
+    real = optuna.create_study(direction="maximize", sampler=SamplerWithAllTrials(tpe()))
     plain = optuna.create_study(direction="maximize", sampler=tpe())
     for study in (real, plain):
         dice = random.Random(3)
@@ -44,7 +44,7 @@ def test_trial_that_waits_at_a_rung_counts_like_one_pruned_there() -> None:
 
 
 def test_trials_are_left_as_they_are() -> None:
-    study = optuna.create_study(direction="maximize", sampler=ShownSampler(tpe()))
+    study = optuna.create_study(direction="maximize", sampler=SamplerWithAllTrials(tpe()))
     study.add_trials([trial(random.Random(n), waits=n % 2 == 0) for n in range(20)])
     before = study.trials
     draw(study)

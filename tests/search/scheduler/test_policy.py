@@ -26,7 +26,7 @@ from search.scheduler import (
     WorkerView,
     next_action,
 )
-from search.scheduler.policy import LOOKS, MOMENT_S, AwaitingRepeats, Ending, Repeating
+from search.scheduler.policy import POLL_INTERVAL_S, REPLAN_SHARES, AwaitingRepeats, Ending, Repeating
 
 LADDER = LadderConfig(rungs=2, factor=2)  # 25 %, 50 %, the end
 # 50 seconds for trials and promotions, 10 for repeats, 40 for the last stretch.
@@ -48,7 +48,7 @@ def paused(number: int, *scores: float, **changes: Any) -> TrialView:
 
 
 def after(elapsed: float, *trials: TrialView, rules: Rules = RULES, **worker: Any) -> Any:
-    """What a worker does then."""
+    """The next action of a worker."""
     repeats = worker.pop("repeats", ())
     return next_action(Snapshot(rules, WorkerView(**worker), trials, repeats), elapsed)
 
@@ -112,7 +112,7 @@ def test_trial_behind_too_many_others_is_pruned_before_anything_else_is_done() -
 def test_worker_without_work_waits_for_scores_of_others_while_there_is_time() -> None:
     full = replace(RULES, trials=2)
     others = [paused(0, 20.0), trial(1, State.RUNNING, goal=25)]
-    assert after(1.0, *others, rules=full) == Wait(MOMENT_S, until=50.0)
+    assert after(1.0, *others, rules=full) == Wait(POLL_INTERVAL_S, until=50.0)
     assert after(50.1, *others, rules=full) == Enter(Finishing())
     finishing = [paused(0, 20.0), trial(1, State.RUNNING, 21.0, goal=100)]
     assert after(1.0, *finishing, rules=full) == Enter(Finishing())  # its scores promote nobody
@@ -177,7 +177,7 @@ def test_repeats_of_others_are_waited_for_but_not_forever_and_not_those_of_other
     entered = after(55.0, *TWO, phase=Repeating(RUNS, None), workers=2, repeats=ours)
     assert entered == Enter(AwaitingRepeats(RUNS, until=55.0 + 3 * 2 * 25.0))  # thrice what its trials took
     waiting = AwaitingRepeats(RUNS, until=60.0)
-    assert after(59.9, *TWO, phase=waiting, repeats=[*ours, *earlier]) == Wait(MOMENT_S, until=60.0)
+    assert after(59.9, *TWO, phase=waiting, repeats=[*ours, *earlier]) == Wait(POLL_INTERVAL_S, until=60.0)
     assert after(60.0, *TWO, phase=waiting, repeats=ours) == Enter(Finishing())
     assert after(55.0, *TWO, phase=waiting, repeats=[*ours, *others]) == Enter(Finishing())
 
@@ -191,16 +191,21 @@ def test_last_stretch_of_the_best_is_made_to_fit_the_time_and_planned_anew_on_th
     first = finish(60.0, *trials)
     steps = 50 + int(0.97 * 40)
     assert first == Finish(
-        1, steps, pause_at=50 + math.ceil(0.3 * 38), then=Finishing(1, 1, math.ceil(50 / 0.85))
+        1, steps, pause_at=50 + math.ceil(0.3 * 38), next_phase=Finishing(1, 1, math.ceil(50 / 0.85))
     )
     on_its_way = replace(trials[1], state=State.INTERRUPTED, goal=100, steps_done=62, seconds=62.0)
-    second = after(71.0, trials[0], on_its_way, phase=first.then)
+    second = after(71.0, trials[0], on_its_way, phase=first.next_phase)
     steps = 62 + int(0.97 * 29)
     assert second == Finish(
-        1, steps, pause_at=62 + math.ceil(0.75 * 28), then=Finishing(1, 2, first.then.fewest_steps)
+        1,
+        steps,
+        pause_at=62 + math.ceil(0.75 * 28),
+        next_phase=Finishing(1, 2, first.next_phase.fewest_steps),
     )
-    third = after(99.9, trials[0], replace(on_its_way, steps_done=83), phase=second.then)
-    assert third == Finish(1, 84, pause_at=84, then=Finishing(1, len(LOOKS), first.then.fewest_steps))
+    third = after(99.9, trials[0], replace(on_its_way, steps_done=83), phase=second.next_phase)
+    assert third == Finish(
+        1, 84, pause_at=84, next_phase=Finishing(1, len(REPLAN_SHARES), first.next_phase.fewest_steps)
+    )
 
 
 def test_last_stretch_leaves_time_for_the_scores_that_are_still_to_come() -> None:
@@ -232,7 +237,7 @@ def test_there_is_a_winner_even_if_it_comes_late_but_only_one() -> None:
 def test_where_no_clock_decides_the_leader_alone_is_trained_to_its_planned_end() -> None:
     ended = replace(RULES, trials=2)
     two = [paused(0, 20.0, 22.0), trial(1, State.PRUNED, 19.0)]
-    assert finish(1e6, *two, rules=ended) == Finish(0, None, None, then=Ending())
+    assert finish(1e6, *two, rules=ended) == Finish(0, None, None, next_phase=Ending())
     better = [paused(0, 20.0, 22.0), trial(1, State.COMPLETE, 20.0, 23.0, 24.0)]
     assert finish(60.0, *better, rules=ended) == Enter(Ending())
 

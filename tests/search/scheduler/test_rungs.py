@@ -1,10 +1,10 @@
-"""Which trials are promoted, and which are too many: worked out by hand for a few."""
+"""Promotion and pruning of a few trials, compared with results worked out by hand."""
 
 import pytest
 from pydantic import ValidationError
 
 from search.scheduler import LadderConfig, State, TrialView, ranked
-from search.scheduler.rungs import leader, promotable, surplus
+from search.scheduler.rungs import leader, promotable, surplus_paused
 
 LADDER = LadderConfig(rungs=2, factor=4)  # 6 %, 25 %, the end
 
@@ -84,18 +84,21 @@ def test_at_each_rung_so_many_stay_paused() -> None:
         TrialView(4, State.PAUSED, {6: 30.0, 25: 31.0}),
         TrialView(5, State.RUNNING, {6: 10.0}),
     ]
-    assert numbers(surplus(trials, LADDER, keep=2)) == [2, 0]
-    assert surplus(trials, LADDER, keep=4) == []
+    assert numbers(surplus_paused(trials, LADDER, keep=2)) == [2, 0]
+    assert surplus_paused(trials, LADDER, keep=4) == []
 
 
 def test_trials_that_have_made_too_few_steps_come_last() -> None:
     ladder = LadderConfig(rungs=2, factor=4)
-    assert ladder.early(100) == frozenset()
-    assert ladder.early(60) == {6}  # 4 steps
-    assert ladder.early(20) == {6}  # 5 steps at 25 %
-    assert ladder.early(4) == {6, 25, 100}
-    assert ladder.early(0) == frozenset()  # nothing is trained
-    large = [TrialView(number, State.PAUSED, {6: 20.0 + number}, early=frozenset({6})) for number in range(4)]
+    assert ladder.unreliable_rungs(100) == frozenset()
+    assert ladder.unreliable_rungs(60) == {6}  # 4 steps
+    assert ladder.unreliable_rungs(20) == {6}  # 5 steps at 25 %
+    assert ladder.unreliable_rungs(4) == {6, 25, 100}
+    assert ladder.unreliable_rungs(0) == frozenset()  # nothing is trained
+    large = [
+        TrialView(number, State.PAUSED, {6: 20.0 + number}, unreliable_rungs=frozenset({6}))
+        for number in range(4)
+    ]
     small = [TrialView(number, State.PAUSED, {6: 10.0 + number}) for number in range(4, 8)]
     assert [trial.number for trial in ranked([*large, *small], 6)] == [7, 6, 5, 4, 3, 2, 1, 0]
     assert [trial.number for trial in promotable([*large, *small], ladder)] == [7, 6]

@@ -9,7 +9,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from data.sources import Split
-from search.database import begin_trial, default_storage_url, hand_back, load_study, open_study
+from search.database import begin_trial, default_storage_url, load_study, open_study, release_trial
 from search.launch import run_in_process
 from search.samplers import make_sampler
 from search.scheduler import best_repeated
@@ -110,7 +110,7 @@ def test_sentences_give_means_spread_and_what_is_left_of_the_lead(study_file: St
     for score in (30.0, 29.0):
         trial = begin_trial(it, 99, lambda number: make_sampler(spec, number))
         trial.report(score, 25)
-        hand_back(it, trial)
+        release_trial(it, trial)
     assert confirm.repeat_sentences(it) == []
     for repeat in (
         Repeat(1, 2, 70, 13.0, (20.5, 24.5)),

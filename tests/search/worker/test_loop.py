@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from search.database import default_storage_url, leases, load_study, open_study
 from search.database.trial_facts import GOAL
 from search.launch import SearchOutcome, run_in_process
-from search.samplers.make import ShownSampler
+from search.samplers.make import SamplerWithAllTrials
 from search.scheduler import Action, Prune, Snapshot, policy
 from search.study import load_spec
 from search.trial import TrialConfig, train
@@ -159,7 +159,7 @@ def test_search_that_died_in_the_last_stretch_brings_it_to_its_end(
 
     def die_at_the_top(self: Any, trial: optuna.Trial, pause_at: int | None = None) -> None:
         if trial.user_attrs[GOAL] == 100:
-            leases.hand_back(self.study, trial)
+            leases.release_trial(self.study, trial)
             raise KeyboardInterrupt
         work_on(self, trial, pause_at)
 
@@ -237,10 +237,10 @@ def test_sampler_sees_a_waiting_trial_as_pruned_at_its_rung(study_file: StudyFil
             seen.extend((t.state, dict(t.intermediate_values)) for t in others)
 
     for _ in range(2):
-        trial = leases.begin_trial(opened, 99, lambda number: ShownSampler(Looking(seed=number)))
+        trial = leases.begin_trial(opened, 99, lambda number: SamplerWithAllTrials(Looking(seed=number)))
         trial.suggest_categorical("model.width", [4, 6])
         trial.report(20.0, 25)
-        leases.hand_back(opened, trial)
+        leases.release_trial(opened, trial)
     assert seen == [(TrialState.PRUNED, {25: 20.0})]
 
 

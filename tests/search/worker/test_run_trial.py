@@ -1,4 +1,4 @@
-"""What becomes of one attempt at a trial."""
+"""Outcomes of training a trial."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from search.study import load_spec
 from search.terminal import Progress
 from search.trial import Diverged, Stopped
 from search.trial.training import TrialResult
-from search.worker import RunOptions, StopSignals, Worker, open_search, run_trial
+from search.worker import RunOptions, StopSignals, Worker, prepare_search, run_trial
 from search.worker.run_trial import TrialOutcome
 
 Trials = Callable[..., list[optuna.trial.FrozenTrial]]
@@ -29,11 +29,11 @@ def made(study_file: Callable[..., Path], out: Path) -> Iterator[Worker]:
     """A worker of the tiny study, which asks for two rungs and limits nothing."""
     spec = load_spec(str(study_file(("rungs = 0", "rungs = 2"))))
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"), quiet=True)
-    opened = open_search(spec, options)
-    pulse = Heartbeat(opened.study)
+    opened = prepare_search(spec, options)
+    heartbeat = Heartbeat(opened.study)
     progress = Progress(spec.name, 0.0, spec.trials, 0.0, quiet=True)
     with progress:
-        yield Worker(opened.spec, options, opened.study, opened.split, StopSignals(), progress, pulse)
+        yield Worker(opened.spec, options, opened.study, opened.split, StopSignals(), progress, heartbeat)
 
 
 def begun(made: Worker, goal: int = 100) -> optuna.Trial:
@@ -104,7 +104,7 @@ def test_training_that_does_not_come_to_its_end(
     assert trial.state == state
     assert facts_of(trial).ended == (outcome.why if outcome.ended else "")
     assert facts_of(trial).seconds > 0
-    assert not made.bugs
+    assert not made.latest_errors
 
 
 def test_training_that_comes_to_its_end(
@@ -130,11 +130,11 @@ def test_bug_fails_the_trial_and_is_remembered_until_another_trial_ends_otherwis
     outcome = attempt(made)
     assert (outcome.state, outcome.why) == (TrialState.FAIL, "RuntimeError: shapes do not fit")
     assert "raise end" in facts_of(trials()[0]).traceback
-    assert made.bugs == ["RuntimeError: shapes do not fit"]
+    assert made.latest_errors == ["RuntimeError: shapes do not fit"]
     trained(monkeypatch, Diverged("diverged"))
     made.work_on(begun(made))
     assert [trial.state for trial in trials()] == [TrialState.FAIL, TrialState.PRUNED]
-    assert not made.bugs
+    assert not made.latest_errors
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_trial_that_another_worker_has_taken_is_left_alone(
 
     def taken(*_: object) -> TrialOutcome:
         change_trial(made.study, trial._trial_id, {"owner": other})
-        made.pulse.look()
+        made.heartbeat.beat_once()
         outcome: TrialOutcome = attempted(*_)
         return outcome
 

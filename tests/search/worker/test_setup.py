@@ -1,4 +1,4 @@
-"""What is said before a search begins."""
+"""Messages before a search begins."""
 
 import math
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def test_operator_that_is_not_compiled_is_mentioned_where_it_matters(
     monkeypatch.setattr(setup, "why_not_compiled", lambda: reason)
     spec = load_spec(str(study_file((DNCNN, model), ("patch = 8", "patch = 16"))))
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"), quiet=True)
-    lines = setup.open_search(spec, options).lines
+    lines = setup.prepare_search(spec, options).lines
     line = f"KBNet's operator is not compiled ({reason}): it trains several times slower"
     assert (line in lines) == said
 
@@ -90,7 +90,7 @@ def test_known_recipes_are_enqueued_once_with_their_names_and_changes(
 ) -> None:
     spec = load_spec(str(study_file(more=KNOWN + '\nrecipe = { precision = "auto" }')))
     for _ in range(2):
-        opened = setup.open_search(spec, options)
+        opened = setup.prepare_search(spec, options)
     (first,) = opened.study.get_trials()
     assert first.user_attrs == {"label": "by hand", "replaced": {"precision": "auto"}}
     assert first.system_attrs["fixed_params"] == {"model.width": 6}
@@ -102,7 +102,7 @@ def test_recipes_of_another_study_come_before_the_known_ones(
     path = study_file(more=KNOWN)
     runs.search(path, out)
     later = load_spec(str(path)).with_changes(name="later")
-    opened = setup.open_search(later, replace(options, warm_start="tiny"))
+    opened = setup.prepare_search(later, replace(options, warm_start="tiny"))
     labels = [trial.user_attrs["label"] for trial in opened.study.get_trials()]
     assert labels[-1] == "by hand"
     assert labels[:-1]
@@ -112,7 +112,7 @@ def test_recipes_of_another_study_come_before_the_known_ones(
 
 def test_length_in_steps_needs_no_measuring(study_file: Callable[..., Path], options: RunOptions) -> None:
     spec = load_spec(str(study_file()))
-    opened = setup.open_search(spec, options, measure=lambda *_: pytest.fail("measured"))
+    opened = setup.prepare_search(spec, options, measure=lambda *_: pytest.fail("measured"))
     assert opened.spec == spec
     assert not {"rungs", "full_teramacs"} & opened.study.user_attrs.keys()
 
@@ -127,7 +127,7 @@ def test_open_length_is_measured_once_and_kept_with_the_study(
         return 1e-9
 
     spec = load_spec(str(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 4"))))
-    first, again = (setup.open_search(spec, options, measure) for _ in range(2))
+    first, again = (setup.prepare_search(spec, options, measure) for _ in range(2))
     assert measured == ["tiny"]
     # Half of ten minutes is for the last two thirds of a training.
     assert first.study.user_attrs["full_teramacs"] == pytest.approx(1e-9 * 600 * 0.5 / (2 / 3))
@@ -143,7 +143,7 @@ def test_starting_point_that_does_not_exist_is_refused_before_anything_is_measur
     )
     spec = load_spec(str(path))
     with pytest.raises(UserError, match="no study 'nobody'"):
-        setup.open_search(spec, options, measure=lambda *_: pytest.fail("measured"))
+        setup.prepare_search(spec, options, measure=lambda *_: pytest.fail("measured"))
     assert not load_study("tiny", options.storage).get_trials()
 
 
@@ -153,7 +153,7 @@ def test_wrong_pairs_are_refused_before_there_is_a_database(
     path = study_file()
     path.write_text(path.read_text().replace(str(pairs_folder), str(pairs_folder / "elsewhere")))
     with pytest.raises(DataError, match="elsewhere"):
-        setup.open_search(load_spec(str(path)), options)
+        setup.prepare_search(load_spec(str(path)), options)
     assert not (options.out / "search.db").exists()
 
 
@@ -161,11 +161,11 @@ def test_trials_of_a_dead_worker_are_handed_back_and_said_last(
     study_file: Callable[..., Path], options: RunOptions
 ) -> None:
     spec = load_spec(str(study_file()))
-    opened = setup.open_search(spec, options)
+    opened = setup.prepare_search(spec, options)
     assert not [line for line in opened.lines if "left behind" in line]
     for _ in range(2):
         opened.study.ask()  # runs, and nobody has written a name on it
-    again = setup.open_search(spec, options)
+    again = setup.prepare_search(spec, options)
     assert again.lines[-1] == "going on with trial 0, 1, left behind by a run that died"
     assert [trial.state.name for trial in again.study.get_trials()] == ["WAITING"] * 2
 
@@ -174,7 +174,7 @@ def test_workers_that_join_find_the_study_and_its_pairs(
     study_file: Callable[..., Path], options: RunOptions, split: Split
 ) -> None:
     spec = load_spec(str(study_file()))
-    opened = setup.open_search(spec, replace(options, typed="python -m search run"))
+    opened = setup.prepare_search(spec, replace(options, command="python -m search run"))
     facts = study_facts_of(opened.study)
     assert StudySpec.model_validate_json(facts.spec or "") == spec
     assert facts.data == split.fingerprint

@@ -1,4 +1,4 @@
-"""How long a training can be in the time of a study, and how many rungs that is worth."""
+"""Length of a training that fits into the time of a study, and the number of rungs for it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,16 +38,16 @@ def test_study_keeps_its_rungs(study_file: StudyFile, out: Path, monkeypatch: py
     spec, speed = spec_of(study_file), [1e-9]
     monkeypatch.setattr(setup, "measure_training_speed", lambda *_: speed[0])
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"), quiet=True)
-    opened = setup.open_search(spec, options)
+    opened = setup.prepare_search(spec, options)
     assert opened.spec.ladder.rungs == 2
     assert StudySpec.model_validate_json(opened.study.user_attrs["spec"]) == opened.spec
     speed[0] = 1e9
-    assert setup.open_search(spec, options).spec.ladder.rungs == 2
+    assert setup.prepare_search(spec, options).spec.ladder.rungs == 2
     # One from before rungs were left out has all of its own.
     other = spec.with_changes(name="other")
     earlier = open_study(other, options.storage, continue_with_changes=False)
     earlier.set_user_attr("full_teramacs", 1e-9)
-    assert setup.open_search(other, options).spec.ladder.rungs == 4
+    assert setup.prepare_search(other, options).spec.ladder.rungs == 4
 
 
 def spec_of(study_file: StudyFile) -> StudySpec:

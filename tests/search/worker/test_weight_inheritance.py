@@ -17,7 +17,7 @@ from search.launch import run_in_process
 from search.study import load_spec
 from search.terminal import Progress
 from search.trial import TrialConfig
-from search.worker import Retraining, RunOptions, StopSignals, inheritance_sentence
+from search.worker import RepeatCallback, RunOptions, StopSignals, inheritance_sentence
 from search.worker.confirm import retrain_finalist
 from search.worker.weight_inheritance import COPY
 from tests.conftest import TINY_STUDY
@@ -161,7 +161,7 @@ def test_repeats_of_one_that_inherited_are_from_scratch(
     assert config.initial is None
     split = PairsConfig(dir=pairs_folder).open(seed=0, cache=out)
     with StopSignals(lambda: False) as stop:
-        report = Retraining("again", 4, Progress("tiny", 0.0, 1, 0.0, True), stop)
+        report = RepeatCallback("again", 4, Progress("tiny", 0.0, 1, 0.0, True), stop)
         found = retrain_finalist(trial, 1, 4, split, CPU, tmp_path / "again", report)
     assert found.psnr_db
 
