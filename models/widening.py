@@ -1,4 +1,4 @@
-"""Which network can begin from the trained weights of another: a wider or deeper one of its kind."""
+"""Pairs of networks of one kind where the wider or deeper one can start from the trained weights of the other."""
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations

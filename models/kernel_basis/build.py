@@ -44,7 +44,7 @@ FLAGS = compiler_flags()
 
 
 class Unavailable(Exception):
-    """Why there is no compiled code, in a few words."""
+    """The reason why there is no compiled code, in a few words."""
 
 
 @functools.cache

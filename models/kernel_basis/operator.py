@@ -97,7 +97,7 @@ def native_kernel_basis_works() -> bool:
 
 
 def why_not_compiled() -> str | None:
-    """Why the compiled code is not what computes on the CPU, in a few words; None where it is."""
+    """The reason why compiled code is not used on the CPU, in a few words; None where it is used."""
     reason = load_library("kernel_basis")
     if isinstance(reason, str):
         return reason

@@ -82,7 +82,7 @@ class Whole:
     weights: Tensor | None = None
     """Weight of each patch."""
     key: str = ""
-    """Which of several images of one size is seen (an image turned is another image)."""
+    """Index of the image among several of one size (a turned image counts as another one)."""
     area: Area = (slice(0, 1), slice(0, 1))
     size: tuple[int, int] = (1, 1)
 

@@ -1,4 +1,4 @@
-"""Does it matter for the winner? Its recipe with one change at a time, trained for equal compute and compared."""
+"""Ablation of the winner: its recipe with one setting changed at a time, trained for equal compute and compared."""
 
 import shutil
 import time
@@ -48,13 +48,13 @@ class Ablation:
     teramacs: float
     images: tuple[int, ...]
     fresh: bool
-    """Whether those validation images had scored no trial of the search."""
+    """True if no trial of the search was scored on those validation images."""
     done: tuple[TrainedChange, ...] = ()
 
 
 @dataclass(frozen=True)
 class AblationOptions:
-    """How one check is carried out."""
+    """Settings of an ablation."""
 
     out: Path
     device: torch.device
@@ -107,7 +107,7 @@ def run_ablation(study: Study, options: AblationOptions) -> bool:
 
 
 def read_ablation(study: Study) -> Ablation | None:
-    """What has been trained so far."""
+    """The stored ablation of a study, with the changes trained so far."""
     stored = study_facts_of(study).one_change
     if stored is None:
         return None
@@ -129,7 +129,7 @@ def ablation_differences(check: Ablation) -> list[tuple[TrainedChange, Estimate 
 
 
 def ablation_sentences(check: Ablation | None) -> list[str]:
-    """What the check says, a line for each change; nothing without one."""
+    """The results in sentences, one for each change; none where nothing was trained."""
     found = ablation_differences(check) if check else []
     if check is None or not found:
         return []
@@ -238,7 +238,7 @@ def _train(
 
 
 def _weight(entry: TrainedChange, gain: Estimate, luck: float | None, images: int) -> str:
-    """How far a difference is to be trusted."""
+    """Reasons to trust a difference, or to doubt it, in words."""
     if entry.question == OTHER_SEED:
         return ": so much is luck"
     if not gain.one_sided:

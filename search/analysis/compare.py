@@ -38,7 +38,7 @@ OVERDRAWN = 1.1  # times the budget: more is told
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What is compared on which images, and where the result goes."""
+    """Settings of a comparison: the time for each study, the images, the output folder."""
 
     budget_seconds: float
     """Training time of each study, earlier runs included; 0 compares what there is."""
@@ -52,16 +52,16 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class CompareOutcome:
-    """How a comparison ended: stopped on the way, and what kept studies out of the table."""
+    """Result of a comparison: whether it was stopped, and the reason for each study that is not in the table."""
 
     stopped: bool
     failures: dict[str, str]
 
 
 def compare_studies(specs: Sequence[StudySpec], how: RunOptions, options: CompareOptions) -> CompareOutcome:
-    """Train each study for what is left of its budget, judge the winners, write the ranking.
+    """Train each study for what is left of its budget, score the winners, write the ranking.
 
-    Whatever can be refused is refused before anything is trained. A study that fails later does not hold
+    Faults in the arguments are reported before anything is trained. A study that fails later does not hold
     up the others. Calling it again goes on where it was stopped.
     """
     console = Console(quiet=how.quiet, highlight=False)
@@ -124,7 +124,7 @@ def _common_data(specs: Sequence[StudySpec]) -> DataConfig:
 
 
 def _judged(data: DataConfig, split: Split, out: Path, options: CompareOptions) -> PairSet:
-    """The images that winners are judged by: validation pairs, or those of --test."""
+    """The images on which winners are scored: validation pairs, or those of --test."""
     if options.test is None:
         return split.val
     # A folder of pairs is read in the way of the training pairs.
@@ -182,13 +182,13 @@ def _train(spec: StudySpec, how: RunOptions, budget_seconds: float, console: Con
 
 
 def _spent(study: Study) -> list[float]:
-    """Seconds of each trial that has been worked on, whatever became of it."""
+    """Seconds of each trial that has begun, in whatever state it is."""
     trials = study.get_trials(deepcopy=False)
     return [facts.seconds for trial in trials if (facts := facts_of(trial)).seconds > 0]
 
 
 def _seconds_left(study: Study, budget_seconds: float) -> float:
-    """Training time that a study may still have; 0 if no trial would fit into it."""
+    """Seconds that are left of a study's training budget; 0 if no trial fits into them."""
     spent = _spent(study)
     left = budget_seconds - sum(spent)
     for trial in study.get_trials(deepcopy=False):
@@ -207,7 +207,7 @@ def _unchanged(judged: PairSet) -> Entry:
 
 
 def _entry(name: str, how: RunOptions, split: Split, judged: PairSet) -> Entry:
-    """The winner of a study, judged image by image and timed."""
+    """The winner of a study, scored on each image and timed."""
     study = load_study(name, how.storage)
     winner = load_best(study, how.out)
     refuse_other_images(winner.trial, split)
@@ -235,7 +235,7 @@ def _place(data: DataConfig, options: CompareOptions) -> str:
 
 
 def _remarks(entries: Sequence[Entry], how: RunOptions, split: Split, options: CompareOptions) -> list[str]:
-    """What a reader must know to judge the judgement."""
+    """Remarks below the table on the limits of the comparison."""
     remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
     if options.test is None:
         remarks.append("these images chose the winners, which flatters all of them a little: see --test")

@@ -1,4 +1,4 @@
-"""What a study found out, in sentences: what won, by how much over whom, and how sure that is."""
+"""Conclusions of a study in sentences: which trial won, by how much over which others, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 
@@ -37,7 +37,7 @@ def headline(best: Record | None, judgement: Validation | None) -> str:
 def conclusion_sentences(
     trials: Sequence[Record], best: Record | None, judgement: Validation | None, not_judged: str
 ) -> list[str]:
-    """What else is to be said of the winner, the most important first."""
+    """Further sentences about the winner, the most important first."""
     if best is None:
         states = {trial.state for trial in trials}
         counts = ", ".join(f"{sum(t.state == s for t in trials)} {s}" for s in sorted(states))
@@ -105,7 +105,7 @@ def _over(gain: Gain, judgement: Validation) -> str:
 
 
 def _over_known(trials: Sequence[Record], best: Record, judgement: Validation | None) -> list[str]:
-    """Where the best other known recipe cannot be judged image by image: the scores of the search, or of a rung."""
+    """The best other known recipe by the scores of the search or of a rung, where it has no scores for single images."""
     known = known_recipe_trials(trials, best)
     done = [trial for trial in known if trial.psnr_db is not None]
     if done and best.psnr_db is not None:

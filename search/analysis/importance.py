@@ -1,4 +1,4 @@
-"""Which settings tell good trials from the rest: PED-ANOVA (arXiv 2304.10255, conditional settings 2601.20800)."""
+"""Importance of settings for being a good trial: PED-ANOVA (arXiv 2304.10255, conditional settings 2601.20800)."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ class Importance:
     """The rung at which all of these trials were compared, in percent of the budget; 100: the end."""
     shares: dict[str, float] = field(default_factory=dict)
     chance: dict[str, float] = field(default_factory=dict)
-    """What each share would hardly exceed if the setting meant nothing."""
+    """A limit for each share that a setting without any effect rarely exceeds."""
 
 
 def setting_importance(study: Study) -> Importance:
-    """From the scores at the highest rung that enough trials have reached.
+    """Importances from the scores at the highest rung that enough trials have reached.
 
     Most trials of a good search are stopped early: those that were not are few, and much alike. At an early
     rung more can be compared.
@@ -54,7 +54,7 @@ def setting_importance(study: Study) -> Importance:
 
 
 def _weigh(scored: Sequence[tuple[FrozenTrial, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Importances that sum to 1, the largest first, and beside them what chance gives by the same measure.
+    """Importances that sum to 1, the largest first, and for each the value that chance gives by the same measure.
 
     Chance: the largest importance of the setting after the scores have been dealt out anew, `SHUFFLES` times.
     """

@@ -1,4 +1,4 @@
-"""What mattered in a study: a plain sentence for each question, with its evidence, or with the lack of it."""
+"""Settings that mattered in a study: a sentence for each question, with its evidence or the reason why there is none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ SIGNIFICANCE_RULE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study says to one question."""
+    """The answer of a study to one question."""
 
     question: Question
     verdict: str
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class MatteredFindings:
-    """All answers, and what two settings do together."""
+    """All answers, and the clearest interaction of two settings."""
 
     answers: tuple[Answer, ...]
     pair: SettingPair | None
@@ -65,7 +65,7 @@ class MatteredFindings:
 
 
 def find_what_mattered(study: Study, found: Importance | None = None) -> MatteredFindings:
-    """What the recorded trials say. Nothing is trained. `found`: the importances, where they are known."""
+    """Answers from the recorded trials; nothing is trained. `found`: the importances, where they are known."""
     shares = (found or setting_importance(study)).shares
     trials = [trial for trial in read_records(study) if trial.config and trial.steps]
     at: dict[str, tuple[int, list[tuple[Record, float]]]] = {}
@@ -107,7 +107,7 @@ def find_what_mattered(study: Study, found: Importance | None = None) -> Mattere
 def comparable(trials: Sequence[Record], question: Question | None) -> tuple[int, list[tuple[Record, float]]]:
     """The highest rung that enough trials have reached, in percent, and their scores there; else the fullest rung.
 
-    For a question only trials to which it arises, and only rungs late enough to tell.
+    With a question, only trials that it applies to count, and only rungs late enough in a training.
     """
     at: dict[int, list[tuple[Record, float]]] = {}
     latest = max((question.since(trial.config) for trial in trials), default=0.0) if question else 0.0
@@ -151,7 +151,7 @@ def show_what_mattered(findings: MatteredFindings, console: Console) -> None:
 
 
 def _settings(trials: Sequence[Record], question: Question | None) -> dict[str, list[str]]:
-    """The group of each trial for every question that tells them apart; where it does not arise, "none"."""
+    """The group of each trial for every question that divides them; "none" where it does not apply."""
     found = {q.name: [side or "none" for side in question_sides(q, trials)] for q in QUESTIONS}
     found = {name: groups for name, groups in found.items() if len(set(pool_rare_groups(groups))) > 1}
     first = [question.name] if question and question.name in found else []

@@ -1,4 +1,4 @@
-"""Quality against cost: the finished trials of a study, and those of them that no other beats in both."""
+"""Quality against cost of a study's finished trials, and their Pareto front: those that no other beats in both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ MOST_OTHERS = 12  # rows of a table beside the front
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """A trial by what its model costs and how well it restores."""
+    """A trial with the cost and the score of its model."""
 
     record: Record
     cost: float
@@ -37,7 +37,7 @@ class ParetoPoint:
 
 
 def pareto_points(records: Sequence[Record], by: Cost) -> list[ParetoPoint]:
-    """The complete trials, and those that were pruned, at their last rung; without what never measured its cost."""
+    """The complete trials, and pruned ones at their last rung; trials without a measured cost are left out."""
     found = []
     for record in records:
         cost = getattr(record.facts, _RECORDED[by])

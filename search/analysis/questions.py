@@ -1,4 +1,4 @@
-"""What people ask of a study when it is over, and on which side of each question a trial stands."""
+"""Questions about settings (which loss, how wide, ...), and the group that a trial belongs to for each of them."""
 
 import math
 import re
@@ -19,7 +19,7 @@ _FEW_VALUES = 4
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and what a config says to it: a name, a number, or None where it does not arise."""
+    """A question, and its answer for a config: a name, a number, or None where it does not apply."""
 
     name: str
     asked: str

@@ -1,4 +1,4 @@
-"""A ranking as people read it: on the terminal, as CSV, as Markdown and as a chart."""
+"""A ranking on the terminal, as CSV, as Markdown and as a chart."""
 
 import csv
 import math
@@ -53,7 +53,7 @@ def write_ranking(folder: Path, ranking: Ranking, title: str, remarks: Sequence[
 
 
 def ranking_notes(ranking: Ranking) -> list[str]:
-    """What the intervals mean, and which differences they leave open."""
+    """Notes on the meaning of the intervals, and on the differences that are not significant."""
     if not ranking.has_intervals:
         return [
             f"all {ranking.images} images are of one group: no intervals, nothing can be called significant"
@@ -157,7 +157,7 @@ def _csv_row(place: int, row: Row) -> dict[str, Any]:
 
 
 def _draw(path: Path, ranking: Ranking, title: str) -> None:
-    """Two panels: PSNR, and the paired difference to the best, which shows what the first one hides."""
+    """Two panels: PSNR, and the paired difference to the best, whose intervals are narrower."""
     shown = [row for row in ranking.rows if row.entry.effort]
     (unchanged,) = (row for row in ranking.rows if not row.entry.effort)
     figure = Figure(figsize=(10, 1.7 + 0.45 * len(shown)), dpi=120, layout="constrained")

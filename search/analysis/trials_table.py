@@ -24,7 +24,7 @@ _STYLES = {COMPLETE: "", PRUNED: "dim", FAILED: "red", RUNNING: "cyan", PAUSED: 
 
 
 def trials_frame(trials: Sequence[Record], best: Record | None = None) -> pd.DataFrame:
-    """A row per trial in the given order: what became of it, then a column `setting.NAME` for each open leaf.
+    """A row per trial in the given order: its state and scores, then a column `setting.NAME` for each open leaf.
 
     `psnr_db` is of complete trials; `last_rung_psnr_db` is the last score on the way, at `last_rung_percent`
     of the trial's budget. Seconds hold validation.
@@ -59,7 +59,7 @@ def trials_frame(trials: Sequence[Record], best: Record | None = None) -> pd.Dat
 
 
 def sort_trials(trials: Sequence[Record], sort: Sort) -> list[Record]:
-    """Best first, by number, or longest first. Behind the complete trials those that came furthest, best first."""
+    """Trials by score, by number, or by duration. By score, complete trials come first, then those with the highest rung."""
     if sort == "number":
         return sorted(trials, key=lambda trial: trial.number)
     if sort == "seconds":
@@ -77,7 +77,7 @@ def sort_trials(trials: Sequence[Record], sort: Sort) -> list[Record]:
 def show_trials(
     trials: Sequence[Record], console: Console, best: Record | None, most: int | None = None
 ) -> None:
-    """Print a line per trial, `most` of them, the settings as far as the terminal is wide."""
+    """Print a line per trial, `most` of them, with as many settings as fit into the width of the terminal."""
     told, left_out = varying_settings(trials), len(trials[most:]) if most else 0
     trials = trials[:most]
     lines = [trial_cells(trial, told) for trial in trials]
@@ -104,12 +104,12 @@ def show_trials(
 
 
 def informative_columns(lines: Sequence[Sequence[str]]) -> list[int]:
-    """The columns of `HEAD` that say something of any trial: filters have no steps."""
+    """The indices of `COLUMNS` that are filled for at least one trial: filters have no steps."""
     return [n for n in range(len(COLUMNS)) if n == _LAST or any(line[n] not in ("-", "0") for line in lines)]
 
 
 def trial_cells(trial: Record, told: Collection[str] | None = None) -> list[str]:
-    """A trial under `HEAD`, only settings in `told`."""
+    """The cells of a trial under `COLUMNS`, with only the settings in `told`."""
     settings = settings_line(trial, told)
     return [
         str(trial.number),
@@ -147,7 +147,7 @@ def trials_markdown(trials: Sequence[Record], best: Record | None, most: int | N
 
 
 def trials_csv(trials: Sequence[Record], best: Record | None) -> str:
-    """All columns as CSV. Texts that a spreadsheet would take for a formula begin with an apostrophe."""
+    """All columns as CSV. Texts that a spreadsheet would read as a formula begin with an apostrophe."""
     table = trials_frame(trials, best)
     for column in table.select_dtypes(include=["object", "str"]):
         table[column] = table[column].map(_no_formula)
@@ -161,7 +161,7 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def end_in_words(trial: Record) -> str:
-    """What became of a trial, in a few words and one line."""
+    """The state of a trial, or the reason why it ended, in a few words on one line."""
     if trial.state == COMPLETE:
         return "full length" if trial.finale else COMPLETE
     text = " ".join((trial.ended or trial.state).split())

@@ -1,4 +1,4 @@
-"""The winner of a study on its validation images, beside its rivals on the same ones: gains, and pictures."""
+"""The winner and its competitors, scored on the same validation images: gains, and pictures."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Gain:
-    """How much better the winner restores than someone else, image by image."""
+    """The winner's gain over another restorer, from scores of the same images."""
 
     over: str
     psnr_db: float
@@ -51,7 +51,7 @@ class JudgedCrop:
 
 @dataclass(frozen=True)
 class Validation:
-    """The winner's scores over some validation images (means), and its gains over the input and over rivals."""
+    """The winner's mean scores over some validation images, and its gains over the input and over competitors."""
 
     images: int
     of_images: int
@@ -78,7 +78,7 @@ INPUT = "the input"
 def validate_winner(
     study: Study, trial: FrozenTrial, rivals: Sequence[tuple[str, FrozenTrial, Study]], out: Path, say: Say
 ) -> tuple[Validation, Split]:
-    """Restore validation images with the winner and with each rival (what it is, its trial, its study).
+    """Restore validation images with the winner and with each competitor (its name, its trial, its study).
 
     Raises `UserError` or `DataError` if the winner's weights or data are gone or changed; a rival without
     weights is left out.

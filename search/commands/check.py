@@ -1,4 +1,4 @@
-"""The command `check`: what is wrong with a folder of pairs."""
+"""The command `check`: finds faults in a folder of pairs."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `compare`: several studies, equal time, a ranking."""
+"""The command `compare`: ranks several studies after equal training time."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `delete`: a study, its trials and its files."""
+"""The command `delete`: deletes a study, its trials and its files."""
 
 import argparse
 import sys

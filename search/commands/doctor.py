@@ -1,4 +1,4 @@
-"""The command `doctor`: whether this machine is fit for a search."""
+"""The command `doctor`: checks whether a search can run on this machine."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and how help looks."""
+"""Flags that several commands share, and the layout of their help."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
 
 
 def adder(parser: argparse._ActionsContainer) -> Any:
-    """Adds flags whose default is told in words: argparse must not print "(default: None)" as well."""
+    """A function that adds flags whose help names the default: argparse must not print "(default: None)" as well."""
 
     def add(name: str, metavar: str, text: str, **options: Any) -> None:
         parser.add_argument(name, metavar=metavar, help=text, default=argparse.SUPPRESS, **options)
@@ -25,7 +25,7 @@ def add_study(
     text: str = "a study in the database, or its .toml file",
     required: bool = True,
 ) -> None:
-    """Which study, by itself or after --study: nobody should have to know which command wants it how."""
+    """The name of a study, by itself or after --study: every command accepts both."""
     either = parser.add_mutually_exclusive_group(required=required)
     either.add_argument("study", metavar="STUDY", nargs="?", default=argparse.SUPPRESS, help=text)
     either.add_argument("--study", metavar="STUDY", dest="study", default=argparse.SUPPRESS, help="the same")

@@ -1,4 +1,4 @@
-"""The command `plan`: what a search will cost and what its time buys."""
+"""The command `plan`: predicts the costs of a search and the number of trials that its time is enough for."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""What the flags that several commands share mean."""
+"""Values of the flags that several commands share: times, sizes, devices, settings of a search."""
 
 import argparse
 import re
@@ -49,7 +49,7 @@ def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
 
 
 def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOptions":
-    """How the flags say that a search is carried out, on this device if they name several."""
+    """The settings for running a search, from flags; on `on` if the flags name several devices."""
     from search.worker import RunOptions
 
     return RunOptions(
@@ -93,7 +93,7 @@ def size_in_bytes(size: str) -> int:
 
 
 def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
-    """A device for each worker: those named, dealt out in turn."""
+    """A device for each worker: the named ones, in turn."""
     from search.inference import graphics_cards
 
     found = graphics_cards() if names == "auto" else []

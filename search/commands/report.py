@@ -1,4 +1,4 @@
-"""The command `report`: what a study found, as a page to read and pass on."""
+"""The command `report`: the results of a study as one page."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command `restore`: images through an exported model."""
+"""The command `restore`: restores images with an exported model."""
 
 import argparse
 from pathlib import Path

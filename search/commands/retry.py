@@ -1,4 +1,4 @@
-"""The command `retry`: trials that failed are tried again."""
+"""The command `retry`: queues failed trials again."""
 
 import argparse
 

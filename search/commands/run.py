@@ -1,4 +1,4 @@
-"""The command `run`: search, or go on searching."""
+"""The command `run`: starts or continues a search."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -90,7 +90,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
-    """With processes of this machine, or of a cluster."""
+    """Search with worker processes on this machine, or on a cluster."""
     from search.launch import run_with_workers
 
     given = vars(options)

@@ -1,4 +1,4 @@
-"""The command `status`: where studies stand, and who is at work on them."""
+"""The command `status`: progress and workers of studies."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""The command `stop`: a search is asked to save, hand back and end, wherever it runs."""
+"""The command `stop`: a search saves its work and ends, wherever it runs."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""The command `worker`: help with a search that a `run` has opened, from this or another machine."""
+"""The command `worker`: joins a search that `run` has started, from this or another machine."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""Who may look at the dashboard, and who may change something: a token, a cookie, and which methods pass."""
+"""Access control of the dashboard for reading and for changes: a token, a cookie, and the HTTP methods allowed."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ padding:.4rem .6rem;width:100%;margin:.3rem 0;box-sizing:border-box}}</style>
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """True if only this machine can connect to `host`."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -38,8 +38,8 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Lets requests through to a WSGI application.
 
-    With a token: only those that bring it, in the address (`?token=`, then in a cookie) or as a bearer.
-    Without: only those that call this machine by a name of its own, as no page of another site can.
+    With a token: only requests that carry it, in the address (`?token=`, then in a cookie) or as a bearer token.
+    Without: only requests whose Host header is a name of this machine; a page of another site cannot send that.
     Changes must come from the dashboard's own pages, and with `read_only` there are none.
     """
 
@@ -85,7 +85,7 @@ class Guard:
         return cookie is not None and _same(cookie.value, self._proof)
 
     def _welcome(self, environ: Environ, start: Start, query: str) -> list[bytes]:
-        """To the same page with a cookie in place of the token, which so stays out of history and logs."""
+        """Redirect to the same page with the token in a cookie, so that it stays out of history and logs."""
         # One slash: "//host" would lead elsewhere.
         place = "/" + environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("latin-1").lstrip(
             "/\\"
@@ -114,7 +114,7 @@ class Guard:
 
 
 def _same(offered: str, expected: str) -> bool:
-    """Compared in constant time, so that no answer tells how much of it was right."""
+    """Comparison in constant time, so that the time of an answer does not show how much was right."""
     return hmac.compare_digest(offered.encode("utf-8", "surrogateescape"), expected.encode())
 
 

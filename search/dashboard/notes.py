@@ -1,4 +1,4 @@
-"""What the dashboard shows beside its own charts: a note per trial, one for the study, and further plots."""
+"""Additions to the dashboard's own charts: a note for each trial, one for the study, and further plots."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _NOTED = "dashboard:{}:note_ver"  # attribute of a study whose trial has a note
 
 @dataclass(frozen=True)
 class _Figure:
-    """As much of a Plotly figure as is stored."""
+    """The part of a Plotly figure that optuna-dashboard stores."""
 
     content: dict[str, Any]
 

@@ -29,7 +29,7 @@ PATIENCE_S = 30  # with a client that has connected and says nothing
 
 @dataclass(frozen=True)
 class DashboardOptions:
-    """What is served to whom."""
+    """Settings of the dashboard: its database and study, its address, and access to it."""
 
     url: str
     artifacts: Path
@@ -53,7 +53,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    """Says nothing of each request."""
+    """A request handler that does not log every request."""
 
     timeout = PATIENCE_S
 
@@ -138,7 +138,7 @@ def _keep_notes(database: Any, done: threading.Event) -> None:
 
 
 def _has_screen() -> bool:
-    """False where a browser would open as text in this very terminal, or not at all."""
+    """False where no browser would open, or one in this terminal."""
     return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 

@@ -101,7 +101,7 @@ def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _over_each_other(scan: NDArray[np.uint8], clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Where the clean side is busiest near the middle: red and cyan fringes show how far the sides are apart."""
+    """A detail with both images in one, the clean one in cyan, the scan in red: coloured fringes show the shift."""
     gray = with_channels(clean, 1)[..., 0].astype(np.float32)
     busy = cv2.boxFilter(np.abs(cv2.Laplacian(gray, cv2.CV_32F)), -1, (_DETAIL // 2, _DETAIL // 2))
     top, left = (int(place) for place in np.unravel_index(int(busy.argmax()), busy.shape))

@@ -1,4 +1,4 @@
-"""`check`: what the pair doctor found, as text, as JSON, as a page, and the mended copy."""
+"""The command `check`: the pair doctor's findings as text, JSON or a page, and the repaired copy."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ SPOILED = 1
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What `check` was asked for."""
+    """Settings of `check`: the folder, and the outputs to write."""
 
     folder: Path
     scan_dir: str | None = None
@@ -49,7 +49,7 @@ class CheckOptions:
 
 
 def run_check(options: CheckOptions) -> int:
-    """Check, tell, write what was asked for; 1 if something would spoil a search, else 0."""
+    """Check the pairs, print the findings, write the outputs; 1 if something would spoil a search, else 0."""
     if options.groups is not None and options.fix is None:
         raise UserError("--groups says what must stay together in the mended copy: use it with --fix OUT")
     if options.jobs is not None and options.jobs < 1:
@@ -78,7 +78,7 @@ def run_check(options: CheckOptions) -> int:
 
 
 def tell(report: CheckReport, console: Console) -> None:
-    """Findings by kind, the worst first, and the verdict."""
+    """Print findings by kind, the worst first, and a summary."""
 
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False)
@@ -97,7 +97,7 @@ def tell(report: CheckReport, console: Console) -> None:
 
 
 def verdict(report: CheckReport) -> str:
-    """One sentence."""
+    """A summary of the findings in one sentence."""
     errors, warnings, notes = (
         sum(finding.severity == severity for finding in report.findings)
         for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE)
@@ -115,7 +115,7 @@ def verdict(report: CheckReport) -> str:
 
 
 def counted(report: CheckReport) -> str:
-    """ "108 pairs (72 train, 36 val)"."""
+    """The numbers of pairs in words: "108 pairs (72 train, 36 val)"."""
     parts: dict[str, int] = {}
     for m in report.measured:
         parts[m.pair.part] = parts.get(m.pair.part, 0) + 1
@@ -124,7 +124,7 @@ def counted(report: CheckReport) -> str:
 
 
 def place(finding: Finding, folder: Path) -> str:
-    """Where: the one file, or the pair."""
+    """The file or pair that a finding is about, as the start of a line."""
     if finding.whole_set:
         return ""
     if len(finding.files) == 1:
@@ -139,12 +139,12 @@ def relative(path: Path, folder: Path) -> Path:
 
 
 def shown(text: object) -> str:
-    """A text that any terminal can print: control characters and bytes that are no letters are written out."""
+    """A text that any terminal can print: control characters and undecodable bytes are written as escapes."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def as_json(report: CheckReport) -> dict[str, Any]:
-    """Everything, for programs."""
+    """The whole report as plain values, for other programs."""
     return {
         "folder": str(report.folder),
         "pairs": len(report.measured),
@@ -170,7 +170,7 @@ def as_json(report: CheckReport) -> dict[str, Any]:
 def warnings_for_a_search(
     folder: Path, scan_dir: str | None = None, clean_dir: str | None = None
 ) -> Sequence[str]:
-    """What `run` says before it starts: a line for each kind that the fast part of the check found."""
+    """Warnings that `run` prints before it starts: a line for each kind of fault that the fast checks found."""
     found = [f for f in check_quickly(folder, scan_dir, clean_dir) if f.severity > Severity.NOTE]
     lines = []
     for title, same in groupby(found, lambda finding: finding.title):

@@ -1,4 +1,4 @@
-"""A trial -> files that other programs load, settings and a model card; everything is loaded again and compared."""
+"""Export of a trial: files that other programs load, settings and a model card; all are loaded again and compared."""
 
 import importlib.metadata
 import json
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ExportChoice:
-    """Which trials are exported; by default the best complete one."""
+    """Selection of the trials to export; by default the best complete one."""
 
     trial: int | None = None
     top: int | None = None
@@ -40,7 +40,7 @@ class ExportChoice:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How they are exported."""
+    """Settings of an export: its file formats, float16 weights, and replacing a better export."""
 
     formats: tuple[str, ...] = USUAL
     half: bool = False
@@ -186,7 +186,7 @@ def _settings(
     files: dict[str, dict[str, Any]],
     half: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """What a program needs to use the files, and where they come from. `onnx` is null where there is no graph."""
+    """Contents of `config.json`: all that a program needs to use the files, and their origin."""
     config = winner.config
     return {
         "format": FORMAT,
@@ -217,7 +217,7 @@ def _settings(
 
 
 def _compare_reloaded(folder: Path, model: nn.Module, split: Split) -> None:
-    """The files give the same pixels as the model they came from."""
+    """Load the files again; fails unless they restore the same pixels as the model that they were written from."""
     image = split.val.whole(0).degraded[None]
     with torch.inference_mode():
         assert torch.equal(load_model(folder)(image), model(image)), (
@@ -226,7 +226,7 @@ def _compare_reloaded(folder: Path, model: nn.Module, split: Split) -> None:
 
 
 def _refuse_folder(target: Path, winner: TrainedTrial, name: str, manner: ExportOptions) -> None:
-    """Raises `UserError` where `target` is no place for an export, or holds a better one."""
+    """Raises `UserError` if `target` holds anything but an export of this study, or a better one."""
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: is a file; --to names a folder")
     if target.is_dir() and any(target.iterdir()):

@@ -1,4 +1,4 @@
-"""An ONNX graph in the place of a network: one of ours, or any that makes images from images."""
+"""An ONNX graph used like a network: one that this program exported, or any other from images to images."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ ALLOWED = "allowed: one input and one output (1, C, H, W), float32, C = 1 or 3, 
 
 
 class Graph(nn.Module):
-    """A graph with the face of a network, on the CPU. What it knows of the whole image is out of reach."""
+    """A graph with the interface of a network, on the CPU. Statistics that it takes over an image cannot be replaced."""
 
     def __init__(self, session: Any, multiple: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def load_graph(path: Path) -> ExportedModel:
 
 
 def _multiple_beside(path: Path) -> int | None:
-    """What the settings beside the graph say; None for a graph from elsewhere."""
+    """The size multiple in the settings beside the graph; None for a graph of another program."""
     if not (path.parent / SETTINGS).is_file():
         return None
     multiple = read_export_settings(path.parent).get("input", {}).get("size_multiple")

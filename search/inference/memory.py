@@ -1,4 +1,4 @@
-"""How much memory a model takes, measured; and how much it may take."""
+"""Memory that a model needs, measured, and the limit that it has to keep."""
 
 import ctypes
 import sys
@@ -46,7 +46,7 @@ def resident_bytes() -> int:
 def measure_bytes_per_pixel(
     forward: Callable[[Tensor], Tensor], channels: int, multiple: int, device: torch.device
 ) -> float:
-    """What `forward` needs for each pixel of an image (1, C, H, W) beside the image itself."""
+    """Bytes that `forward` needs for each pixel of an image (1, C, H, W), beside the image itself."""
     side = -(-PROBE_SIDE // multiple) * multiple
     forward(torch.zeros(1, channels, 2 * multiple, 2 * multiple))  # what is loaded and compiled once
     images = torch.rand(1, channels, side, side)
@@ -55,7 +55,7 @@ def measure_bytes_per_pixel(
 
 
 def _give_back() -> None:
-    """Let freed memory go back to the system, or it would be used again unnoticed (Linux)."""
+    """Return freed memory to the system, or it would be used again without being measured (Linux)."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # C libraries other than glibc
             ctypes.CDLL(None).malloc_trim(0)

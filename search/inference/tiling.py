@@ -1,4 +1,4 @@
-"""Restore an image of any size in tiles: where they lie, how they are joined, what they know of the whole.
+"""Restoring an image of any size in tiles: their positions, how they are joined, statistics of the whole image.
 
 Tiles begin at multiples of the network's `size_multiple`, see a margin around what they keep, and global
 layers use statistics of the whole image (models/layers/global_statistics.py). With a margin as wide as the
@@ -133,7 +133,7 @@ class Tiles:
 
     @torch.inference_mode()
     def survey(self, sample: "ImageSurvey") -> Whole:
-        """Statistics of the whole image as patches from all over it tell them."""
+        """Estimate the statistics of the whole image from patches spread over it."""
         whole = Whole(weights=sample.weights)
         self.forward(sample.patches, sample.area, whole)
         whole.mode, whole.weights = "apart", None
@@ -141,7 +141,7 @@ class Tiles:
 
     @torch.inference_mode()
     def settle(self, whole: Whole, sample: "ImageSurvey") -> float:
-        """Let what all tiles have shown take the place of what was known; how far that moves pixels, at most.
+        """Replace the estimated statistics by those observed in all tiles; the largest change of a pixel by that.
 
         In units of image intensity, on some of the patches.
         """
@@ -201,7 +201,7 @@ def _place(low: float, high: float, multiple: int, rng: np.random.Generator) -> 
 
 
 def _traits_of(image: TiledImage, multiple: int) -> Tensor:
-    """The traits of the whole image, padded to a multiple as the network sees it."""
+    """Statistics of the whole image, padded to a multiple as the network sees it."""
     step = max(1, BAND_PIXELS // image.width)
     total: Tensor | None = None
     for top in range(0, image.height, step):

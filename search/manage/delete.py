@@ -1,4 +1,4 @@
-"""Deleting a study: what would go, and how it goes without leaving half of it behind."""
+"""Deleting a study, completely or not at all, and a summary of what would be deleted."""
 
 import shutil
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ OTHERS = (ARTIFACTS, DATA)
 
 @dataclass(frozen=True)
 class Belongings:
-    """All that goes with a study."""
+    """All that is deleted with a study: trials, files, pictures."""
 
     study: str
     trials: int
@@ -36,7 +36,7 @@ class Belongings:
     files: int
     size_bytes: int
     inside: tuple[str, ...]
-    """What lies in the folder beside trials: exports, reports."""
+    """Names in the folder that belong to no trial: exports, reports."""
     pictures: tuple[Path, ...]
     """Attached to its trials."""
 
@@ -54,7 +54,7 @@ class Belongings:
 
 
 def study_belongings(study: Study, out: Path) -> Belongings:
-    """What would go with a study."""
+    """All that `delete_study` would delete with a study."""
     found = read_records(study)
     folder = _folder(study.study_name, out)
     own = folder if folder and not folder.is_symlink() else None
@@ -76,8 +76,8 @@ def study_belongings(study: Study, out: Path) -> Belongings:
 def delete_study(study: Study, found: Belongings) -> None:
     """Delete a study and all that goes with it. `UserError` while someone is at work on it.
 
-    Its folder is out of the way before the database forgets it, and back if the database cannot: a new
-    study of the same name never meets old states.
+    Its folder is renamed before the database deletes it, and renamed back if that fails: a new
+    study of the same name never finds old states.
     """
     refuse_at_work(study)
     doomed = None

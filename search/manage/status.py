@@ -1,4 +1,4 @@
-"""Where studies stand: their trials by state, who is at work on what, the best score, speed and time left."""
+"""Status of studies: their trials by state, workers and their trials, the best score, speed and time left."""
 
 import time
 from collections import Counter
@@ -48,7 +48,7 @@ _FINISHED = {
 
 @dataclass(frozen=True)
 class AtWork:
-    """A worker and its trial, as the trial's last sign of life tells."""
+    """A worker and its trial, by the trial's last heartbeat."""
 
     worker: str
     trial: int
@@ -62,7 +62,7 @@ class AtWork:
 
     @property
     def percent(self) -> float:
-        """How far the trial is, of a whole training."""
+        """Progress of the trial in percent of a whole training."""
         return TOP * self.step / self.steps if self.steps else 0.0
 
 
@@ -73,7 +73,7 @@ class Best:
     trial: int
     psnr_db: float
     percent: int
-    """Where it was scored; 100 is the end."""
+    """The rung of the score; 100 is the end."""
     gain_db: float | None
     """Over the images as they are, if the study says what these score."""
 
@@ -84,7 +84,7 @@ class StudyStatus:
 
     study: str
     trials: dict[str, int]
-    """How many are in which state; only states that occur."""
+    """The number of trials in each state; only states that occur."""
     workers: tuple[AtWork, ...] = ()
     best: Best | None = None
     begun_per_hour: float | None = None
@@ -132,7 +132,7 @@ def state_of(trial: FrozenTrial) -> str:
 
 
 def status_table(standings: Sequence[StudyStatus]) -> RenderableType:
-    """One study at length, or several as a table; then who is at work."""
+    """One study in detail, or several as a table; then the workers."""
     parts: list[RenderableType] = []
     if len(standings) == 1:
         parts += _lines(standings[0])
@@ -243,7 +243,7 @@ def _at_work(trial: FrozenTrial) -> AtWork:
 
 
 def _began_after(trial: FrozenTrial, started: float) -> bool:
-    """By the clock of whoever wrote it: good enough to show a speed."""
+    """By the clock of the worker that wrote it, which is exact enough for a speed."""
     begun: datetime | None = trial.datetime_start
     return begun is not None and begun.timestamp() >= started
 

@@ -1,4 +1,4 @@
-"""Asking whoever works on a study to save, hand back and end; and seeing to it that they do."""
+"""Stopping the workers of a study: each saves its trial, hands it back and ends; waiting until they have."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ BETWEEN_TRIALS_S = 2.0
 
 @dataclass(frozen=True)
 class Ending:
-    """Which workers were asked to stop, by name, and which of them did not within the time."""
+    """Names of the workers that were asked to stop, and of those that did not stop in time."""
 
     asked: tuple[str, ...]
     still_there: tuple[str, ...]
@@ -38,7 +38,7 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
     """Ask all workers of a study to stop, and wait until they have or the time is over.
 
     A worker has ended when it holds no trial and, if it was a process of this machine, is gone. One that
-    gives no sign for `leases.SILENT_S` is dead, and its trial is handed back. What became of trials is said.
+    sends no heartbeat for `leases.SILENT_S` is dead, and its trial is handed back. `say` gets the state of each trial.
     """
     seen: dict[str, FrozenTrial] = {}
     watchman = LeaseMonitor()
@@ -89,7 +89,7 @@ def workers_at_work(study: Study) -> dict[str, FrozenTrial]:
 
 
 def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
-    """Whether a worker is a living process that this one can see."""
+    """True if a worker is a running process of this machine."""
     here = this_process()
     return (owner["host"], owner["boot"]) == (here["host"], here["boot"]) and not process_is_gone(owner)
 
@@ -99,7 +99,7 @@ def _name(trial: FrozenTrial) -> str:
 
 
 def _fate(study: Study, held: FrozenTrial) -> str:
-    """What became of a trial."""
+    """The state of a trial after its worker ended, in words."""
     trial = study.get_trials(deepcopy=False)[held.number]
     if trial.state == TrialState.COMPLETE:
         return f"trial {trial.number} is complete, {trial.value:.2f} dB"

@@ -1,4 +1,4 @@
-"""What there is to tell about a study, gathered from the database and from its winner at work."""
+"""The contents of a report, gathered from the database and by restoring images with the winner."""
 
 import datetime
 import importlib.metadata
@@ -92,7 +92,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A setting of interest, and how trials did on either side of it. Not paired: they differ in all else."""
+    """A setting of interest, and the scores of the trials for each of its values. Not paired: other settings differ, too."""
 
     what: str
     percent: int
@@ -112,7 +112,7 @@ class ReportFacts:
     best: Record | None
     judgement: Validation | None
     not_judged: str
-    """Why there is no judgement."""
+    """Reason why there is no validation."""
     known: tuple[Record, ...]
     """Recipes that the study names."""
     compared: tuple[tuple[str, tuple[str, ...]], ...]
@@ -122,7 +122,7 @@ class ReportFacts:
     failures: tuple[Failure, ...]
     contrasts: tuple[Contrast, ...]
     confirmed: tuple[str, ...]
-    """What the leaders did that were trained again from new seeds."""
+    """Sentences on the finalists that were trained again from new seeds."""
     mattered: tuple[str, ...]
     """An answer to each of the questions that people ask, and what was trained anew to check."""
     environment: tuple[tuple[str, str], ...]
@@ -221,7 +221,7 @@ def _spent(trials: Sequence[Record], repeats: Sequence[Repeat]) -> Iterable[Spen
 
 
 def _failures(trials: Sequence[Record]) -> Iterable[Failure]:
-    """What ended trials other than the search itself, and from what they were rescued."""
+    """Failures that ended trials, and problems that trials recovered from."""
     kinds: dict[str, list[tuple[int, str]]] = {}
     for trial in trials:
         reason = " ".join(trial.ended.split())
@@ -239,7 +239,7 @@ def _kind(reason: str) -> str:
 
 
 def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
-    """Sparsity and precision, where the study holds more than one side, at the highest rung that all sides reached.
+    """Sparsity and precision, where trials differ in them, at the highest rung that all groups have reached.
 
     Up to its sparse phase a training is a dense one, so that rungs before it say nothing about sparsity.
     """
@@ -291,7 +291,7 @@ def _environment(
 
 
 def _commands(study: Study, best: Record | None, out: Path, url: str) -> list[str]:
-    """What was typed, if it is on record; else what gives the same study."""
+    """The commands that were typed, if they are recorded; else commands that give the same study."""
     places = [] if out == Path("runs") else ["--out", str(out)]
     if url != default_storage_url(out):
         places += ["--storage", url]

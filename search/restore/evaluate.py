@@ -1,4 +1,4 @@
-"""The command `evaluate`: an exported model on pairs of images, scored one by one and all together."""
+"""The command `evaluate`: scores of an exported model for each pair of images, and their means."""
 
 import csv
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is scored on which pairs."""
+    """Settings of `evaluate`: the model, the pairs, the output folder."""
 
     model: Path
     data: Path
@@ -48,7 +48,7 @@ class Result:
     restored: ImageScore
     unchanged: ImageScore
     crops: Crops
-    """Where the restored image is farthest from the clean one."""
+    """Crops around the largest squared error of the restored image."""
 
 
 @dataclass(frozen=True)

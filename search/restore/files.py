@@ -24,7 +24,7 @@ EXTENSIONS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """What is restored, and where it goes."""
+    """Settings of `restore`: the model, the input files, the output folder."""
 
     model: Path
     inputs: Sequence[str]
@@ -40,7 +40,7 @@ class RestoreOptions:
 
 @dataclass
 class Summary:
-    """What has become of the files."""
+    """Results of a run of `restore`, counted over its files."""
 
     restored: int = 0
     kept: int = 0
@@ -48,7 +48,7 @@ class Summary:
     failures: list[str] = field(default_factory=list)
     megapixels: float = 0.0
     notes: Counter[str] = field(default_factory=Counter)
-    """How many pages each remark is about."""
+    """The number of pages for each remark."""
     tiled: list[Trace] = field(default_factory=list)
     stopped: bool = False
 
@@ -56,7 +56,7 @@ class Summary:
 def restore_files(options: RestoreOptions) -> Summary:
     """Restore all inputs, one after the other. A file that fails is named and does not stop the others.
 
-    Whatever can be refused is refused first, by `UserError`. Ctrl-C ends it between two files: those that are
+    Faults in the arguments raise `UserError` before any work. Ctrl-C ends it between two files: those that are
     written are whole, and the same command goes on.
     """
     if any(sign in options.suffix for sign in "/\\\0"):
@@ -215,7 +215,7 @@ class _Display:
         self._show(self.done + min(self.now, self.expected))
 
     def finish(self) -> None:
-        """A file is done with, whether or not it was restored."""
+        """Called after each file, restored or failed."""
         self.done += self.expected
         self._show(self.done)
 
@@ -227,7 +227,7 @@ class _Display:
 
 
 def _pixels(path: Path, pdf_dpi: float) -> int:
-    """How many pixels a file is said to hold; 0 for what cannot be read, which is told when its turn comes."""
+    """The number of pixels by a file's header; 0 if it cannot be read, which is reported when it is restored."""
     try:
         with open_document(path, pdf_dpi) as document:
             height, width = document.size

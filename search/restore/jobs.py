@@ -1,4 +1,4 @@
-"""Which files are to be restored, and where each result goes."""
+"""Input files to restore, and the output file of each."""
 
 import os
 from collections import Counter
@@ -55,7 +55,7 @@ def jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -
 
 
 def shown(path: Path | str) -> str:
-    """A path as it can be printed on one line, whatever is in it."""
+    """A path as printable text on one line."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
@@ -65,7 +65,7 @@ def _target(place: Path, suffix: str, extension: str | None) -> Path:
 
 
 def _same(target: Path, source: Path) -> bool:
-    """Whether both are one file, under one name or another (links, file systems that ignore case)."""
+    """True if both are the same file, also under two names (links, file systems that ignore case)."""
     if target.absolute() == source.absolute():
         return True
     try:
@@ -115,7 +115,7 @@ def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _root(pattern: Path) -> Path:
-    """The part of a pattern before its first sign with a meaning."""
+    """The folder in a pattern before its first wildcard."""
     parts = pattern.parts
     fixed = next(n for n, part in enumerate(parts) if any(sign in part for sign in MAGIC))
     return Path(*parts[:fixed])

@@ -1,4 +1,4 @@
-"""A model at work on arrays of pixels: channels, depth, precision, and tiles that fit into memory."""
+"""Restoring arrays of pixels with a model: channels, bit depth, precision, and tiles that fit into memory."""
 
 import math
 import time
@@ -46,7 +46,7 @@ ENOUGH_PIXELS = 2**16  # smaller images tell too little of half precision, and f
 
 @dataclass(frozen=True)
 class RestorerOptions:
-    """How images are restored."""
+    """Settings for restoring: device, precision, tile size, flips and turns, memory."""
 
     device: torch.device
     precision: PrecisionName = "auto"
@@ -58,7 +58,7 @@ class RestorerOptions:
 
 @dataclass(frozen=True)
 class Trace:
-    """How one image was restored."""
+    """A record of how one image was restored: its tiles, and the difference that they may make."""
 
     tile: int | None
     """None: as a whole."""
@@ -89,8 +89,8 @@ class Restorer:
         """The restored image, of the same shape and type as `pixels` (H, W, 1 or 3), and how it was done.
 
         A colour model sees a gray image three times, and the mean of its red, green and blue is the result.
-        A gray model restores the planes of a colour image one by one. `done` is told pixels as they are
-        finished, H x W in the end; it is told less than none where a pass begins anew.
+        A gray model restores the planes of a colour image one by one. `done` is called with pixels as they are
+        finished, H x W in the end; the number is negative where a pass starts over.
         """
         planes = [slice(0, 3)] if self.channels == 3 else [slice(n, n + 1) for n in range(pixels.shape[2])]
         result = np.empty_like(pixels)
@@ -133,7 +133,7 @@ class Restorer:
         return max(SMALLEST_SIDE, min(largest, int(room**0.5)))
 
     def _sampled_pixels(self, side: int | None) -> int:
-        """How many pixels of patches may go through the model at once, before there are any results to hold."""
+        """The number of pixels of sampled patches that the model may process at once, while no results are held yet."""
         most = (side or 0) ** 2
         if self.bytes_per_pixel is None:
             return max(most, SAMPLED_PIXELS)
@@ -147,7 +147,7 @@ class Restorer:
         return height * width
 
     def _room(self, image: TiledImage, result_bytes: int) -> int:
-        """How many pixels may go through the model at once."""
+        """The number of pixels that the model may process at once."""
         device = self.how.device
         if self.bytes_per_pixel is None:
             whole = slice(0, 1), slice(0, 1)
@@ -235,7 +235,7 @@ class Restorer:
 
 
 class _Meter:
-    """Tells pixels as they are finished; takes them back where an image has to be gone over again."""
+    """Reports finished pixels; takes them back where an image has to be processed again."""
 
     def __init__(self, done: Callable[[int], None], share: float) -> None:
         self.done, self.share, self.told, self.now = done, share, 0, 0

@@ -1,4 +1,4 @@
-"""How far groups of trials differ in score, all else being equal: an additive model, shuffles, and bootstrap.
+"""Effects of settings on the score, other settings being equal: an additive model, permutations, and bootstrap.
 
 A search varies everything at once. The effect of one setting is read off a linear model of the scores with an
 indicator for every group of every setting; how sure it is comes from drawing trials anew, and whether there is one
@@ -39,7 +39,7 @@ class Effect:
     low: float
     high: float
     chance: float
-    """How often shuffled scores tell the groups apart as well."""
+    """Share of the shuffles in which the groups differ as much: the p-value."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class SettingPair:
     sides: tuple[str, str]
     excess_db: float
     chance: float
-    """How often the strongest of all pairs is as strong in shuffled scores."""
+    """Share of the shuffles in which the strongest of all pairs is as strong: the p-value."""
     trials: int
 
 
 def tame(scores: Sequence[float]) -> Matrix:
-    """Scores; those that are far below the others count as far below, not as what a failed training happens to give."""
+    """The scores, with those far below the others raised to a lower limit: a failed training may give any low score."""
     values = np.asarray(scores, dtype=float)
     middle = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
@@ -64,7 +64,7 @@ def tame(scores: Sequence[float]) -> Matrix:
 
 
 def pool_rare_groups(groups: Sequence[str]) -> list[str]:
-    """Groups of too few trials are one."""
+    """The groups, with all of too few trials joined into one."""
     counts = {name: groups.count(name) for name in set(groups)}
     return [name if counts[name] >= FEWEST_ON_A_SIDE else OTHERS for name in groups]
 
@@ -219,7 +219,7 @@ def _weighted_gain(
 
 
 def _chance(around: Matrix, own: Matrix, values: Matrix) -> float:
-    """How often shuffled leftovers of the model without the setting are explained by it as well as the real ones."""
+    """Share of the shuffled residuals of the model without the setting that the setting explains as well as the real ones."""
     base = _basis(around)
     more = _basis(np.hstack([around, own]))
     fitted = base @ (base.T @ values)

@@ -1,4 +1,4 @@
-"""studies/<name>.toml -> StudySpec, or what is wrong with it."""
+"""Reading and checking study files: studies/<name>.toml to a StudySpec, or to an error that names the fault."""
 
 import re
 import tomllib
@@ -63,7 +63,7 @@ class KnownRecipe(BaseModel):
 
 
 class StudySpec(BaseModel):
-    """What a study searches, and how long."""
+    """The search space of a study, and the settings of its search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under runs/")
@@ -101,13 +101,13 @@ class StudySpec(BaseModel):
 
     @property
     def search_share(self) -> float:
-        """Share of the time for new trials and for the way up."""
+        """Share of the time for new trials and for promotions."""
         if not self.ladder.rungs:
             return 1.0
         return (1 - self.finale) * (1 - CONFIRM_SHARE if self.confirm_seeds else 1.0)
 
     def rules(self) -> Rules:
-        """What it says about how it is searched."""
+        """The rules of the search, for the scheduler."""
         return Rules(
             ladder=self.ladder,
             trials=self.trials,
@@ -300,7 +300,7 @@ def _settings_class(
 
 
 def _kinds(owner: type[BaseModel] | None, key: str) -> list[str]:
-    """What `kind` may be in the table under `owner.key`."""
+    """Allowed values of `kind` in the table under `owner.key`."""
     field = owner.model_fields.get(key) if owner else None
     return [c.model_fields["kind"].default for c in _model_classes(field.annotation)] if field else []
 

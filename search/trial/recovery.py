@@ -1,4 +1,4 @@
-"""Recovery of a trial from a lack of memory and from one divergence: what happened, and what follows from it."""
+"""Recovery of a trial from running out of memory and from one divergence, with changed settings."""
 
 from dataclasses import dataclass, field
 

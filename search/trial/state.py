@@ -1,4 +1,4 @@
-"""State of a trial, all that changes while it trains: how it is made, goes to disk, comes back and is rescued."""
+"""State of a trial, all that changes while it trains: creating, saving and restoring it, and recovery from failures."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -81,12 +81,12 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Time spent on this trial, earlier sittings included."""
+        """Time spent on this trial, earlier runs of it included."""
         return time.monotonic() - self.started
 
     @property
     def unsaved_seconds(self) -> float:
-        """Time since the last state on disk: what a crash would cost."""
+        """Time since the last state on disk: the work that a crash would lose."""
         return time.monotonic() - self.saved_at
 
     def offer(self, score: Score) -> None:

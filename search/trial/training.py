@@ -24,10 +24,10 @@ SAVE_EVERY_S = 300.0
 
 
 class Report(Protocol):
-    """Who watches a training run. Anything it raises ends the run and passes through untouched."""
+    """Callbacks of a training run. An exception from one of them ends the run and passes through unchanged."""
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
-        """Called once: training starts at `step`, with what an earlier sitting has behind it."""
+        """Called once: training starts at `step`, with the rungs and seconds of an earlier run of the same trial."""
 
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         """Called after each step; reading `loss` waits for the device."""
@@ -36,7 +36,7 @@ class Report(Protocol):
         """Called at each rung; `settled` is False while weights are held at zero."""
 
     def rescued(self, note: str) -> None:
-        """Called when the trial goes on in another way than it was configured, with why and how."""
+        """Called when the trial continues with changed settings after a failure; `note` says why and how."""
 
     def stop_requested(self) -> bool:
         """True to save the state and leave with `Stopped`."""
