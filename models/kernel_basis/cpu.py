@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from models.kernel_basis.build import library
 
-BAND_PIXELS = 800  # what fits the second-level cache with all that belongs to it
+BAND_PIXELS = 800  # a band of this size with its intermediate results fits into the second-level cache
 
 
 class NativeKernelBasis(torch.autograd.Function):

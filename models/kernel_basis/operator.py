@@ -187,7 +187,7 @@ def kernel_basis_convolution(
 
 
 class _Saved:
-    """Context of an autograd function: what it keeps for its gradients, where it runs without autograd."""
+    """A replacement for the context of an autograd function, for calls without autograd."""
 
     def __init__(self, sizes: tuple[Any, ...] = (), *tensors: Tensor) -> None:
         self.sizes = sizes

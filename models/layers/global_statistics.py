@@ -149,7 +149,7 @@ RIDGE = 0.05
 
 
 def traits(images: Tensor) -> Tensor:
-    """Traits that tell bright from dark, flat from busy: (N, T) means over simple functions of (N, C, H, W), float64.
+    """Features of brightness and detail: (N, T) means over simple functions of (N, C, H, W), float64.
 
     These are cheap for the whole image, and what a network's channels measure goes along with them.
     """

@@ -30,7 +30,7 @@ EVALUATIONS = 2  # scores on the way
 
 @dataclass(frozen=True)
 class TrainedChange:
-    """A change, trained: `psnr_db` of each image that judged it. No images if it diverged."""
+    """A trained change, with the `psnr_db` of each validation image; without images if it diverged."""
 
     question: str
     text: str
@@ -64,9 +64,9 @@ class AblationOptions:
 
 
 def run_ablation(study: Study, options: AblationOptions) -> bool:
-    """Train what is still to be trained around the study's winner; True if someone asked to stop.
+    """Train the changes that are not trained yet; True if the run was asked to stop.
 
-    The same call goes on. Raises `UserError` where there is no winner, nothing to train, or other images.
+    The same call continues. Raises `UserError` without a winner, without anything to train, or for other images.
     """
     trial = best_trial(study)
     if trial is None:
@@ -217,7 +217,7 @@ def _train(
     progress: Progress,
     stop: StopSignals,
 ) -> TrainedChange:
-    """Raises `Stopped`; the same call goes on."""
+    """Train one change and score it. Raises `Stopped`; the same call continues."""
     length = {"steps": {"teramacs": check.teramacs}, "pauses": (), "evaluations": EVALUATIONS}
     config = change.config.as_planned(**length)
     try:

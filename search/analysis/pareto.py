@@ -74,14 +74,14 @@ def write_pareto(name: str, records: Sequence[Record], by: Cost, target: Path, c
 def _show(found: Sequence[ParetoPoint], best: Sequence[ParetoPoint], by: Cost, console: Console) -> None:
     others = sorted((p for p in found if p not in best), key=lambda point: -point.psnr_db)
     shown = [*best, *others[:MOST_OTHERS]]
-    told = varying_settings([point.record for point in found])
+    varying = varying_settings([point.record for point in found])
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("trial", _LABELS[by], "PSNR (dB)", "trained"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("settings", no_wrap=True, overflow="ellipsis")
     for point in shown:
         record = point.record
-        settings = settings_line(record, told)
+        settings = settings_line(record, varying)
         cells = (
             str(record.number),
             _in_short(point.cost, by),

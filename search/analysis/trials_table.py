@@ -59,7 +59,10 @@ def trials_frame(trials: Sequence[Record], best: Record | None = None) -> pd.Dat
 
 
 def sort_trials(trials: Sequence[Record], sort: Sort) -> list[Record]:
-    """Trials by score, by number, or by duration. By score, complete trials come first, then those with the highest rung."""
+    """Trials in order of score, number, or duration.
+
+    By score, complete trials come first, then the others by the highest rung that they reached.
+    """
     if sort == "number":
         return sorted(trials, key=lambda trial: trial.number)
     if sort == "seconds":
@@ -78,9 +81,9 @@ def show_trials(
     trials: Sequence[Record], console: Console, best: Record | None, most: int | None = None
 ) -> None:
     """Print a line per trial, `most` of them, with as many settings as fit into the width of the terminal."""
-    told, left_out = varying_settings(trials), len(trials[most:]) if most else 0
+    varying, left_out = varying_settings(trials), len(trials[most:]) if most else 0
     trials = trials[:most]
-    lines = [trial_cells(trial, told) for trial in trials]
+    lines = [trial_cells(trial, varying) for trial in trials]
     columns = informative_columns(lines)
     widest = _WIDEST if console.width >= _WIDE else _NARROWEST
     widths = {n: min(max(len(line[n]) for line in [COLUMNS, *lines]), widest) for n in columns}
@@ -108,9 +111,9 @@ def informative_columns(lines: Sequence[Sequence[str]]) -> list[int]:
     return [n for n in range(len(COLUMNS)) if n == _LAST or any(line[n] not in ("-", "0") for line in lines)]
 
 
-def trial_cells(trial: Record, told: Collection[str] | None = None) -> list[str]:
-    """The cells of a trial under `COLUMNS`, with only the settings in `told`."""
-    settings = settings_line(trial, told)
+def trial_cells(trial: Record, varying: Collection[str] | None = None) -> list[str]:
+    """The cells of a trial under `COLUMNS`, with only the settings in `varying`."""
+    settings = settings_line(trial, varying)
     return [
         str(trial.number),
         _score(trial),
@@ -135,9 +138,9 @@ def varying_settings(trials: Sequence[Record]) -> set[str]:
 
 def trials_markdown(trials: Sequence[Record], best: Record | None, most: int | None = None) -> str:
     """The same as a Markdown table."""
-    told, trials = varying_settings(trials), trials[:most]
+    varying, trials = varying_settings(trials), trials[:most]
     head = ["trial", *COLUMNS[1:]]
-    rows = [trial_cells(trial, told) for trial in trials]
+    rows = [trial_cells(trial, varying) for trial in trials]
     for trial, row in zip(trials, rows, strict=True):
         if best is not None and trial.number == best.number:
             row[:2] = [f"**{text}**" for text in row[:2]]
@@ -168,9 +171,9 @@ def end_in_words(trial: Record) -> str:
     return f"{FAILED}: {text}" if trial.state == FAILED and not text.startswith(FAILED) else text
 
 
-def settings_line(trial: Record, told: Collection[str] | None = None) -> str:
-    """The open settings in one line, or those `told`, by the last part of their names where that is clear."""
-    shown = {name: value for name, value in trial.settings.items() if told is None or name in told}
+def settings_line(trial: Record, varying: Collection[str] | None = None) -> str:
+    """The open settings in one line, or those `varying`, by the last part of their names where that is clear."""
+    shown = {name: value for name, value in trial.settings.items() if varying is None or name in varying}
     ends = [name.rpartition(".")[2] for name in shown]
     names = [short if ends.count(short) == 1 else name for name, short in zip(shown, ends, strict=True)]
     return " ".join(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
     from search.analysis import CompareOptions, compare_studies, with_label
 
     given = vars(options)
-    specs = [readings.spec(name.strip(), options, "seed") for name in options.studies.split(",")]
+    specs = [flag_values.study_spec(name.strip(), options, "seed") for name in options.studies.split(",")]
     if "label" in given:
         specs = [with_label(spec, options.label) for spec in specs]
     names = [spec.name for spec in specs]
@@ -64,9 +64,9 @@ def main(options: argparse.Namespace) -> int:
     label = f"-{options.label}" if "label" in given else ""
     outcome = compare_studies(
         specs,
-        readings.how(options),
+        flag_values.run_options(options),
         CompareOptions(
-            budget_seconds=readings.seconds("--budget", options.budget),
+            budget_seconds=flag_values.seconds("--budget", options.budget),
             to=given.get("to") or options.out / f"compare{label}",
             test=given.get("test"),
             groups=given.get("groups"),
@@ -75,6 +75,6 @@ def main(options: argparse.Namespace) -> int:
     )
     if outcome.stopped:
         if not options.quiet:
-            endings.say_how_to_go_on()
-        return endings.INTERRUPTED
+            output.print_how_to_continue()
+        return output.INTERRUPTED
     return 2 if outcome.failures else 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -33,9 +33,9 @@ def main(options: argparse.Namespace) -> int:
     given = vars(options)
     serve_dashboard(
         DashboardOptions(
-            url=readings.url(options),
+            url=flag_values.database_url(options),
             artifacts=artifacts_folder(options.out),
-            study=readings.study_name(given["study"]) if "study" in given else None,
+            study=flag_values.study_name(given["study"]) if "study" in given else None,
             host=options.host,
             port=options.port,
             token=given.get("token"),

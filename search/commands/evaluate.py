@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
             clean_dir=given.get("clean_dir"),
             groups=given.get("groups"),
             to=options.to,
-            how=readings.inference(options),
+            how=flag_values.restorer_options(options),
             quiet=options.quiet,
         )
     )

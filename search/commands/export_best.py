@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 from search.errors import UserError
 
 
@@ -46,8 +46,8 @@ def main(options: argparse.Namespace) -> int:
     from search.study import LimitsConfig
 
     given = vars(options)
-    name = readings.study_name(options.study)
-    limits = LimitsConfig.of(
+    name = flag_values.study_name(options.study)
+    limits = LimitsConfig.from_flags(
         parameters=given.get("max_parameters"),
         gmacs=given.get("max_gmacs"),
         ms_per_megapixel=given.get("max_ms_per_megapixel"),
@@ -55,6 +55,8 @@ def main(options: argparse.Namespace) -> int:
     if limits and "trial" in given:
         raise UserError("--trial names one trial; --max-... choose among all: give one of them")
     choice = ExportChoice(given.get("trial"), given.get("top"), limits)
-    manner = ExportOptions(parse_formats(options.format), half=options.half, force=options.force)
-    export_trials(name, readings.url(options), options.out, given.get("to"), choice, manner)
+    export_options = ExportOptions(parse_formats(options.format), half=options.half, force=options.force)
+    export_trials(
+        name, flag_values.database_url(options), options.out, given.get("to"), choice, export_options
+    )
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -32,8 +32,8 @@ def main(options: argparse.Namespace) -> int:
     from search.analysis import write_pareto
     from search.database import load_study, read_records
 
-    name = readings.study_name(options.study)
-    found = read_records(load_study(name, readings.url(options)))
+    name = flag_values.study_name(options.study)
+    found = read_records(load_study(name, flag_values.database_url(options)))
     target = vars(options).get("to") or options.out / name / "pareto.png"
     write_pareto(name, found, options.by, target, Console(highlight=False))
     return 0

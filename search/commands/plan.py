@@ -2,7 +2,7 @@
 
 import argparse
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -38,10 +38,10 @@ def main(options: argparse.Namespace) -> int:
     from search.launch import share_cores
     from search.plan import make_plan, show_plan
 
-    spec = readings.spec(options.study, options, "timeout", "trials", "seed")
-    devices = readings.devices(options.device, vars(options).get("workers"))
+    spec = flag_values.study_spec(options.study, options, "timeout", "trials", "seed")
+    devices = flag_values.devices(options.device, vars(options).get("workers"))
     share_cores(devices)
-    how = readings.how(options, devices[0])
+    how = flag_values.run_options(options, devices[0])
     make_writable(how.out)
     target = vars(options).get("json")
     # What is printed for programs must not have a table before it.
@@ -50,5 +50,5 @@ def main(options: argparse.Namespace) -> int:
     if target != "-":
         show_plan(found, console)
     if target is not None:
-        endings.write(target, found.to_json())
+        output.write_output(target, found.to_json())
     return 0

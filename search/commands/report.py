@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 from search.errors import UserError
 
 
@@ -38,11 +38,13 @@ def main(options: argparse.Namespace) -> int:
     formats = [name.strip() for name in options.format.split(",")]
     if unknown := [name for name in formats if name not in files]:
         raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
-    name = readings.study_name(options.study)
-    found = load_study(name, readings.url(options))
+    name = flag_values.study_name(options.study)
+    found = load_study(name, flag_values.database_url(options))
     folder = vars(options).get("to") or options.out / name / "report"
     make_writable(folder, "--to")
-    facts = gather_facts(found, options.out, readings.url(options), print, look=not options.no_pictures)
+    facts = gather_facts(
+        found, options.out, flag_values.database_url(options), print, restore_images=not options.no_pictures
+    )
     print(facts.headline)
     for chosen in formats:
         file, write = files[chosen]

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    spec = readings.spec(
+    spec = flag_values.study_spec(
         options.study,
         options,
         "name",
@@ -86,7 +86,7 @@ def main(options: argparse.Namespace) -> int:
     outcome = _search(spec, options)
     if not options.quiet:
         _say_what_next(options, spec.name, outcome)
-    return endings.INTERRUPTED if outcome.stopped else 0
+    return output.INTERRUPTED if outcome.stopped else 0
 
 
 def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
@@ -94,8 +94,8 @@ def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
     from search.launch import run_with_workers
 
     given = vars(options)
-    devices = readings.devices(options.device, given.get("workers"))
-    how = readings.how(options, devices[0])
+    devices = flag_values.devices(options.device, given.get("workers"))
+    how = flag_values.run_options(options, devices[0])
     if "cluster" not in given:
         if "gpus_per_worker" in given:
             raise UserError("--gpus-per-worker is for workers on a cluster; --cluster ADDRESS is missing")
@@ -118,9 +118,9 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutco
             f"best: trial {outcome.best_number}, {outcome.best_psnr_db:.2f} dB ({gain:+.2f} over the input)"
         )
     if outcome.stopped:
-        endings.say_how_to_go_on()
+        output.print_how_to_continue()
     elif outcome.best_number is not None:
-        places = endings.places(options)
+        places = output.location_flags(options)
         print(f"next: python -m search export-best --study {name}{places}")
         print(f"      python -m search report {name}{places}")
         print(f"      python -m search dashboard {name}{places}")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -25,11 +25,11 @@ def main(options: argparse.Namespace) -> int:
     from search.database import load_study, study_facts_of
     from search.manage import stop_workers
 
-    name, wait_seconds = readings.study_name(options.study), readings.seconds("--wait", options.wait)
-    study = load_study(name, readings.url(options))
+    name, wait_seconds = flag_values.study_name(options.study), flag_values.seconds("--wait", options.wait)
+    study = load_study(name, flag_values.database_url(options))
     ending = stop_workers(study, wait_seconds, print)
     if not ending.asked:
         print(f"nobody is at work on {name}")
     elif not ending.still_there:
-        endings.say_last_command(study_facts_of(study).commands)
+        output.print_last_command(study_facts_of(study).commands)
     return int(bool(ending.still_there))

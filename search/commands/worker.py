@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -50,12 +50,12 @@ def main(options: argparse.Namespace) -> int:
 
     given = vars(options)
     how = JoinOptions(
-        study=readings.study_name(options.study),
+        study=flag_values.study_name(options.study),
         options=RunOptions(
-            storage=readings.url(options),
+            storage=flag_values.database_url(options),
             out=options.out,
-            device=readings.device(options.device),
-            memory=readings.size_in_bytes(options.memory) if "memory" in given else None,
+            device=flag_values.device(options.device),
+            memory=flag_values.size_in_bytes(options.memory) if "memory" in given else None,
             quiet=options.quiet,
             index=options.index,
             workers=options.workers,
@@ -70,4 +70,4 @@ def main(options: argparse.Namespace) -> int:
     stopped = join_search(how)
     if stopped and not options.supervised and not options.quiet:
         print("stopped; what it was at goes on with the next worker", file=sys.stderr)
-    return endings.INTERRUPTED if stopped else 0
+    return output.INTERRUPTED if stopped else 0

@@ -35,7 +35,7 @@ def is_loopback(host: str) -> bool:
         return host.rstrip(".").lower() == "localhost"
 
 
-class Guard:
+class AccessControl:
     """Lets requests through to a WSGI application.
 
     With a token: only requests that carry it, in the address (`?token=`, then in a cookie) or as a bearer token.
@@ -58,13 +58,15 @@ class Guard:
             offered = next((value for key, value in query if key == "token"), None)
             if offered is not None and method in READING:
                 if not _same(offered, self._token):
-                    return self._ask(environ, start, "This is not the token.")
+                    return self._ask_for_token(environ, start, "This is not the token.")
                 rest = urlencode([pair for pair in query if pair[0] != "token"])
-                return self._welcome(environ, start, rest)
-            if not self._knows(environ):
+                return self._redirect_with_cookie(environ, start, rest)
+            if not self._has_token(environ):
                 if environ.get("PATH_INFO", "").startswith("/api"):
                     return _refuse(start, HTTPStatus.UNAUTHORIZED, "a token is needed")
-                return self._ask(environ, start, "The token was printed where the dashboard was started.")
+                return self._ask_for_token(
+                    environ, start, "The token was printed where the dashboard was started."
+                )
         if method not in READING:
             if self._read_only:
                 headers = [("Allow", ", ".join(READING))]
@@ -73,7 +75,7 @@ class Guard:
                 return _refuse(start, HTTPStatus.FORBIDDEN, "changes come from the dashboard's own pages")
         return self._app(environ, start)
 
-    def _knows(self, environ: Environ) -> bool:
+    def _has_token(self, environ: Environ) -> bool:
         assert self._token is not None
         kind, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if kind.lower() == "bearer" and _same(bearer.strip(), self._token):
@@ -84,13 +86,11 @@ class Guard:
             return False
         return cookie is not None and _same(cookie.value, self._proof)
 
-    def _welcome(self, environ: Environ, start: Start, query: str) -> list[bytes]:
+    def _redirect_with_cookie(self, environ: Environ, start: Start, query: str) -> list[bytes]:
         """Redirect to the same page with the token in a cookie, so that it stays out of history and logs."""
         # One slash: "//host" would lead elsewhere.
-        place = "/" + environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("latin-1").lstrip(
-            "/\\"
-        )
-        safe = "".join(sign for sign in place if sign.isascii() and sign.isprintable())
+        path = "/" + environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("latin-1").lstrip("/\\")
+        safe = "".join(sign for sign in path if sign.isascii() and sign.isprintable())
         headers = [
             ("Location", safe + (f"?{query}" if query else "")),
             ("Set-Cookie", f"{COOKIE}={self._proof}; Path=/; HttpOnly; SameSite=Lax"),
@@ -100,7 +100,7 @@ class Guard:
         start(_line(HTTPStatus.SEE_OTHER), headers)
         return []
 
-    def _ask(self, environ: Environ, start: Start, why: str) -> list[bytes]:
+    def _ask_for_token(self, environ: Environ, start: Start, why: str) -> list[bytes]:
         path = html.escape("/" + environ.get("PATH_INFO", "").lstrip("/\\"))
         body = _ASK.format(path=path, why=why).encode("utf-8", "replace")
         headers = [

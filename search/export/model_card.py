@@ -1,4 +1,4 @@
-"""The model card beside exported weights: what it is, how good, and how to use it."""
+"""The model card beside exported weights: description, scores, training, and code to use the model."""
 
 import json
 from collections.abc import Mapping
@@ -68,9 +68,9 @@ def write_card(
         "From Python, with this program installed:",
         _code(
             "import torch",
-            "from data.images import read_image, to_tensor, with_channels, write_png",
+            "from data.files import read_image, to_tensor, with_channels, write_png",
             "from search.export import load_model",
-            "from search.trial.metrics import to_codes",
+            "from search.inference import to_codes",
             "",
             'model = load_model("FOLDER OF THIS FILE")',
             f'degraded = to_tensor(with_channels(read_image("scan.png"), {config.model.channels}))',

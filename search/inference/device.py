@@ -82,7 +82,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """True for an allocation that failed, on whatever device."""
+    """True for a failed allocation, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_MESSAGES)

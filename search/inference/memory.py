@@ -28,9 +28,9 @@ _MMAP_THRESHOLD = -3  # a parameter of glibc's mallopt
 
 
 def memory_limit(device: torch.device, wanted: int | None) -> int:
-    """Bytes that the process may hold: what is wanted, else 1.8 GB or half of what is free, if that is less.
+    """Bytes that the process may hold: `wanted`, or by default 1.8 GB, but at most half of the free memory.
 
-    On a GPU: of its memory, what is wanted or nine tenths of what is free.
+    On a GPU: bytes of its memory, `wanted` or by default nine tenths of the free memory.
     """
     if has_own_memory(device):
         free, _ = free_and_total_memory(device)
@@ -62,7 +62,7 @@ def _give_back() -> None:
 
 
 def peak_memory_growth(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes by which memory grows while `call` runs: of a GPU, or of the process, looked at every few milliseconds."""
+    """Bytes by which memory grows while `call` runs: of a GPU, or of the process, measured every few milliseconds."""
     if has_own_memory(device):
         reset_peak_memory(device)
         allocated = allocated_memory(device)

@@ -27,22 +27,22 @@ BETWEEN_TRIALS_S = 2.0
 
 
 @dataclass(frozen=True)
-class Ending:
+class StopResult:
     """Names of the workers that were asked to stop, and of those that did not stop in time."""
 
     asked: tuple[str, ...]
     still_there: tuple[str, ...]
 
 
-def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) -> Ending:
+def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) -> StopResult:
     """Ask all workers of a study to stop, and wait until they have or the time is over.
 
     A worker has ended when it holds no trial and, if it was a process of this machine, is gone. One that
     sends no heartbeat for `leases.SILENT_S` is dead, and its trial is handed back. `say` gets the state of each trial.
     """
     seen: dict[str, FrozenTrial] = {}
-    watchman = LeaseMonitor()
-    silent = _bury(study, watchman)
+    monitor = LeaseMonitor()
+    silent = _hand_back_dead(study, monitor)
     there = workers_at_work(study)
     request_stop(study)
     began = time.monotonic()
@@ -57,26 +57,30 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
         if (seen and not lingering) or waited >= longest:
             break
         time.sleep(min(LOOK_EVERY_S, longest - waited))
-        silent |= _bury(study, watchman)
+        silent |= _hand_back_dead(study, monitor)
         there = workers_at_work(study)
     for worker, trial in seen.items():
         if worker in silent:
-            say(f"{_name(trial)} gave no sign of life, and is taken for dead; {_fate(study, trial)}")
+            say(
+                f"{_name(trial)} gave no sign of life, and is taken for dead; {_trial_after_stop(study, trial)}"
+            )
         elif worker not in lingering:
-            say(f"{_name(trial)} has ended; {_fate(study, trial)}")
+            say(f"{_name(trial)} has ended; {_trial_after_stop(study, trial)}")
         elif worker in there:
             say(f"{_name(trial)} still works on trial {trial.number}{_silence(trial)}")
         else:
-            say(f"{_name(trial)} has not ended yet, but has let go of its trial: {_fate(study, trial)}")
-    return Ending(
+            say(
+                f"{_name(trial)} has not ended yet, but has let go of its trial: {_trial_after_stop(study, trial)}"
+            )
+    return StopResult(
         asked=tuple(_name(trial) for trial in seen.values()),
         still_there=tuple(_name(seen[worker]) for worker in lingering),
     )
 
 
-def _bury(study: Study, watchman: LeaseMonitor) -> set[str]:
+def _hand_back_dead(study: Study, monitor: LeaseMonitor) -> set[str]:
     """Hand back the trials of workers that are dead; these workers."""
-    dead = watchman.dead(study)
+    dead = monitor.dead(study)
     for trial in dead:
         hand_back_dead(study, trial)
     return {owner["worker"] for trial in dead if (owner := facts_of(trial).owner)}
@@ -98,7 +102,7 @@ def _name(trial: FrozenTrial) -> str:
     return str(facts_of(trial).owner["name"])
 
 
-def _fate(study: Study, held: FrozenTrial) -> str:
+def _trial_after_stop(study: Study, held: FrozenTrial) -> str:
     """The state of a trial after its worker ended, in words."""
     trial = study.get_trials(deepcopy=False)[held.number]
     if trial.state == TrialState.COMPLETE:

@@ -14,7 +14,7 @@ from data.files import Pixels, to_unit
 from models import count_parameters
 from search.export import ExportedModel
 from search.inference import (
-    ImageSurvey,
+    ImageSample,
     Precision,
     PrecisionName,
     TiledImage,
@@ -41,7 +41,7 @@ HALF_SHARE = 0.999  # of the values must be within one 8-bit code of float32, no
 HALF_GAIN = 1.1
 PROBED_PATCHES = 8
 SAMPLED_PIXELS = 2**18
-ENOUGH_PIXELS = 2**16  # smaller images tell too little of half precision, and fit into any memory
+ENOUGH_PIXELS = 2**16  # smaller images are too small to check half precision on, and fit into any memory
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Restorer:
         self.precisions: dict[int, PrecisionName] = {}
         self.note = ""
         self.bytes_per_pixel: float | None = None
-        # What is measured is measured in float32: the noise of half precision would hide it.
+        # Margins and statistics are measured in float32: the noise of half precision would hide them.
         self.exact = self._tiles("fp32")
 
     def _tiles(self, name: PrecisionName) -> Tiles:
@@ -174,8 +174,8 @@ class Restorer:
             everything = Tiling(-(-longest // self.multiple) * self.multiple, 0)
             tiles.restore(image, everything, write, None, meter.add)
             return Trace(tile=None)
-        sample = ImageSurvey.drawn_from(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
-        whole = self.exact.survey(sample) if tiles.is_global else None
+        sample = ImageSample.drawn_from(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
+        whole = self.exact.estimate_statistics(sample) if tiles.is_global else None
         found = measure_margin(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
         moved, passes = math.inf, 0
@@ -183,7 +183,7 @@ class Restorer:
             if passes:
                 meter.restart()
             tiles.restore(image, tiling, write, whole, meter.add)
-            moved = 0.0 if whole is None else self.exact.settle(whole, sample)
+            moved = 0.0 if whole is None else self.exact.calibrate_statistics(whole, sample)
             passes += 1
         return Trace(tiling.side, tiling.margin, max(moved, found.difference), passes)
 
@@ -214,7 +214,7 @@ class Restorer:
         candidate = Precision("auto", self.how.device).name
         if candidate == "fp32":
             return "fp32"
-        sample = ImageSurvey.drawn_from(image, self.multiple, 2**18)
+        sample = ImageSample.drawn_from(image, self.multiple, 2**18)
         patches = sample.patches[:PROBED_PATCHES]
         results, seconds = [], []
         for name in ("fp32", candidate):
@@ -238,20 +238,20 @@ class _Meter:
     """Reports finished pixels; takes them back where an image has to be processed again."""
 
     def __init__(self, done: Callable[[int], None], share: float) -> None:
-        self.done, self.share, self.told, self.now = done, share, 0, 0
+        self.done, self.share, self.reported, self.now = done, share, 0, 0
 
     def add(self, pixels: int) -> None:
         self.now += pixels
         self.fill(self.now)
 
     def fill(self, pixels: int) -> None:
-        if (whole := int(self.share * pixels)) > self.told:
-            self.done(whole - self.told)
-            self.told = whole
+        if (whole := int(self.share * pixels)) > self.reported:
+            self.done(whole - self.reported)
+            self.reported = whole
 
     def restart(self) -> None:
-        self.done(-self.told)
-        self.now = self.told = 0
+        self.done(-self.reported)
+        self.now = self.reported = 0
 
 
 def _reader(pixels: Pixels, channels: int) -> Callable[[slice, slice], Tensor]:

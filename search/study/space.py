@@ -214,7 +214,7 @@ class RandomSuggester:
 
 
 class KnownSuggester:
-    """Values given by hand; what is not given is drawn at random. `SpaceError` for a value outside its leaf."""
+    """Values given by hand; others are drawn at random. `SpaceError` for a value outside its leaf."""
 
     def __init__(self, values: Mapping[str, Plain]) -> None:
         self.values = values

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Mark = tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(gt=0)]]
 
 
-class Tempo(BaseModel):
+class StepMapping(BaseModel):
     """Correspondence between the steps of a run and the steps that were planned for it.
 
     Up to the first mark, a step is a planned step. From each mark on, a step counts as the number of planned steps

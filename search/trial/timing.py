@@ -34,7 +34,7 @@ class Timer:
         float(loss)  # the step counts once the device has done it
         self.times.append(time.monotonic())
 
-    def scored(self, score: Score, settled: bool) -> None: ...
+    def scored(self, score: Score, dense: bool) -> None: ...
 
     def rescued(self, note: str) -> None:
         self.notes.append(note)
@@ -63,7 +63,7 @@ class Pace:
     peak_bytes: int
     """Memory that training added to what the process held before; on a GPU, of its memory."""
     notes: tuple[str, ...] = ()
-    """Rescues: how it went on where it did not fit."""
+    """Notes on recovery: changed settings where the recipe did not fit into memory."""
 
 
 def measure_pace(config: TrialConfig, split: Split, device: torch.device, patience: float = PATIENCE) -> Pace:
@@ -77,7 +77,7 @@ def measure_pace(config: TrialConfig, split: Split, device: torch.device, patien
         "initial": None,
     }
     probe = config.as_planned(**short)
-    _settle()
+    _keep_freed_memory()
     timer = Timer(patience)
 
     def run() -> None:
@@ -88,7 +88,7 @@ def measure_pace(config: TrialConfig, split: Split, device: torch.device, patien
     return Pace(timer.seconds_per_step(), timer.start - timer.made, grown, tuple(timer.notes))
 
 
-def _settle() -> None:
+def _keep_freed_memory() -> None:
     """Make the allocator keep freed memory, as it does in a search from the first validation image on.
 
     glibc returns memory to the system after every step, and steps take a third longer, until it has once

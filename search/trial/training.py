@@ -32,8 +32,8 @@ class Report(Protocol):
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         """Called after each step; reading `loss` waits for the device."""
 
-    def scored(self, score: Score, settled: bool) -> None:
-        """Called at each rung; `settled` is False while weights are held at zero."""
+    def scored(self, score: Score, dense: bool) -> None:
+        """Called at each rung; `dense` is False while weights are held at zero."""
 
     def rescued(self, note: str) -> None:
         """Called when the trial continues with changed settings after a failure; `note` says why and how."""
@@ -43,7 +43,7 @@ class Report(Protocol):
 
 
 class Stopped(Exception):
-    """The run was asked to stop. Its state is on disk: the same call goes on from there."""
+    """The run was asked to stop. Its state is on disk: the same call continues from there."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def train(
             scores = score_pairs(state.average.model, rung_pairs, state.precision)
             score = mean_score(scores, state.step, state.seconds)
             state.offer(score)
-            report.scored(score, settled=phase.sparsity == 0)
+            report.scored(score, dense=phase.sparsity == 0)
         stop = report.stop_requested() and state.step < steps
         if is_due or stop:
             state.save()

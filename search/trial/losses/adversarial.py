@@ -23,7 +23,7 @@ CRITIC_COST = 2 * 3 + 2
 
 
 class AdversarialConfig(BaseModel):
-    """A critic learns to tell restored from clean patches; the model learns to be taken for clean."""
+    """A critic learns to distinguish restored from clean patches; the model learns to make them look alike."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["adversarial"] = "adversarial"
@@ -47,7 +47,7 @@ class AdversarialConfig(BaseModel):
 
     @property
     def smallest_patch(self) -> int:
-        """The smallest side in pixels of crops that critic and pixel loss can judge."""
+        """The smallest side in pixels of crops that critic and pixel loss can be computed on."""
         return max(smallest_patch(self.critic.layers), self.pixel.smallest_patch)
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 
-def say_how_to_go_on() -> None:
+def print_how_to_continue() -> None:
     print(f"stopped; go on with: python -m search {shlex.join(sys.argv[1:])}")
 
 
-def say_last_command(typed: Sequence[str]) -> None:
+def print_last_command(typed: Sequence[str]) -> None:
     """Print the recorded command that continues a study; nothing where none is recorded."""
     if typed:
         print(f"go on with: {typed[-1]}")
 
 
-def write(target: str, text: str) -> None:
+def write_output(target: str, text: str) -> None:
     """Write output for other programs to the file `target`, or for - to the terminal."""
     if target == "-":
         print(text)
@@ -27,7 +27,7 @@ def write(target: str, text: str) -> None:
         Path(target).write_text(text + "\n", encoding="utf-8")
 
 
-def places(options: argparse.Namespace) -> str:
+def location_flags(options: argparse.Namespace) -> str:
     """The flags that give another command the same database and folder; empty where they are the default ones."""
     out = f" --out {shlex.quote(str(options.out))}" if options.out != Path("runs") else ""
     given = vars(options)
