@@ -51,7 +51,7 @@ class NativeKernelBasis(torch.autograd.Function):
 
 
 def _as_read(x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """The inputs as the compiled code wants them."""
+    """The inputs in the types and memory layouts that the compiled code expects."""
     dtype = known(weight.dtype)
     return [dense(x), dense(attention), weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
 

@@ -86,7 +86,7 @@ def run_ablation(study: Study, options: AblationOptions) -> bool:
             study.study_name, float("nan"), len(changes), time.monotonic() + options.budget, options.quiet
         ) as progress,
     ):
-        check = _begun(study, trial, changes, winner, split, options, progress)
+        check = _stored_or_new(study, trial, changes, winner, split, options, progress)
         for change in changes:
             if any(entry.question == change.question for entry in check.done):
                 continue
@@ -147,7 +147,7 @@ def ablation_sentences(check: Ablation | None) -> list[str]:
         text = f"{entry.text}: {gain.mean:+.2f} dB"
         if gain.low == gain.low:
             text += f" ({PERCENT} over images: {gain.low:+.2f} to {gain.high:+.2f})"
-        lines.append(f"{text}{_weight(entry, gain, luck, len(check.images))}.")
+        lines.append(f"{text}{_significance_note(entry, gain, luck, len(check.images))}.")
     return lines
 
 
@@ -172,7 +172,7 @@ def show_ablation(check: Ablation, console: Console) -> None:
     console.print(table)
 
 
-def _begun(
+def _stored_or_new(
     study: Study,
     trial: FrozenTrial,
     changes: Sequence[Change],
@@ -237,7 +237,7 @@ def _train(
     )
 
 
-def _weight(entry: TrainedChange, gain: Estimate, luck: float | None, images: int) -> str:
+def _significance_note(entry: TrainedChange, gain: Estimate, luck: float | None, images: int) -> str:
     """Reasons to trust a difference, or to doubt it, in words."""
     if entry.question == OTHER_SEED:
         return ": so much is luck"

@@ -23,7 +23,9 @@ def headline(best: Record | None, validation: Validation | None) -> str:
     """One sentence: the winner, its score and its gain."""
     if best is None or best.psnr_db is None:
         return "No trial has finished yet."
-    subject = f"The best {'filter' if not best.parameters else 'model'} is {model_name(best)}{_size(best)}"
+    subject = (
+        f"The best {'filter' if not best.parameters else 'model'} is {model_name(best)}{_size_sentence(best)}"
+    )
     if validation is None:
         return f"{subject}: it restores at {best.psnr_db:.2f} dB."
     over_input = validation.gains[0].gain_db
@@ -42,12 +44,12 @@ def conclusion_sentences(
         states = {trial.state for trial in trials}
         counts = ", ".join(f"{sum(t.state == s for t in trials)} {s}" for s in sorted(states))
         return [f"The study holds {len(trials)} trials: {counts}." if trials else "The study is empty."]
-    said = [_where_from(best), *filter(None, [inheritance_sentence(best.facts)])]
+    said = [_origin_sentence(best), *filter(None, [inheritance_sentence(best.facts)])]
     if validation is not None:
-        said += [_over(gain, validation) for gain in validation.gains]
-    said += _over_known(trials, best, validation)
+        said += [_gain_sentence(gain, validation) for gain in validation.gains]
+    said += _known_recipe_sentences(trials, best, validation)
     if validation is not None:
-        said.append(_how_sure(validation))
+        said.append(_certainty_sentence(validation))
     elif no_validation_reason:
         said.append(
             f"Nothing was restored for this report, so there are no intervals: {no_validation_reason}"
@@ -81,11 +83,11 @@ def known_recipe_trials(trials: Sequence[Record], best: Record) -> list[Record]:
     return [trial for trial in trials if trial.label and trial.number != best.number]
 
 
-def _size(best: Record) -> str:
+def _size_sentence(best: Record) -> str:
     return f" with {best.parameters:,} parameters" if best.parameters else ""
 
 
-def _where_from(best: Record) -> str:
+def _origin_sentence(best: Record) -> str:
     origin = (
         f"the recipe {best.label!r} that the study names" if best.label else "a recipe that the search found"
     )
@@ -93,7 +95,7 @@ def _where_from(best: Record) -> str:
     return f"Trial {best.number}, {origin}; {length}."
 
 
-def _over(gain: Gain, validation: Validation) -> str:
+def _gain_sentence(gain: Gain, validation: Validation) -> str:
     found = gain.gain_db
     if gain.over == INPUT:
         text = f"Over the input ({gain.psnr_db:.2f} dB): {estimate_text(found)}"
@@ -106,7 +108,9 @@ def _over(gain: Gain, validation: Validation) -> str:
     return text + ", which is no clear difference: the interval holds 0."
 
 
-def _over_known(trials: Sequence[Record], best: Record, validation: Validation | None) -> list[str]:
+def _known_recipe_sentences(
+    trials: Sequence[Record], best: Record, validation: Validation | None
+) -> list[str]:
     """The best other known recipe by its score in the search or at a rung, where it has none for single images."""
     known = known_recipe_trials(trials, best)
     done = [trial for trial in known if trial.psnr_db is not None]
@@ -139,7 +143,7 @@ def known_recipe_name(known: Record) -> str:
     return f"the recipe {known.label!r}"
 
 
-def _how_sure(validation: Validation) -> str:
+def _certainty_sentence(validation: Validation) -> str:
     part = f" of {validation.of_images}" if validation.images < validation.of_images else ""
     which = "They" if validation.searched == validation.images else f"{validation.searched} of them"
     said = (

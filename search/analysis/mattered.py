@@ -38,7 +38,7 @@ class Answer:
     """The answer of a study to one question."""
 
     question: Question
-    verdict: str
+    conclusion: str
     """yes, hardly, or "not enough evidence"."""
     sentence: str
     trials: int
@@ -87,11 +87,11 @@ def find_what_mattered(study: Study, found: Importance | None = None) -> Mattere
     for question in QUESTIONS:
         one, chance = effects[question.name], chances.get(question.name, 1.0)
         percent, scored = at[question.name]
-        verdict, sentence = _verdict_and_sentence(question, one, chance, percent, [t for t, _ in scored])
+        conclusion, sentence = _conclude(question, one, chance, percent, [t for t, _ in scored])
         answers.append(
             Answer(
                 question,
-                verdict,
+                conclusion,
                 sentence,
                 len(scored),
                 percent,
@@ -141,7 +141,7 @@ def show_what_mattered(findings: MatteredFindings, console: Console) -> None:
             f"{answer.percent} %" if answer.trials else "-",
             f"{answer.chance:.3f}" if one else "-",
             f"{100 * share:.0f} %" if share == share else "-",
-            Text(answer.verdict, style="bold green" if answer.verdict == "yes" else "dim"),
+            Text(answer.conclusion, style="bold green" if answer.conclusion == "yes" else "dim"),
         )
     console.print(table)
     console.print()
@@ -158,10 +158,10 @@ def _settings(trials: Sequence[Record], question: Question | None) -> dict[str, 
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
 
-def _verdict_and_sentence(
+def _conclude(
     question: Question, one: Effect | None, chance: float, percent: int, trials: Sequence[Record]
 ) -> tuple[str, str]:
-    """The verdict, and the sentence."""
+    """The conclusion (yes, hardly, not enough evidence) and the sentence with its evidence."""
     unsure = "not enough evidence"
     if one is None:
         return unsure, f"{question.asked} Not enough evidence: {_too_few_trials(question, percent, trials)}."

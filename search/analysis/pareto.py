@@ -84,7 +84,7 @@ def _show(found: Sequence[ParetoPoint], best: Sequence[ParetoPoint], by: Cost, c
         settings = settings_line(record, varying)
         cells = (
             str(record.number),
-            _in_short(point.cost, by),
+            _cost_in_words(point.cost, by),
             f"{point.psnr_db:.2f}",
             "whole" if point.percent == 100 else f"{point.percent:.3g} %",
             f"{record.label}; {settings}" if record.label else settings,
@@ -140,5 +140,5 @@ def _xy(found: Sequence[ParetoPoint]) -> tuple[list[float], list[float]]:
     return [point.cost for point in found], [point.psnr_db for point in found]
 
 
-def _in_short(cost: float, by: Cost) -> str:
+def _cost_in_words(cost: float, by: Cost) -> str:
     return in_thousands(round(cost)) if by == "parameters" else f"{cost:.3g}"

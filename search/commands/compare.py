@@ -16,7 +16,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search compare --studies kbnet,srresnet --data my_pairs --budget 10m",
         formatter_class=flags.Help,
     )
-    flag = flags.adder(compare)
+    flag = flags.flag_adder(compare)
     flag("--studies", "NAME|FILE,...", "shipped studies or .toml files, separated by commas", required=True)
     compare.add_argument(
         "--budget",
@@ -47,8 +47,8 @@ def add(commands: flags.Commands) -> None:
         "group finds it in the name, as 'page(\\d+)' (default: none do)",
     )
     flag("--to", "DIR", "folder of the ranking (default: OUT/compare, or OUT/compare-LABEL)", type=Path)
-    flags.add_conduct(compare)
-    flags.add_places(compare)
+    flags.add_search_flags(compare)
+    flags.add_locations(compare)
 
 
 def main(options: argparse.Namespace) -> int:

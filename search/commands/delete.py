@@ -18,7 +18,7 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(delete)
     delete.add_argument("--yes", action="store_true", help="do not ask")
-    flags.add_places(delete)
+    flags.add_locations(delete)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_json(doctor)
-    flags.add_places(doctor)
+    flags.add_locations(doctor)
 
 
 def main(options: argparse.Namespace) -> int:

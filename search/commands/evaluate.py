@@ -16,7 +16,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_model(evaluate)
-    flag = flags.adder(evaluate)
+    flag = flags.flag_adder(evaluate)
     flag(
         "--data",
         "DIR",

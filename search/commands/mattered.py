@@ -26,7 +26,7 @@ def add(commands: flags.Commands) -> None:
     )
     mattered.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     mattered.add_argument("--quiet", action="store_true", help="with --check: show no progress")
-    flags.add_places(mattered)
+    flags.add_locations(mattered)
 
 
 def main(options: argparse.Namespace) -> int:

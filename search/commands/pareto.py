@@ -22,8 +22,8 @@ def add(commands: flags.Commands) -> None:
         default="parameters",
         help="cost: trainable numbers, 10^9 multiply-adds at 256 x 256, or ms per megapixel",
     )
-    flags.adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
-    flags.add_places(pareto)
+    flags.flag_adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
+    flags.add_locations(pareto)
 
 
 def main(options: argparse.Namespace) -> int:

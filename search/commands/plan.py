@@ -18,7 +18,7 @@ def add(commands: flags.Commands) -> None:
     flags.add_study(plan, "a shipped study, or a .toml file")
     flags.add_data(plan)
     flags.add_timeout(plan, "time of the run that is planned")
-    flag = flags.adder(plan)
+    flag = flags.flag_adder(plan)
     flag("--trials", "N", "trials in the whole study (default: as the study says)", type=int)
     flag(
         "--workers",
@@ -27,8 +27,8 @@ def add(commands: flags.Commands) -> None:
         type=int,
     )
     flags.add_json(plan)
-    flags.add_conduct(plan, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
-    flags.add_places(plan)
+    flags.add_search_flags(plan, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
+    flags.add_locations(plan)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -18,11 +18,11 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(report)
     report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
-    flags.adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
+    flags.flag_adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
     report.add_argument(
         "--no-pictures", action="store_true", help="restore no images: done in a second, without intervals"
     )
-    flags.add_places(report)
+    flags.add_locations(report)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def add(commands: flags.Commands) -> None:
     restore.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="images, TIFF or PDF files, folders, patterns"
     )
-    flag = flags.adder(restore)
+    flag = flags.flag_adder(restore)
     flag(
         "-o", "OUT", "folder of the results; what lies in a folder keeps its place", type=Path, required=True
     )

@@ -16,9 +16,9 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(retry)
-    flags.adder(retry)("numbers", "N", "numbers of trials", nargs="*", type=int)
+    flags.flag_adder(retry)("numbers", "N", "numbers of trials", nargs="*", type=int)
     retry.add_argument("--failed", action="store_true", help="all that failed and were not tried again")
-    flags.add_places(retry)
+    flags.add_locations(retry)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(run, "a shipped study (see `python -m search studies`), or a .toml file")
-    flag = flags.adder(run)
+    flag = flags.flag_adder(run)
     flag("--name", "NAME", "name of the study in the database (default: the one in its file)")
     flags.add_data(run)
     flag(
@@ -64,11 +64,11 @@ def add(commands: flags.Commands) -> None:
         "with --cluster: GPUs, or the part of one, for each worker (default: 1; where there are none, CPUs)",
         type=float,
     )
-    flags.add_conduct(run, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
+    flags.add_search_flags(run, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
     run.add_argument(
         "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
     )
-    flags.add_places(run)
+    flags.add_locations(run)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -85,7 +85,7 @@ def main(options: argparse.Namespace) -> int:
     )
     outcome = _search(spec, options)
     if not options.quiet:
-        _say_what_next(options, spec.name, outcome)
+        _print_next_steps(options, spec.name, outcome)
     return output.INTERRUPTED if outcome.stopped else 0
 
 
@@ -105,11 +105,11 @@ def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
     share = given.get("gpus_per_worker", 1.0)
     if share <= 0:
         raise UserError(f"--gpus-per-worker {share}: must be above 0")
-    place = ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
-    return run_on_cluster(spec, how, place)
+    cluster = ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
+    return run_on_cluster(spec, how, cluster)
 
 
-def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutcome") -> None:
+def _print_next_steps(options: argparse.Namespace, name: str, outcome: "SearchOutcome") -> None:
     if outcome.best_number is None:
         print("no trial has finished yet")
     else:

@@ -24,7 +24,7 @@ def add(commands: flags.Commands) -> None:
     manner = status.add_mutually_exclusive_group()
     flags.add_json(manner)
     manner.add_argument("--watch", action="store_true", help="show it anew every 2 s, until Ctrl-C")
-    flags.add_places(status)
+    flags.add_locations(status)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ def add(commands: flags.Commands) -> None:
     stop.add_argument(
         "--wait", default="60s", metavar="TIME", help="longest time to wait: 30s, 5m; 0 only asks"
     )
-    flags.add_places(stop)
+    flags.add_locations(stop)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -27,9 +27,9 @@ def main(options: argparse.Namespace) -> int:
 
     name, wait_seconds = flag_values.study_name(options.study), flag_values.seconds("--wait", options.wait)
     study = load_study(name, flag_values.database_url(options))
-    ending = stop_workers(study, wait_seconds, print)
-    if not ending.asked:
+    result = stop_workers(study, wait_seconds, print)
+    if not result.asked:
         print(f"nobody is at work on {name}")
-    elif not ending.still_there:
+    elif not result.not_stopped:
         output.print_last_command(study_facts_of(study).commands)
-    return int(bool(ending.still_there))
+    return int(bool(result.not_stopped))

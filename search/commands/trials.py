@@ -19,7 +19,7 @@ def add(commands: flags.Commands) -> None:
         "--sort", choices=("psnr", "number", "seconds"), default="psnr", help="best, first or longest on top"
     )
     trials.add_argument("--format", choices=("table", "csv", "md"), default="table", help="what is printed")
-    flags.add_places(trials)
+    flags.add_locations(trials)
 
 
 def main(options: argparse.Namespace) -> int:

@@ -19,19 +19,19 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(worker, "the study in the database")
-    flag = flags.adder(worker)
+    flag = flags.flag_adder(worker)
     flag(
         "--data",
         "DIR",
         "where the same pairs are on this machine (default: where `run` found them)",
         type=Path,
     )
-    flags.add_sides(flag)
+    flags.add_side_folders(flag)
     worker.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     flag("--threads", "N", "processor threads to compute with (default: all)", type=int)
     flags.add_memory(worker)
     worker.add_argument("--quiet", action="store_true", help="print errors only")
-    flags.add_places(worker)
+    flags.add_locations(worker)
     # Between `run` and the workers that it starts.
     worker.add_argument("--index", type=int, default=os.getpid(), help=argparse.SUPPRESS)
     worker.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)

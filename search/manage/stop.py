@@ -31,7 +31,7 @@ class StopResult:
     """Names of the workers that were asked to stop, and of those that did not stop in time."""
 
     asked: tuple[str, ...]
-    still_there: tuple[str, ...]
+    not_stopped: tuple[str, ...]
 
 
 def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) -> StopResult:
@@ -51,10 +51,10 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
             if worker not in seen:
                 say(f"asked {_name(trial)}, at work on trial {trial.number}")
             seen[worker] = trial
-        lingering = [w for w in seen if w in there or _is_seen_alive(facts_of(seen[w]).owner)]
+        not_stopped = [w for w in seen if w in there or _is_seen_alive(facts_of(seen[w]).owner)]
         waited = time.monotonic() - began
         longest = wait_seconds if seen else min(wait_seconds, BETWEEN_TRIALS_S)
-        if (seen and not lingering) or waited >= longest:
+        if (seen and not not_stopped) or waited >= longest:
             break
         time.sleep(min(LOOK_EVERY_S, longest - waited))
         silent |= _hand_back_dead(study, monitor)
@@ -64,17 +64,17 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
             say(
                 f"{_name(trial)} gave no sign of life, and is taken for dead; {_trial_after_stop(study, trial)}"
             )
-        elif worker not in lingering:
+        elif worker not in not_stopped:
             say(f"{_name(trial)} has ended; {_trial_after_stop(study, trial)}")
         elif worker in there:
-            say(f"{_name(trial)} still works on trial {trial.number}{_silence(trial)}")
+            say(f"{_name(trial)} still works on trial {trial.number}{_silence_note(trial)}")
         else:
             say(
                 f"{_name(trial)} has not ended yet, but has let go of its trial: {_trial_after_stop(study, trial)}"
             )
     return StopResult(
         asked=tuple(_name(trial) for trial in seen.values()),
-        still_there=tuple(_name(seen[worker]) for worker in lingering),
+        not_stopped=tuple(_name(seen[worker]) for worker in not_stopped),
     )
 
 
@@ -113,7 +113,7 @@ def _trial_after_stop(study: Study, held: FrozenTrial) -> str:
     return f"trial {trial.number} is kept at step {facts.steps_done} of {facts.steps}"
 
 
-def _silence(trial: FrozenTrial) -> str:
+def _silence_note(trial: FrozenTrial) -> str:
     """A word on workers that may be dead, as far as clocks agree."""
     silent = time.time() - facts_of(trial).beat.get("at", time.time())
     if silent < SILENT_S:

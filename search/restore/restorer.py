@@ -126,7 +126,7 @@ class Restorer:
             return self.how.tile if self.how.tile < longest else None
         if self._pixels(image) <= ENOUGH_PIXELS:
             return None
-        room = self._room(image, result_bytes)
+        room = self._pixels_that_fit(image, result_bytes)
         if self._pixels(image) <= room:
             return None
         largest = GPU_SIDE if has_own_memory(self.how.device) else CPU_SIDE
@@ -146,7 +146,7 @@ class Restorer:
         height, width = (side + -side % self.multiple for side in (image.height, image.width))
         return height * width
 
-    def _room(self, image: TiledImage, result_bytes: int) -> int:
+    def _pixels_that_fit(self, image: TiledImage, result_bytes: int) -> int:
         """The number of pixels that the model may process at once."""
         device = self.how.device
         if self.bytes_per_pixel is None:

@@ -120,7 +120,7 @@ def test_ticks_are_round_and_within(values: list[float]) -> None:
         axis = make_axis("x", values, log=log)
         assert axis.low < min(values) and max(values) < axis.high
         assert log or 2 <= len(axis.ticks) <= 7
-        assert all(0 <= axis.place(tick) <= 1 for tick in axis.ticks)
+        assert all(0 <= axis.fraction(tick) <= 1 for tick in axis.ticks)
         assert all(len(short_number(tick)) <= 7 for tick in axis.ticks)
 
 
@@ -219,7 +219,7 @@ def test_verdict_meets_known_recipes_where_they_were_left() -> None:
         ended(0, "pruned", "", label="one", reported={6: 25.0}),
         ended(1, "pruned", "", label="two", reported={6: 19.0, 25: 23.0}),
     ]
-    (said,) = conclusions._over_known([*known, best], best, None)
+    (said,) = conclusions._known_recipe_sentences([*known, best], best, None)
     assert "at 25 % of the steps the best of them ('two') had 23.00 dB, the winner 24.00 dB" in said
 
 

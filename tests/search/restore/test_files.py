@@ -300,7 +300,7 @@ def test_an_interrupt_leaves_whole_files(
     (tmp_path / "in").mkdir()
     for name in "abc":
         write_png(tmp_path / "in" / f"{name}.png", noise(5, 7, 1))
-    one = files._one
+    one = files._restore_job
 
     def interrupted(job: Any, *rest: Any) -> None:
         if job.source.name == "b.png":
