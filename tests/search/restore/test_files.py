@@ -307,7 +307,7 @@ def test_an_interrupt_leaves_whole_files(
             raise KeyboardInterrupt
         one(job, *rest)
 
-    monkeypatch.setattr(files, "_one", interrupted)
+    monkeypatch.setattr(files, "_restore_job", interrupted)
     assert run(unchanged, tmp_path / "in", "-o", tmp_path / "out") == 130
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 
