@@ -14,7 +14,7 @@ from models.patch_critic import PatchCriticConfig, smallest_patch
 from models.pix2pix import Pix2Pix, Pix2PixConfig
 from models.srresnet import SRResNet, SRResNetConfig
 from models.unet import UNet, UNetConfig
-from models.widening import any_outgrows, outgrows
+from models.widening import any_wider_or_deeper, is_wider_or_deeper
 
 NetworkConfig = KBNetSConfig | NAFNetConfig | DnCNNConfig | UNetConfig | SRResNetConfig | Pix2PixConfig
 
@@ -43,9 +43,9 @@ __all__ = [
     "SRResNetConfig",
     "UNet",
     "UNetConfig",
-    "any_outgrows",
+    "any_wider_or_deeper",
     "count_macs",
     "count_parameters",
-    "outgrows",
+    "is_wider_or_deeper",
     "smallest_patch",
 ]

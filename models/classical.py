@@ -1,4 +1,4 @@
-"""Classical filters as a model: what can be had without training, in the place of a network."""
+"""Classical filters with the interface of a network: models that need no training."""
 
 from typing import Literal
 
@@ -24,7 +24,7 @@ class ClassicalConfig(BaseModel):
 
 
 class Classical(nn.Module):
-    """A filter with the face of a network: no parameters, no gradients, no graph to export."""
+    """A filter with the interface of a network: no parameters, no gradients, no graph to export."""
 
     size_multiple = 1
 

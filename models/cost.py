@@ -21,7 +21,7 @@ def count_macs(model: nn.Module, channels: int, height: int, width: int, inputs:
     """
     if count_parameters(model) == 0:
         return 0
-    hollow = copy.deepcopy(model).to("meta").eval()
+    meta_model = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        hollow(*(torch.empty(1, channels, height, width, device="meta") for _ in range(inputs)))
+        meta_model(*(torch.empty(1, channels, height, width, device="meta") for _ in range(inputs)))
     return int(counter.get_total_flops()) // 2

@@ -39,7 +39,7 @@ class LuminanceConfig(BaseModel):
 
 
 class Luminance(nn.Module):
-    """A network for one channel with the face of one for `channels`.
+    """A network for one channel with the interface of one for `channels`.
 
     While Cb and Cr stay, red, green and blue all change by what Y changes (R = Y + 1.402 Cr and so on):
     that is added to the degraded image, so nothing is lost to conversion. A loss on colours trains the

@@ -1,4 +1,4 @@
-"""Which network can begin from the trained weights of another: a wider or deeper one of its kind."""
+"""Pairs of networks of one kind where the wider or deeper one can start from the trained weights of the other."""
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from models import ModelConfig
 
 # Settings that add channels behind the ones there are, or blocks after them: names keep their meaning.
-GROWING: Mapping[str, frozenset[str]] = {
+EXTENSIBLE_SETTINGS: Mapping[str, frozenset[str]] = {
     "kbnet_s": frozenset({"width", "encoder_blocks", "middle_blocks", "decoder_blocks"}),
     "nafnet": frozenset({"width", "encoder_blocks", "middle_blocks", "decoder_blocks"}),
     "srresnet": frozenset({"width", "blocks"}),
@@ -20,26 +20,33 @@ GROWING: Mapping[str, frozenset[str]] = {
 _FREE = frozenset({"drop_path", "dropout", "recompute"})
 
 
-def outgrows(large: "ModelConfig", small: "ModelConfig") -> bool:
+def is_wider_or_deeper(large: "ModelConfig", small: "ModelConfig") -> bool:
     """True if `large` is `small` with more channels or more blocks, and else the same network."""
-    return _outgrows(large.model_dump(), small.model_dump())
+    return _is_wider_or_deeper(large.model_dump(), small.model_dump())
 
 
-def any_outgrows(models: "Iterable[ModelConfig]") -> bool:
+def any_wider_or_deeper(models: "Iterable[ModelConfig]") -> bool:
     """True if there is such a pair."""
-    growing = [model for model in dict.fromkeys(models) if model.kind in GROWING or model.kind == "luminance"]
-    return any(outgrows(one, other) or outgrows(other, one) for one, other in combinations(growing, 2))
+    extensible = [
+        model
+        for model in dict.fromkeys(models)
+        if model.kind in EXTENSIBLE_SETTINGS or model.kind == "luminance"
+    ]
+    return any(
+        is_wider_or_deeper(one, other) or is_wider_or_deeper(other, one)
+        for one, other in combinations(extensible, 2)
+    )
 
 
-def _outgrows(large: Mapping[str, Any], small: Mapping[str, Any]) -> bool:
+def _is_wider_or_deeper(large: Mapping[str, Any], small: Mapping[str, Any]) -> bool:
     if large["kind"] != small["kind"] or large["channels"] != small["channels"]:
         return False
     if large["kind"] == "luminance":
-        return _outgrows(large["model"], small["model"])
-    growing = GROWING.get(large["kind"], frozenset())
-    if any(large[name] != small[name] for name in large if name not in growing | _FREE):
+        return _is_wider_or_deeper(large["model"], small["model"])
+    extensible = EXTENSIBLE_SETTINGS.get(large["kind"], frozenset())
+    if any(large[name] != small[name] for name in large if name not in extensible | _FREE):
         return False
-    sizes = [(_sizes(large[name]), _sizes(small[name])) for name in growing]
+    sizes = [(_sizes(large[name]), _sizes(small[name])) for name in extensible]
     # Another number of scales gives the same names to other scales.
     same_scales = all(len(ours) == len(theirs) for ours, theirs in sizes)
     no_smaller = all(a >= b for ours, theirs in sizes for a, b in zip(ours, theirs, strict=False))

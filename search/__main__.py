@@ -32,7 +32,7 @@ from search.commands import (
     trials,
     worker,
 )
-from search.commands.endings import INTERRUPTED
+from search.commands.output import INTERRUPTED
 from search.errors import UserError, closest
 
 

@@ -1,14 +1,15 @@
 from .atomic import whole_file as whole_file
 from .documents import DOCUMENTS as DOCUMENTS
 from .documents import open_document as open_document
-from .images import EXTENSIONS as EXTENSIONS
 from .images import DataError as DataError
+from .images import EXTENSIONS as EXTENSIONS
 from .images import Header as Header
 from .images import Pair as Pair
 from .images import Pixels as Pixels
 from .images import decode_image as decode_image
 from .images import jpeg_round_trip as jpeg_round_trip
 from .images import read_header as read_header
+from .images import read_image as read_image
 from .images import some_names as some_names
 from .images import to_tensor as to_tensor
 from .images import to_unit as to_unit

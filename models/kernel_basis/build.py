@@ -1,4 +1,4 @@
-"""Compiles the C++ beside this file once per machine and loads it; without a compiler there is none.
+"""Compiling the C++ beside this file once per machine, and loading it; without a compiler there is no library.
 
 The library is plain C, called with numbers and addresses: no torch headers, so it builds in seconds. It is kept in the
 user's cache folder under a name made of everything that could make it wrong elsewhere: the source, the
@@ -44,7 +44,7 @@ FLAGS = compiler_flags()
 
 
 class Unavailable(Exception):
-    """Why there is no compiled code, in a few words."""
+    """The reason why there is no compiled code, in a few words."""
 
 
 @functools.cache

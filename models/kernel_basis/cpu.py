@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from models.kernel_basis.build import library
 
-BAND_PIXELS = 800  # what fits the second-level cache with all that belongs to it
+BAND_PIXELS = 800  # a band of this size with its intermediate results fits into the second-level cache
 
 
 class NativeKernelBasis(torch.autograd.Function):
@@ -51,7 +51,7 @@ class NativeKernelBasis(torch.autograd.Function):
 
 
 def _as_read(x: Tensor, attention: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
-    """The inputs as the compiled code wants them."""
+    """The inputs in the types and memory layouts that the compiled code expects."""
     dtype = known(weight.dtype)
     return [dense(x), dense(attention), weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
 

@@ -97,7 +97,7 @@ def native_kernel_basis_works() -> bool:
 
 
 def why_not_compiled() -> str | None:
-    """Why the compiled code is not what computes on the CPU, in a few words; None where it is."""
+    """The reason why compiled code is not used on the CPU, in a few words; None where it is used."""
     reason = load_library("kernel_basis")
     if isinstance(reason, str):
         return reason
@@ -187,7 +187,7 @@ def kernel_basis_convolution(
 
 
 class _Saved:
-    """Context of an autograd function: what it keeps for its gradients, where it runs without autograd."""
+    """A replacement for the context of an autograd function, for calls without autograd."""
 
     def __init__(self, sizes: tuple[Any, ...] = (), *tensors: Tensor) -> None:
         self.sizes = sizes

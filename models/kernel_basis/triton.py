@@ -154,12 +154,12 @@ class _Call:
         return torch.cuda.device(self.x.device) if self.x.is_cuda else nullcontext()
 
     def _programs(self) -> int:
-        """Number of programs keep the device busy."""
+        """Number of programs that keep the device busy."""
         if not self.x.is_cuda:
             return 4
         return 4 * torch.cuda.get_device_properties(self.x.device).multi_processor_count
 
 
 def _parts(total: int, size: int) -> int:
-    """Number of parts of `size` make up `total`."""
+    """Number of parts of `size` that make up `total`."""
     return -(-total // size)

@@ -61,7 +61,7 @@ def _locate(tile, batch, height, width, pixels: tl.constexpr):
 
 @triton.jit
 def _offsets(image, y, x, stride_b, stride_y, stride_x):
-    """Where the numbers of channel 0 lie. Large images need more than 32 bits."""
+    """Offsets of the numbers of channel 0. Large images need more than 32 bits."""
     return image * stride_b + y.to(tl.int64) * stride_y + x.to(tl.int64) * stride_x
 
 

@@ -82,7 +82,7 @@ class Whole:
     weights: Tensor | None = None
     """Weight of each patch."""
     key: str = ""
-    """Which of several images of one size is seen (an image turned is another image)."""
+    """Index of the image among several of one size (a turned image counts as another one)."""
     area: Area = (slice(0, 1), slice(0, 1))
     size: tuple[int, int] = (1, 1)
 
@@ -149,7 +149,7 @@ RIDGE = 0.05
 
 
 def traits(images: Tensor) -> Tensor:
-    """Traits that tell bright from dark, flat from busy: (N, T) means over simple functions of (N, C, H, W), float64.
+    """Features of brightness and detail: (N, T) means over simple functions of (N, C, H, W), float64.
 
     These are cheap for the whole image, and what a network's channels measure goes along with them.
     """

@@ -1,4 +1,4 @@
-"""What a finished or running study says: the winner's validation, rankings, effects of settings, ablations.
+"""Analysis of a finished or running study: the winner's validation, rankings, effects of settings, ablations.
 
 Studies of the database come in, sentences, tables and pictures' numbers go out.
 Imports `launch`, `export`, `worker`, `statistics` and what lies below.

@@ -10,12 +10,12 @@ from .compare import compare_studies as compare_studies
 from .compare import with_label as with_label
 from .conclusions import conclusion_sentences as conclusion_sentences
 from .conclusions import headline as headline
+from .conclusions import known_recipe_name as known_recipe_name
 from .conclusions import known_recipe_trials as known_recipe_trials
-from .conclusions import rival_name as rival_name
 from .importance import END as END
 from .importance import FEWEST_RANKED as FEWEST_RANKED
-from .importance import SHUFFLES as SHUFFLES
 from .importance import Importance as Importance
+from .importance import SHUFFLES as SHUFFLES
 from .importance import setting_importance as setting_importance
 from .mattered import SIGNIFICANCE_RULE as SIGNIFICANCE_RULE
 from .mattered import find_what_mattered as find_what_mattered
@@ -33,8 +33,8 @@ from .trials_table import trial_cells as trial_cells
 from .trials_table import trials_csv as trials_csv
 from .trials_table import trials_markdown as trials_markdown
 from .trials_table import varying_settings as varying_settings
-from .validation import JudgedCrop as JudgedCrop
 from .validation import Say as Say
+from .validation import ScoredCrop as ScoredCrop
 from .validation import Validation as Validation
 from .validation import best_filter as best_filter
 from .validation import validate_winner as validate_winner

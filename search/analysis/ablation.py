@@ -1,4 +1,4 @@
-"""Does it matter for the winner? Its recipe with one change at a time, trained for equal compute and compared."""
+"""Ablation of the winner: its recipe with one setting changed at a time, trained for equal compute and compared."""
 
 import shutil
 import time
@@ -30,7 +30,7 @@ EVALUATIONS = 2  # scores on the way
 
 @dataclass(frozen=True)
 class TrainedChange:
-    """A change, trained: `psnr_db` of each image that judged it. No images if it diverged."""
+    """A trained change, with the `psnr_db` of each validation image; without images if it diverged."""
 
     question: str
     text: str
@@ -48,13 +48,13 @@ class Ablation:
     teramacs: float
     images: tuple[int, ...]
     fresh: bool
-    """Whether those validation images had scored no trial of the search."""
+    """True if no trial of the search was scored on those validation images."""
     done: tuple[TrainedChange, ...] = ()
 
 
 @dataclass(frozen=True)
 class AblationOptions:
-    """How one check is carried out."""
+    """Settings of an ablation."""
 
     out: Path
     device: torch.device
@@ -64,9 +64,9 @@ class AblationOptions:
 
 
 def run_ablation(study: Study, options: AblationOptions) -> bool:
-    """Train what is still to be trained around the study's winner; True if someone asked to stop.
+    """Train the changes that are not trained yet; True if the run was asked to stop.
 
-    The same call goes on. Raises `UserError` where there is no winner, nothing to train, or other images.
+    The same call continues. Raises `UserError` without a winner, without anything to train, or for other images.
     """
     trial = best_trial(study)
     if trial is None:
@@ -86,7 +86,7 @@ def run_ablation(study: Study, options: AblationOptions) -> bool:
             study.study_name, float("nan"), len(changes), time.monotonic() + options.budget, options.quiet
         ) as progress,
     ):
-        check = _begun(study, trial, changes, winner, split, options, progress)
+        check = _stored_or_new(study, trial, changes, winner, split, options, progress)
         for change in changes:
             if any(entry.question == change.question for entry in check.done):
                 continue
@@ -107,7 +107,7 @@ def run_ablation(study: Study, options: AblationOptions) -> bool:
 
 
 def read_ablation(study: Study) -> Ablation | None:
-    """What has been trained so far."""
+    """The stored ablation of a study, with the changes trained so far."""
     stored = study_facts_of(study).one_change
     if stored is None:
         return None
@@ -129,7 +129,7 @@ def ablation_differences(check: Ablation) -> list[tuple[TrainedChange, Estimate 
 
 
 def ablation_sentences(check: Ablation | None) -> list[str]:
-    """What the check says, a line for each change; nothing without one."""
+    """The results in sentences, one for each change; none where nothing was trained."""
     found = ablation_differences(check) if check else []
     if check is None or not found:
         return []
@@ -147,7 +147,7 @@ def ablation_sentences(check: Ablation | None) -> list[str]:
         text = f"{entry.text}: {gain.mean:+.2f} dB"
         if gain.low == gain.low:
             text += f" ({PERCENT} over images: {gain.low:+.2f} to {gain.high:+.2f})"
-        lines.append(f"{text}{_weight(entry, gain, luck, len(check.images))}.")
+        lines.append(f"{text}{_significance_note(entry, gain, luck, len(check.images))}.")
     return lines
 
 
@@ -172,7 +172,7 @@ def show_ablation(check: Ablation, console: Console) -> None:
     console.print(table)
 
 
-def _begun(
+def _stored_or_new(
     study: Study,
     trial: FrozenTrial,
     changes: Sequence[Change],
@@ -217,7 +217,7 @@ def _train(
     progress: Progress,
     stop: StopSignals,
 ) -> TrainedChange:
-    """Raises `Stopped`; the same call goes on."""
+    """Train one change and score it. Raises `Stopped`; the same call continues."""
     length = {"steps": {"teramacs": check.teramacs}, "pauses": (), "evaluations": EVALUATIONS}
     config = change.config.as_planned(**length)
     try:
@@ -237,8 +237,8 @@ def _train(
     )
 
 
-def _weight(entry: TrainedChange, gain: Estimate, luck: float | None, images: int) -> str:
-    """How far a difference is to be trusted."""
+def _significance_note(entry: TrainedChange, gain: Estimate, luck: float | None, images: int) -> str:
+    """Reasons to trust a difference, or to doubt it, in words."""
     if entry.question == OTHER_SEED:
         return ": so much is luck"
     if not gain.one_sided:

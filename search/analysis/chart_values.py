@@ -1,4 +1,4 @@
-"""Values as charts show them: ticks in few letters, where to cut an axis, and the front of quality against cost."""
+"""Values for charts: the lower end of an axis without outliers, and the Pareto front of quality against cost."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -23,7 +23,7 @@ def upper_front(
 
 
 def floor_without_outliers(values: Sequence[float]) -> float:
-    """Where to cut an axis whose lowest tenth would take more room than all others: the least value, if none does."""
+    """The least value to show on an axis: the lowest tenth is cut if it would take more room than all other values."""
     ordered = sorted(values)
     low, tenth, high = ordered[0], ordered[len(ordered) // 10], ordered[-1]
     return tenth - 0.1 * (high - tenth) if tenth - low > high - tenth else low

@@ -33,35 +33,35 @@ from search.text import clock
 from search.worker import RunOptions, check_channels, data_of, load_best, refuse_other_images
 
 SMALLEST_SHARE = 0.05  # of the budget: less is not worth another start
-OVERDRAWN = 1.1  # times the budget: more is told
+OVERDRAWN = 1.1  # times the budget: more is mentioned in the remarks
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What is compared on which images, and where the result goes."""
+    """Settings of a comparison: the time for each study, the images, the output folder."""
 
     budget_seconds: float
     """Training time of each study, earlier runs included; 0 compares what there is."""
     to: Path
     test: Path | None = None
-    """Folder of pairs to judge by in place of the validation pairs."""
+    """Folder of pairs on which to score instead of the validation pairs."""
     groups: str | None = None
     force: bool = False
-    """Judge by test images though training or validation has them too."""
+    """Allow test images that training or validation has, too."""
 
 
 @dataclass(frozen=True)
 class CompareOutcome:
-    """How a comparison ended: stopped on the way, and what kept studies out of the table."""
+    """Result of a comparison: whether it was stopped, and the reason for each study that is not in the table."""
 
     stopped: bool
     failures: dict[str, str]
 
 
 def compare_studies(specs: Sequence[StudySpec], how: RunOptions, options: CompareOptions) -> CompareOutcome:
-    """Train each study for what is left of its budget, judge the winners, write the ranking.
+    """Train each study for what is left of its budget, score the winners, write the ranking.
 
-    Whatever can be refused is refused before anything is trained. A study that fails later does not hold
+    Faults in the arguments are reported before anything is trained. A study that fails later does not hold
     up the others. Calling it again goes on where it was stopped.
     """
     console = Console(quiet=how.quiet, highlight=False)
@@ -69,8 +69,8 @@ def compare_studies(specs: Sequence[StudySpec], how: RunOptions, options: Compar
     make_writable(options.to, "--to")
     data = _common_data(specs)
     split = data.open(seed=0, cache=how.out)
-    judged = _judged(data, split, how.out, options)
-    group_of = image_groups(options.groups, [judged.name(index) for index in range(len(judged))])
+    scored_pairs = _pairs_to_score(data, split, how.out, options)
+    group_of = image_groups(options.groups, [scored_pairs.name(index) for index in range(len(scored_pairs))])
     for spec in specs:
         check_channels(spec, split.channels)
     for spec in specs:
@@ -84,17 +84,18 @@ def compare_studies(specs: Sequence[StudySpec], how: RunOptions, options: Compar
         except (UserError, DataError, SpaceError) as error:
             failures[spec.name] = str(error)
 
-    entries = [_unchanged(judged)]
+    entries = [_unchanged(scored_pairs)]
     for spec in specs:
         if spec.name not in failures:
-            console.print(f"{spec.name}: judging its winner on {len(judged)} images", soft_wrap=True)
+            console.print(f"{spec.name}: judging its winner on {len(scored_pairs)} images", soft_wrap=True)
             try:
-                entries.append(_entry(spec.name, how, split, judged))
+                entries.append(_entry(spec.name, how, split, scored_pairs))
             except UserError as error:
                 failures[spec.name] = str(error)
     if len(entries) > 1:
         ranking = rank_entries(entries, group_of)
-        title = f"{len(judged)} {'validation' if options.test is None else 'test'} images of {_place(data, options)}"
+        part = "validation" if options.test is None else "test"
+        title = f"{len(scored_pairs)} {part} images of {_name_of_images(data, options)}"
         remarks = [*_remarks(entries, how, split, options), *_left_out(failures)]
         console.print()
         show_ranking(ranking, console, remarks)
@@ -123,8 +124,8 @@ def _common_data(specs: Sequence[StudySpec]) -> DataConfig:
     return first[1]
 
 
-def _judged(data: DataConfig, split: Split, out: Path, options: CompareOptions) -> PairSet:
-    """The images that winners are judged by: validation pairs, or those of --test."""
+def _pairs_to_score(data: DataConfig, split: Split, out: Path, options: CompareOptions) -> PairSet:
+    """The images on which winners are scored: validation pairs, or those of --test."""
     if options.test is None:
         return split.val
     # A folder of pairs is read in the way of the training pairs.
@@ -165,7 +166,7 @@ def _refuse_unfit(spec: StudySpec, url: str, budget_seconds: float) -> None:
 
 
 def _train(spec: StudySpec, how: RunOptions, budget_seconds: float, console: Console) -> bool:
-    """Spend what is left of a study's budget; True if asked to stop. `UserError` if nothing is finished then."""
+    """Train for the rest of a study's budget; True if asked to stop. `UserError` if no trial is finished then."""
     if budget_seconds == 0:
         return False
     study = load_study(spec.name, how.storage)
@@ -182,13 +183,13 @@ def _train(spec: StudySpec, how: RunOptions, budget_seconds: float, console: Con
 
 
 def _spent(study: Study) -> list[float]:
-    """Seconds of each trial that has been worked on, whatever became of it."""
+    """Seconds of each trial that has begun, in whatever state it is."""
     trials = study.get_trials(deepcopy=False)
     return [facts.seconds for trial in trials if (facts := facts_of(trial)).seconds > 0]
 
 
 def _seconds_left(study: Study, budget_seconds: float) -> float:
-    """Training time that a study may still have; 0 if no trial would fit into it."""
+    """Seconds that are left of a study's training budget; 0 if no trial fits into them."""
     spent = _spent(study)
     left = budget_seconds - sum(spent)
     for trial in study.get_trials(deepcopy=False):
@@ -201,19 +202,19 @@ def _seconds_left(study: Study, budget_seconds: float) -> float:
     return left if left >= fits else 0.0
 
 
-def _unchanged(judged: PairSet) -> Entry:
-    pairs = (judged.whole(index) for index in range(len(judged)))
+def _unchanged(scored_pairs: PairSet) -> Entry:
+    pairs = (scored_pairs.whole(index) for index in range(len(scored_pairs)))
     return Entry("unchanged", [score_image(pair.degraded, pair.clean) for pair in pairs])
 
 
-def _entry(name: str, how: RunOptions, split: Split, judged: PairSet) -> Entry:
-    """The winner of a study, judged image by image and timed."""
+def _entry(name: str, how: RunOptions, split: Split, scored_pairs: PairSet) -> Entry:
+    """The winner of a study, scored on each image and timed."""
     study = load_study(name, how.storage)
     winner = load_best(study, how.out)
     refuse_other_images(winner.trial, split)
     model, precision = winner.model.to(how.device), Precision("fp32", how.device)
-    scores = score_pairs(model, (judged.whole(index) for index in range(len(judged))), precision)
-    largest = max(range(len(judged)), key=lambda index: math.prod(judged.size(index)))
+    scores = score_pairs(model, (scored_pairs.whole(index) for index in range(len(scored_pairs))), precision)
+    largest = max(range(len(scored_pairs)), key=lambda index: math.prod(scored_pairs.size(index)))
     facts = facts_of(winner.trial)
     assert facts.parameters is not None and facts.gmacs_at_256 is not None
     effort = Effort(
@@ -223,19 +224,19 @@ def _entry(name: str, how: RunOptions, split: Split, judged: PairSet) -> Entry:
         training_seconds=sum(_spent(study)),
         parameters=facts.parameters,
         gmacs_at_256=facts.gmacs_at_256,
-        ms_per_megapixel=ms_per_megapixel(model, judged.whole(largest).degraded, precision),
+        ms_per_megapixel=ms_per_megapixel(model, scored_pairs.whole(largest).degraded, precision),
     )
     return Entry(name, scores, effort)
 
 
-def _place(data: DataConfig, options: CompareOptions) -> str:
+def _name_of_images(data: DataConfig, options: CompareOptions) -> str:
     if options.test is not None:
         return options.test.resolve().name
     return data.dir.name if isinstance(data, PairsConfig) else data.kind
 
 
 def _remarks(entries: Sequence[Entry], how: RunOptions, split: Split, options: CompareOptions) -> list[str]:
-    """What a reader must know to judge the judgement."""
+    """Remarks below the table on the limits of the comparison."""
     remarks = [f"studies worked on {split.note}; {device_name(how.device)}"]
     if options.test is None:
         remarks.append("these images chose the winners, which flatters all of them a little: see --test")

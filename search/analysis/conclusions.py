@@ -1,4 +1,4 @@
-"""What a study found out, in sentences: what won, by how much over whom, and how sure that is."""
+"""Conclusions of a study in sentences: which trial won, by how much over which others, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,37 +19,41 @@ NAMES = {
 }
 
 
-def headline(best: Record | None, judgement: Validation | None) -> str:
+def headline(best: Record | None, validation: Validation | None) -> str:
     """One sentence: the winner, its score and its gain."""
     if best is None or best.psnr_db is None:
         return "No trial has finished yet."
-    subject = f"The best {'filter' if not best.parameters else 'model'} is {model_name(best)}{_size(best)}"
-    if judgement is None:
+    subject = (
+        f"The best {'filter' if not best.parameters else 'model'} is {model_name(best)}{_size_sentence(best)}"
+    )
+    if validation is None:
         return f"{subject}: it restores at {best.psnr_db:.2f} dB."
-    over_input = judgement.gains[0].gain_db
+    over_input = validation.gains[0].gain_db
     change = "better" if over_input.mean >= 0 else "worse"
     return (
-        f"{subject}: it restores at {judgement.psnr_db.mean:.2f} dB, "
+        f"{subject}: it restores at {validation.psnr_db.mean:.2f} dB, "
         f"{abs(over_input.mean):.2f} dB {change} than the images came."
     )
 
 
 def conclusion_sentences(
-    trials: Sequence[Record], best: Record | None, judgement: Validation | None, not_judged: str
+    trials: Sequence[Record], best: Record | None, validation: Validation | None, no_validation_reason: str
 ) -> list[str]:
-    """What else is to be said of the winner, the most important first."""
+    """Further sentences about the winner, the most important first."""
     if best is None:
         states = {trial.state for trial in trials}
         counts = ", ".join(f"{sum(t.state == s for t in trials)} {s}" for s in sorted(states))
         return [f"The study holds {len(trials)} trials: {counts}." if trials else "The study is empty."]
-    said = [_where_from(best), *filter(None, [inheritance_sentence(best.facts)])]
-    if judgement is not None:
-        said += [_over(gain, judgement) for gain in judgement.gains]
-    said += _over_known(trials, best, judgement)
-    if judgement is not None:
-        said.append(_how_sure(judgement))
-    elif not_judged:
-        said.append(f"Nothing was restored for this report, so there are no intervals: {not_judged}")
+    said = [_origin_sentence(best), *filter(None, [inheritance_sentence(best.facts)])]
+    if validation is not None:
+        said += [_gain_sentence(gain, validation) for gain in validation.gains]
+    said += _known_recipe_sentences(trials, best, validation)
+    if validation is not None:
+        said.append(_certainty_sentence(validation))
+    elif no_validation_reason:
+        said.append(
+            f"Nothing was restored for this report, so there are no intervals: {no_validation_reason}"
+        )
     return said
 
 
@@ -79,11 +83,11 @@ def known_recipe_trials(trials: Sequence[Record], best: Record) -> list[Record]:
     return [trial for trial in trials if trial.label and trial.number != best.number]
 
 
-def _size(best: Record) -> str:
+def _size_sentence(best: Record) -> str:
     return f" with {best.parameters:,} parameters" if best.parameters else ""
 
 
-def _where_from(best: Record) -> str:
+def _origin_sentence(best: Record) -> str:
     origin = (
         f"the recipe {best.label!r} that the study names" if best.label else "a recipe that the search found"
     )
@@ -91,7 +95,7 @@ def _where_from(best: Record) -> str:
     return f"Trial {best.number}, {origin}; {length}."
 
 
-def _over(gain: Gain, judgement: Validation) -> str:
+def _gain_sentence(gain: Gain, validation: Validation) -> str:
     found = gain.gain_db
     if gain.over == INPUT:
         text = f"Over the input ({gain.psnr_db:.2f} dB): {estimate_text(found)}"
@@ -104,13 +108,15 @@ def _over(gain: Gain, judgement: Validation) -> str:
     return text + ", which is no clear difference: the interval holds 0."
 
 
-def _over_known(trials: Sequence[Record], best: Record, judgement: Validation | None) -> list[str]:
-    """Where the best other known recipe cannot be judged image by image: the scores of the search, or of a rung."""
+def _known_recipe_sentences(
+    trials: Sequence[Record], best: Record, validation: Validation | None
+) -> list[str]:
+    """The best other known recipe by its score in the search or at a rung, where it has none for single images."""
     known = known_recipe_trials(trials, best)
     done = [trial for trial in known if trial.psnr_db is not None]
     if done and best.psnr_db is not None:
         top = max(done, key=lambda trial: trial.psnr_db or 0.0)
-        if judgement and rival_name(top) in {gain.over for gain in judgement.gains}:
+        if validation and known_recipe_name(top) in {gain.over for gain in validation.gains}:
             return []
         return [
             f"Over the best other recipe that the study names ({top.label!r}, {top.psnr_db:.2f} dB): "
@@ -133,17 +139,17 @@ def _over_known(trials: Sequence[Record], best: Record, judgement: Validation | 
     return [said + (f", the winner {best.reported[rung]:.2f} dB." if rung in best.reported else ".")]
 
 
-def rival_name(known: Record) -> str:
+def known_recipe_name(known: Record) -> str:
     return f"the recipe {known.label!r}"
 
 
-def _how_sure(judgement: Validation) -> str:
-    part = f" of {judgement.of_images}" if judgement.images < judgement.of_images else ""
-    which = "They" if judgement.searched == judgement.images else f"{judgement.searched} of them"
+def _certainty_sentence(validation: Validation) -> str:
+    part = f" of {validation.of_images}" if validation.images < validation.of_images else ""
+    which = "They" if validation.searched == validation.images else f"{validation.searched} of them"
     said = (
-        f"Means over {judgement.images}{part} validation images, intervals by paired bootstrap over images. "
+        f"Means over {validation.images}{part} validation images, intervals by paired bootstrap over images. "
         f"{which} also chose the winner in the search, so expect a little less on others."
     )
-    if not judgement.conclusive:
+    if not validation.conclusive:
         said += f" Fewer than {ENOUGH_GROUPS} images are too few for true {PERCENT}: take the intervals as a hint."
     return said

@@ -1,4 +1,4 @@
-"""Which settings tell good trials from the rest: PED-ANOVA (arXiv 2304.10255, conditional settings 2601.20800)."""
+"""Importance of settings for being a good trial: PED-ANOVA (arXiv 2304.10255, conditional settings 2601.20800)."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ class Importance:
     """The rung at which all of these trials were compared, in percent of the budget; 100: the end."""
     shares: dict[str, float] = field(default_factory=dict)
     chance: dict[str, float] = field(default_factory=dict)
-    """What each share would hardly exceed if the setting meant nothing."""
+    """A limit for each share that a setting without any effect rarely exceeds."""
 
 
 def setting_importance(study: Study) -> Importance:
-    """From the scores at the highest rung that enough trials have reached.
+    """Importances from the scores at the highest rung that enough trials have reached.
 
-    Most trials of a good search are stopped early: those that were not are few, and much alike. At an early
+    Most trials of a good search are stopped early; the few others have similar settings. At an early
     rung more can be compared.
     """
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.params]
@@ -54,9 +54,9 @@ def setting_importance(study: Study) -> Importance:
 
 
 def _weigh(scored: Sequence[tuple[FrozenTrial, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Importances that sum to 1, the largest first, and beside them what chance gives by the same measure.
+    """Importances that sum to 1, the largest first, and for each the value that chance gives by the same measure.
 
-    Chance: the largest importance of the setting after the scores have been dealt out anew, `SHUFFLES` times.
+    Chance: the largest importance of the setting in `SHUFFLES` random permutations of the scores.
     """
     study = optuna.create_study(direction="maximize")
     study.add_trials(
@@ -79,7 +79,7 @@ def _weigh(scored: Sequence[tuple[FrozenTrial, float]]) -> tuple[dict[str, float
 
 def _measure(study: Study, scores: Sequence[float]) -> dict[str, float]:
     with warnings.catch_warnings():
-        # That some branches of a conditional space have few trials is what chance is there to tell.
+        # Branches of a conditional space may have few trials; the values by chance show how much that matters.
         warnings.simplefilter("ignore")
         return optuna.importance.get_param_importances(
             study,

@@ -1,4 +1,4 @@
-"""What mattered in a study: a plain sentence for each question, with its evidence, or with the lack of it."""
+"""Settings that mattered in a study: a sentence for each question, with its evidence or the reason for having none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.analysis.importance import END, Importance, setting_importance
-from search.analysis.questions import QUESTIONS, Question, importance_share, question_sides
+from search.analysis.questions import QUESTIONS, Question, importance_share, trial_groups
 from search.analysis.ranking_table import PERCENT
 from search.database import COMPLETE, FAILED, Record, Study, read_records
 from search.statistics import (
@@ -35,10 +35,10 @@ SIGNIFICANCE_RULE = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study says to one question."""
+    """The answer of a study to one question."""
 
     question: Question
-    verdict: str
+    conclusion: str
     """yes, hardly, or "not enough evidence"."""
     sentence: str
     trials: int
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class MatteredFindings:
-    """All answers, and what two settings do together."""
+    """All answers, and the clearest interaction of two settings."""
 
     answers: tuple[Answer, ...]
     pair: SettingPair | None
@@ -65,7 +65,7 @@ class MatteredFindings:
 
 
 def find_what_mattered(study: Study, found: Importance | None = None) -> MatteredFindings:
-    """What the recorded trials say. Nothing is trained. `found`: the importances, where they are known."""
+    """Answers from the recorded trials; nothing is trained. `found`: the importances, where they are known."""
     shares = (found or setting_importance(study)).shares
     trials = [trial for trial in read_records(study) if trial.config and trial.steps]
     at: dict[str, tuple[int, list[tuple[Record, float]]]] = {}
@@ -87,11 +87,11 @@ def find_what_mattered(study: Study, found: Importance | None = None) -> Mattere
     for question in QUESTIONS:
         one, chance = effects[question.name], chances.get(question.name, 1.0)
         percent, scored = at[question.name]
-        verdict, sentence = _said(question, one, chance, percent, [t for t, _ in scored])
+        conclusion, sentence = _conclude(question, one, chance, percent, [t for t, _ in scored])
         answers.append(
             Answer(
                 question,
-                verdict,
+                conclusion,
                 sentence,
                 len(scored),
                 percent,
@@ -100,19 +100,19 @@ def find_what_mattered(study: Study, found: Importance | None = None) -> Mattere
                 importance_share(question, shares),
             )
         )
-    pair, together = _together(trials)
+    pair, together = _interaction_sentence(trials)
     return MatteredFindings(tuple(answers), pair, together)
 
 
 def comparable(trials: Sequence[Record], question: Question | None) -> tuple[int, list[tuple[Record, float]]]:
     """The highest rung that enough trials have reached, in percent, and their scores there; else the fullest rung.
 
-    For a question only trials to which it arises, and only rungs late enough to tell.
+    With a question, only trials that it applies to count, and only rungs late enough in a training.
     """
     at: dict[int, list[tuple[Record, float]]] = {}
     latest = max((question.since(trial.config) for trial in trials), default=0.0) if question else 0.0
     for trial in trials:
-        if trial.state == FAILED or (question and question.of(trial.config) is None):
+        if trial.state == FAILED or (question and question.answer(trial.config) is None):
             continue
         for percent, score in trial.reported.items():
             if percent < END:
@@ -141,7 +141,7 @@ def show_what_mattered(findings: MatteredFindings, console: Console) -> None:
             f"{answer.percent} %" if answer.trials else "-",
             f"{answer.chance:.3f}" if one else "-",
             f"{100 * share:.0f} %" if share == share else "-",
-            Text(answer.verdict, style="bold green" if answer.verdict == "yes" else "dim"),
+            Text(answer.conclusion, style="bold green" if answer.conclusion == "yes" else "dim"),
         )
     console.print(table)
     console.print()
@@ -151,25 +151,25 @@ def show_what_mattered(findings: MatteredFindings, console: Console) -> None:
 
 
 def _settings(trials: Sequence[Record], question: Question | None) -> dict[str, list[str]]:
-    """The group of each trial for every question that tells them apart; where it does not arise, "none"."""
-    found = {q.name: [side or "none" for side in question_sides(q, trials)] for q in QUESTIONS}
+    """The group of each trial for every question that divides them; "none" where it does not apply."""
+    found = {q.name: [group or "none" for group in trial_groups(q, trials)] for q in QUESTIONS}
     found = {name: groups for name, groups in found.items() if len(set(pool_rare_groups(groups))) > 1}
     first = [question.name] if question and question.name in found else []
     return {name: found[name] for name in [*first, *(n for n in found if n not in first)]}
 
 
-def _said(
+def _conclude(
     question: Question, one: Effect | None, chance: float, percent: int, trials: Sequence[Record]
 ) -> tuple[str, str]:
-    """The verdict, and the sentence."""
+    """The conclusion (yes, hardly, not enough evidence) and the sentence with its evidence."""
     unsure = "not enough evidence"
     if one is None:
-        return unsure, f"{question.asked} Not enough evidence: {_lack(question, percent, trials)}."
+        return unsure, f"{question.asked} Not enough evidence: {_too_few_trials(question, percent, trials)}."
     rest = one.rest[0] if len(one.rest) == 1 else "the others"
     text = (
-        f"{_told(question, one.best)} over {rest}: {one.gain_db:+.2f} dB "
+        f"{_group_in_words(question, one.best)} over {rest}: {one.gain_db:+.2f} dB "
         f"({PERCENT}: {one.low:+.2f} to {one.high:+.2f}; "
-        f"{one.trials} trials against {one.others}, {_where(percent)})"
+        f"{one.trials} trials against {one.others}, {_rung_in_words(percent)})"
     )
     if one.low > 0 and chance < SIGNIFICANCE:
         return "yes", f"{question.asked} Yes: {text}."
@@ -183,29 +183,29 @@ def _said(
     return unsure, f"{question.asked} Not enough evidence: {text}: {why}."
 
 
-def _told(question: Question, side: str) -> str:
-    """A side; a bare number gets the name of what it is of."""
-    return f"{question.name} {side}" if side[:1].isdigit() else side
+def _group_in_words(question: Question, group: str) -> str:
+    """A group in words; a bare number gets the name of the question."""
+    return f"{question.name} {group}" if group[:1].isdigit() else group
 
 
-def _lack(question: Question, percent: int, trials: Sequence[Record]) -> str:
+def _too_few_trials(question: Question, percent: int, trials: Sequence[Record]) -> str:
     if not trials:
         return "no trials were scored late enough in a training to tell"
     if len(trials) < FEWEST_TRIALS:
-        found = f"{len(trials)} trial{'s' * (len(trials) > 1)} can be compared {_where(percent)}"
+        found = f"{len(trials)} trial{'s' * (len(trials) > 1)} can be compared {_rung_in_words(percent)}"
         return f"{found}, {FEWEST_TRIALS} are needed"
-    groups = [side for side in question_sides(question, trials) if side is not None]
+    groups = [group for group in trial_groups(question, trials) if group is not None]
     if len(set(groups)) == 1:
         return f"all {len(trials)} trials have the same ({groups[0]})"
     counts = ", ".join(f"{name}: {groups.count(name)}" for name in sorted(set(groups)))
-    return f"fewer than {FEWEST_ON_A_SIDE} trials on a side ({counts}), {_where(percent)}"
+    return f"fewer than {FEWEST_ON_A_SIDE} trials on a side ({counts}), {_rung_in_words(percent)}"
 
 
-def _where(percent: int) -> str:
+def _rung_in_words(percent: int) -> str:
     return "at the end" if percent == END else f"at {percent} % of a training"
 
 
-def _together(trials: Sequence[Record]) -> tuple[SettingPair | None, str]:
+def _interaction_sentence(trials: Sequence[Record]) -> tuple[SettingPair | None, str]:
     asked = "Did settings depend on each other?"
     percent, scored = comparable(trials, None)
     late = [
@@ -216,11 +216,11 @@ def _together(trials: Sequence[Record]) -> tuple[SettingPair | None, str]:
     pair = strongest_pair([score for _, score in scored], settings) if len(settings) > 1 else None
     if pair is None:
         return None, f"{asked} Not enough evidence: too few trials ({len(scored)}) for any two settings."
-    what = f"{pair.first} {pair.sides[0]} with {pair.second} {pair.sides[1]}"
+    what = f"{pair.first} {pair.groups[0]} with {pair.second} {pair.groups[1]}"
     better = "better" if pair.excess_db > 0 else "worse"
     text = (
         f"{what} is {abs(pair.excess_db):.2f} dB {better} than their single effects add up to "
-        f"({pair.trials} trials, {_where(percent)})"
+        f"({pair.trials} trials, {_rung_in_words(percent)})"
     )
     if pair.chance < SIGNIFICANCE:
         return (

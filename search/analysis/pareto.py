@@ -1,4 +1,4 @@
-"""Quality against cost: the finished trials of a study, and those of them that no other beats in both."""
+"""Quality against cost of a study's finished trials, and their Pareto front: those that no other beats in both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ MOST_OTHERS = 12  # rows of a table beside the front
 
 @dataclass(frozen=True)
 class ParetoPoint:
-    """A trial by what its model costs and how well it restores."""
+    """A trial with the cost and the score of its model."""
 
     record: Record
     cost: float
@@ -37,7 +37,7 @@ class ParetoPoint:
 
 
 def pareto_points(records: Sequence[Record], by: Cost) -> list[ParetoPoint]:
-    """The complete trials, and those that were pruned, at their last rung; without what never measured its cost."""
+    """The complete trials, and pruned ones at their last rung; trials without a measured cost are left out."""
     found = []
     for record in records:
         cost = getattr(record.facts, _RECORDED[by])
@@ -74,17 +74,17 @@ def write_pareto(name: str, records: Sequence[Record], by: Cost, target: Path, c
 def _show(found: Sequence[ParetoPoint], best: Sequence[ParetoPoint], by: Cost, console: Console) -> None:
     others = sorted((p for p in found if p not in best), key=lambda point: -point.psnr_db)
     shown = [*best, *others[:MOST_OTHERS]]
-    told = varying_settings([point.record for point in found])
+    varying = varying_settings([point.record for point in found])
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in ("trial", _LABELS[by], "PSNR (dB)", "trained"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("settings", no_wrap=True, overflow="ellipsis")
     for point in shown:
         record = point.record
-        settings = settings_line(record, told)
+        settings = settings_line(record, varying)
         cells = (
             str(record.number),
-            _in_short(point.cost, by),
+            _cost_in_words(point.cost, by),
             f"{point.psnr_db:.2f}",
             "whole" if point.percent == 100 else f"{point.percent:.3g} %",
             f"{record.label}; {settings}" if record.label else settings,
@@ -140,5 +140,5 @@ def _xy(found: Sequence[ParetoPoint]) -> tuple[list[float], list[float]]:
     return [point.cost for point in found], [point.psnr_db for point in found]
 
 
-def _in_short(cost: float, by: Cost) -> str:
+def _cost_in_words(cost: float, by: Cost) -> str:
     return in_thousands(round(cost)) if by == "parameters" else f"{cost:.3g}"

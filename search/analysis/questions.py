@@ -1,4 +1,4 @@
-"""What people ask of a study when it is over, and on which side of each question a trial stands."""
+"""Questions about settings (which loss, how wide, ...), and the group that a trial belongs to for each of them."""
 
 import math
 import re
@@ -19,20 +19,20 @@ _FEW_VALUES = 4
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and what a config says to it: a name, a number, or None where it does not arise."""
+    """A question, and its answer for a config: a name, a number, or None where it does not apply."""
 
     name: str
     asked: str
-    of: Callable[[Config], Value]
+    answer: Callable[[Config], Value]
     leaves: str
-    """Pattern of the settings that belong to it."""
+    """Regular expression for the names of its settings."""
     since: Callable[[Config], float] = lambda config: 0.0
     """Scores say nothing about it before this share of a training."""
 
 
-def question_sides(question: Question, trials: Sequence[Record]) -> list[str | None]:
+def trial_groups(question: Question, trials: Sequence[Record]) -> list[str | None]:
     """The group of each trial, in words. Numbers with many values fall into thirds of the trials."""
-    values = [question.of(trial.config) for trial in trials]
+    values = [question.answer(trial.config) for trial in trials]
     numbers = sorted(value for value in values if isinstance(value, float))
     if not numbers or len(set(numbers)) <= _FEW_VALUES:
         return [value if isinstance(value, str | None) else format_setting(value) for value in values]

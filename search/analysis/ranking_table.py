@@ -1,4 +1,4 @@
-"""A ranking as people read it: on the terminal, as CSV, as Markdown and as a chart."""
+"""A ranking on the terminal, as CSV, as Markdown and as a chart."""
 
 import csv
 import math
@@ -43,7 +43,7 @@ def show_ranking(ranking: Ranking, console: Console, remarks: Sequence[str]) -> 
 
 def write_ranking(folder: Path, ranking: Ranking, title: str, remarks: Sequence[str]) -> None:
     """Write ranking.csv, ranking.md and ranking.png into `folder`."""
-    lines = [_csv_row(place, row) for place, row in enumerate(ranking.rows, start=1)]
+    lines = [_csv_row(rank, row) for rank, row in enumerate(ranking.rows, start=1)]
     with (folder / CSV).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(lines[0]))
         writer.writeheader()
@@ -53,7 +53,7 @@ def write_ranking(folder: Path, ranking: Ranking, title: str, remarks: Sequence[
 
 
 def ranking_notes(ranking: Ranking) -> list[str]:
-    """What the intervals mean, and which differences they leave open."""
+    """Notes on the meaning of the intervals, and on the differences that are not significant."""
     if not ranking.has_intervals:
         return [
             f"all {ranking.images} images are of one group: no intervals, nothing can be called significant"
@@ -95,20 +95,20 @@ def _scores(ranking: Ranking) -> list[Column]:
 
 
 def _costs() -> list[Column]:
-    def of(text: Callable[[Effort], str]) -> Callable[[Row], str]:
+    def of_effort(text: Callable[[Effort], str]) -> Callable[[Row], str]:
         return lambda row: text(row.entry.effort) if row.entry.effort else "-"
 
     return [
         ("study", lambda row: row.entry.name),
-        ("model", of(lambda effort: effort.kind)),
+        ("model", of_effort(lambda effort: effort.kind)),
         ("RMSE", lambda row: f"{row.rmse_255:.2f}"),
         ("MAE", lambda row: f"{row.mae_255:.2f}"),
         ("765 MAE", lambda row: f"{3 * row.mae_255:.2f}"),
-        ("parameters", of(lambda effort: f"{effort.parameters:,}")),
-        ("GMACs", of(lambda effort: f"{effort.gmacs_at_256:.2f}")),
-        ("ms/megapixel", of(lambda effort: f"{effort.ms_per_megapixel:,.0f}")),
-        ("training", of(lambda effort: clock(effort.training_seconds))),
-        ("trials", of(lambda effort: str(effort.trials))),
+        ("parameters", of_effort(lambda effort: f"{effort.parameters:,}")),
+        ("GMACs", of_effort(lambda effort: f"{effort.gmacs_at_256:.2f}")),
+        ("ms/megapixel", of_effort(lambda effort: f"{effort.ms_per_megapixel:,.0f}")),
+        ("training", of_effort(lambda effort: clock(effort.training_seconds))),
+        ("trials", of_effort(lambda effort: str(effort.trials))),
     ]
 
 
@@ -136,9 +136,9 @@ def _markdown_table(columns: Sequence[Column], rows: Sequence[Row]) -> str:
     )
 
 
-def _csv_row(place: int, row: Row) -> dict[str, Any]:
+def _csv_row(rank: int, row: Row) -> dict[str, Any]:
     effort = row.entry.effort
-    line: dict[str, Any] = {"place": place, "study": row.entry.name, "model": effort.kind if effort else ""}
+    line: dict[str, Any] = {"place": rank, "study": row.entry.name, "model": effort.kind if effort else ""}
     for name in ("psnr_db", "gain_db", "filter_gain_db", "behind_db"):
         found: Estimate | None = getattr(row, name)
         for part in ("mean", "low", "high"):
@@ -157,17 +157,17 @@ def _csv_row(place: int, row: Row) -> dict[str, Any]:
 
 
 def _draw(path: Path, ranking: Ranking, title: str) -> None:
-    """Two panels: PSNR, and the paired difference to the best, which shows what the first one hides."""
+    """Two panels: PSNR, and the paired difference to the best, whose intervals are narrower."""
     shown = [row for row in ranking.rows if row.entry.effort]
     (unchanged,) = (row for row in ranking.rows if not row.entry.effort)
     figure = Figure(figsize=(10, 1.7 + 0.45 * len(shown)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    places = range(len(shown), 0, -1)
-    for place, row in zip(places, shown, strict=True):
-        _point(left, place, row.psnr_db, f"{row.psnr_db.mean:.2f}")
+    positions = range(len(shown), 0, -1)
+    for position, row in zip(positions, shown, strict=True):
+        _point(left, position, row.psnr_db, f"{row.psnr_db.mean:.2f}")
         behind = row.behind_db or Estimate(0.0, 0.0, 0.0)
-        _point(right, place, behind, f"{behind.mean:+.2f}" if row.behind_db else "best")
-    left.set_yticks(list(places), [row.entry.name for row in shown])
+        _point(right, position, behind, f"{behind.mean:+.2f}" if row.behind_db else "best")
+    left.set_yticks(list(positions), [row.entry.name for row in shown])
     left.set_ylim(0.4, len(shown) + 0.7)
     left.set_xlabel(f"PSNR (dB); images unchanged: {unchanged.psnr_db.mean:.2f}")
     low, high = left.get_xlim()
@@ -183,11 +183,11 @@ def _draw(path: Path, ranking: Ranking, title: str) -> None:
     figure.savefig(path)
 
 
-def _point(axes: Axes, place: int, found: Estimate, text: str) -> None:
+def _point(axes: Axes, position: int, found: Estimate, text: str) -> None:
     if not math.isnan(found.low):
-        axes.plot([found.low, found.high], [place, place], color="tab:blue", linewidth=2)
-    axes.plot(found.mean, place, "o", color="tab:blue", markersize=6)
-    axes.annotate(text, (found.mean, place), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        axes.plot([found.low, found.high], [position, position], color="tab:blue", linewidth=2)
+    axes.plot(found.mean, position, "o", color="tab:blue", markersize=6)
+    axes.annotate(text, (found.mean, position), (0, 7), textcoords="offset points", ha="center", fontsize=8)
 
 
 def _plain(found: Estimate) -> str:

@@ -24,7 +24,7 @@ _STYLES = {COMPLETE: "", PRUNED: "dim", FAILED: "red", RUNNING: "cyan", PAUSED: 
 
 
 def trials_frame(trials: Sequence[Record], best: Record | None = None) -> pd.DataFrame:
-    """A row per trial in the given order: what became of it, then a column `setting.NAME` for each open leaf.
+    """A row per trial in the given order: its state and scores, then a column `setting.NAME` for each open leaf.
 
     `psnr_db` is of complete trials; `last_rung_psnr_db` is the last score on the way, at `last_rung_percent`
     of the trial's budget. Seconds hold validation.
@@ -59,7 +59,10 @@ def trials_frame(trials: Sequence[Record], best: Record | None = None) -> pd.Dat
 
 
 def sort_trials(trials: Sequence[Record], sort: Sort) -> list[Record]:
-    """Best first, by number, or longest first. Behind the complete trials those that came furthest, best first."""
+    """Trials in order of score, number, or duration.
+
+    By score, complete trials come first, then the others by the highest rung that they reached.
+    """
     if sort == "number":
         return sorted(trials, key=lambda trial: trial.number)
     if sort == "seconds":
@@ -77,10 +80,10 @@ def sort_trials(trials: Sequence[Record], sort: Sort) -> list[Record]:
 def show_trials(
     trials: Sequence[Record], console: Console, best: Record | None, most: int | None = None
 ) -> None:
-    """Print a line per trial, `most` of them, the settings as far as the terminal is wide."""
-    told, left_out = varying_settings(trials), len(trials[most:]) if most else 0
+    """Print a line per trial, `most` of them, with as many settings as fit into the width of the terminal."""
+    varying, left_out = varying_settings(trials), len(trials[most:]) if most else 0
     trials = trials[:most]
-    lines = [trial_cells(trial, told) for trial in trials]
+    lines = [trial_cells(trial, varying) for trial in trials]
     columns = informative_columns(lines)
     widest = _WIDEST if console.width >= _WIDE else _NARROWEST
     widths = {n: min(max(len(line[n]) for line in [COLUMNS, *lines]), widest) for n in columns}
@@ -104,13 +107,13 @@ def show_trials(
 
 
 def informative_columns(lines: Sequence[Sequence[str]]) -> list[int]:
-    """The columns of `HEAD` that say something of any trial: filters have no steps."""
+    """The indices of `COLUMNS` that are filled for at least one trial: filters have no steps."""
     return [n for n in range(len(COLUMNS)) if n == _LAST or any(line[n] not in ("-", "0") for line in lines)]
 
 
-def trial_cells(trial: Record, told: Collection[str] | None = None) -> list[str]:
-    """A trial under `HEAD`, only settings in `told`."""
-    settings = settings_line(trial, told)
+def trial_cells(trial: Record, varying: Collection[str] | None = None) -> list[str]:
+    """The cells of a trial under `COLUMNS`, with only the settings in `varying`."""
+    settings = settings_line(trial, varying)
     return [
         str(trial.number),
         _score(trial),
@@ -135,9 +138,9 @@ def varying_settings(trials: Sequence[Record]) -> set[str]:
 
 def trials_markdown(trials: Sequence[Record], best: Record | None, most: int | None = None) -> str:
     """The same as a Markdown table."""
-    told, trials = varying_settings(trials), trials[:most]
+    varying, trials = varying_settings(trials), trials[:most]
     head = ["trial", *COLUMNS[1:]]
-    rows = [trial_cells(trial, told) for trial in trials]
+    rows = [trial_cells(trial, varying) for trial in trials]
     for trial, row in zip(trials, rows, strict=True):
         if best is not None and trial.number == best.number:
             row[:2] = [f"**{text}**" for text in row[:2]]
@@ -147,7 +150,7 @@ def trials_markdown(trials: Sequence[Record], best: Record | None, most: int | N
 
 
 def trials_csv(trials: Sequence[Record], best: Record | None) -> str:
-    """All columns as CSV. Texts that a spreadsheet would take for a formula begin with an apostrophe."""
+    """All columns as CSV. Texts that a spreadsheet would read as a formula begin with an apostrophe."""
     table = trials_frame(trials, best)
     for column in table.select_dtypes(include=["object", "str"]):
         table[column] = table[column].map(_no_formula)
@@ -161,16 +164,16 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def end_in_words(trial: Record) -> str:
-    """What became of a trial, in a few words and one line."""
+    """The state of a trial, or the reason why it ended, in a few words on one line."""
     if trial.state == COMPLETE:
         return "full length" if trial.had_last_stretch else COMPLETE
     text = " ".join((trial.ended or trial.state).split())
     return f"{FAILED}: {text}" if trial.state == FAILED and not text.startswith(FAILED) else text
 
 
-def settings_line(trial: Record, told: Collection[str] | None = None) -> str:
-    """The open settings in one line, or those `told`, by the last part of their names where that is clear."""
-    shown = {name: value for name, value in trial.settings.items() if told is None or name in told}
+def settings_line(trial: Record, varying: Collection[str] | None = None) -> str:
+    """The open settings in one line, or those `varying`, by the last part of their names where that is clear."""
+    shown = {name: value for name, value in trial.settings.items() if varying is None or name in varying}
     ends = [name.rpartition(".")[2] for name in shown]
     names = [short if ends.count(short) == 1 else name for name, short in zip(shown, ends, strict=True)]
     return " ".join(

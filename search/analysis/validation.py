@@ -1,4 +1,4 @@
-"""The winner of a study on its validation images, beside its rivals on the same ones: gains, and pictures."""
+"""The winner and its competitors, scored on the same validation images: gains, and pictures."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from search.inference import ImageScore, Precision, mean_score, restore_image, s
 from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
 from search.worker import TrainedTrial, load_trained_trial, refuse_other_images, stored_config
 
-MEGAPIXELS = 6.0  # most validation pixels judged, in 10^6: minutes for a large model on a CPU
+MEGAPIXELS = 6.0  # most validation pixels scored, in 10^6: minutes for a large model on a CPU
 CROP_HEIGHT, CROP_WIDTH = 400, 560
 
 Say = Callable[[str], None]
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Gain:
-    """How much better the winner restores than someone else, image by image."""
+    """The winner's gain over another restorer, from scores of the same images."""
 
     over: str
     psnr_db: float
@@ -36,7 +36,7 @@ class Gain:
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedCrop:
+class ScoredCrop:
     """A crop of a validation image, 8 bit (height, width, channels), and the scores of the whole image."""
 
     name: str
@@ -51,7 +51,7 @@ class JudgedCrop:
 
 @dataclass(frozen=True)
 class Validation:
-    """The winner's scores over some validation images (means), and its gains over the input and over rivals."""
+    """The winner's mean scores over some validation images, and its gains over the input and over competitors."""
 
     images: int
     of_images: int
@@ -64,7 +64,7 @@ class Validation:
     input_mae: float
     gains: tuple[Gain, ...]
     """Over the input first, then over the rivals whose weights are there."""
-    samples: tuple[JudgedCrop, ...]
+    samples: tuple[ScoredCrop, ...]
 
     @property
     def conclusive(self) -> bool:
@@ -76,9 +76,13 @@ INPUT = "the input"
 
 
 def validate_winner(
-    study: Study, trial: FrozenTrial, rivals: Sequence[tuple[str, FrozenTrial, Study]], out: Path, say: Say
+    study: Study,
+    trial: FrozenTrial,
+    competitors: Sequence[tuple[str, FrozenTrial, Study]],
+    out: Path,
+    say: Say,
 ) -> tuple[Validation, Split]:
-    """Restore validation images with the winner and with each rival (what it is, its trial, its study).
+    """Restore validation images with the winner and with each competitor (its name, its trial, its study).
 
     Raises `UserError` or `DataError` if the winner's weights or data are gone or changed; a rival without
     weights is left out.
@@ -92,10 +96,10 @@ def validate_winner(
     inputs = [score_image(pair.degraded, pair.clean) for pair in map(split.val.whole, chosen)]
     ours = _scores(winner, split, chosen)
     gains = [_gain(INPUT, ours, inputs)]
-    for what, rival, home in rivals:
+    for what, competitor, home in competitors:
         try:
-            other = load_trained_trial(home.study_name, rival, out)
-            refuse_other_images(rival, split)
+            other = load_trained_trial(home.study_name, competitor, out)
+            refuse_other_images(competitor, split)
         except UserError:
             continue
         say(f"{what}: restoring the same")
@@ -160,14 +164,14 @@ def _samples(
     chosen: Sequence[int],
     inputs: Sequence[ImageScore],
     ours: Sequence[ImageScore],
-) -> tuple[JudgedCrop, ...]:
+) -> tuple[ScoredCrop, ...]:
     """The images with the best, the median and the worst gain; fewer where there are fewer images."""
     order = np.argsort(_psnr(inputs) - _psnr(ours), kind="stable")
-    places = {"best gain": 0, "median gain": len(order) // 2, "worst gain": len(order) - 1}
-    samples: list[JudgedCrop] = []
+    positions = {"best gain": 0, "median gain": len(order) // 2, "worst gain": len(order) - 1}
+    samples: list[ScoredCrop] = []
     seen: set[int] = set()
-    for rank, place in places.items():
-        number = int(order[place])
+    for rank, position in positions.items():
+        number = int(order[position])
         if number in seen:
             continue
         seen.add(number)
@@ -178,7 +182,7 @@ def _samples(
             for image in (pair.degraded, _restore(winner, pair.degraded), pair.clean)
         )
         samples.append(
-            JudgedCrop(
+            ScoredCrop(
                 name=split.val.name(chosen[number]),
                 rank=rank,
                 before_db=inputs[number].psnr_db,

@@ -1,4 +1,4 @@
-"""The command `check`: what is wrong with a folder of pairs."""
+"""The command `check`: finds faults in a folder of pairs."""
 
 import argparse
 from pathlib import Path
@@ -20,8 +20,8 @@ def add(commands: flags.Commands) -> None:
     check.add_argument(
         "folder", type=Path, metavar="DIR", help="DIR/{train,val}/{scan,clean} or DIR/{scan,clean}"
     )
-    flag = flags.adder(check)
-    flags.add_sides(flag)
+    flag = flags.flag_adder(check)
+    flags.add_side_folders(flag)
     flag("--json", "FILE|-", "write all findings as JSON (- for the terminal, in place of the text)")
     flag("--html", "FILE", "write a page with the pictures in question", type=Path)
     flag(

@@ -1,9 +1,9 @@
-"""The command `compare`: several studies, equal time, a ranking."""
+"""The command `compare`: ranks several studies after equal training time."""
 
 import argparse
 from pathlib import Path
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 
@@ -16,7 +16,7 @@ def add(commands: flags.Commands) -> None:
         epilog="example:\n  python -m search compare --studies kbnet,srresnet --data my_pairs --budget 10m",
         formatter_class=flags.Help,
     )
-    flag = flags.adder(compare)
+    flag = flags.flag_adder(compare)
     flag("--studies", "NAME|FILE,...", "shipped studies or .toml files, separated by commas", required=True)
     compare.add_argument(
         "--budget",
@@ -47,15 +47,15 @@ def add(commands: flags.Commands) -> None:
         "group finds it in the name, as 'page(\\d+)' (default: none do)",
     )
     flag("--to", "DIR", "folder of the ranking (default: OUT/compare, or OUT/compare-LABEL)", type=Path)
-    flags.add_conduct(compare)
-    flags.add_places(compare)
+    flags.add_search_flags(compare)
+    flags.add_locations(compare)
 
 
 def main(options: argparse.Namespace) -> int:
     from search.analysis import CompareOptions, compare_studies, with_label
 
     given = vars(options)
-    specs = [readings.spec(name.strip(), options, "seed") for name in options.studies.split(",")]
+    specs = [flag_values.study_spec(name.strip(), options, "seed") for name in options.studies.split(",")]
     if "label" in given:
         specs = [with_label(spec, options.label) for spec in specs]
     names = [spec.name for spec in specs]
@@ -64,9 +64,9 @@ def main(options: argparse.Namespace) -> int:
     label = f"-{options.label}" if "label" in given else ""
     outcome = compare_studies(
         specs,
-        readings.how(options),
+        flag_values.run_options(options),
         CompareOptions(
-            budget_seconds=readings.seconds("--budget", options.budget),
+            budget_seconds=flag_values.seconds("--budget", options.budget),
             to=given.get("to") or options.out / f"compare{label}",
             test=given.get("test"),
             groups=given.get("groups"),
@@ -75,6 +75,6 @@ def main(options: argparse.Namespace) -> int:
     )
     if outcome.stopped:
         if not options.quiet:
-            endings.say_how_to_go_on()
-        return endings.INTERRUPTED
+            output.print_how_to_continue()
+        return output.INTERRUPTED
     return 2 if outcome.failures else 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -18,12 +18,12 @@ def add(commands: flags.Commands) -> None:
     dashboard.add_argument(
         "--host", default="127.0.0.1", help="address to serve on; any but this machine's own asks for a token"
     )
-    flags.adder(dashboard)(
+    flags.flag_adder(dashboard)(
         "--token", "TEXT", "what a browser must know (default: made up where it is needed)"
     )
     dashboard.add_argument("--read-only", action="store_true", help="refuse every change from the browser")
     dashboard.add_argument("--no-browser", action="store_true", help="only print the address")
-    flags.add_places(dashboard)
+    flags.add_locations(dashboard)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -33,9 +33,9 @@ def main(options: argparse.Namespace) -> int:
     given = vars(options)
     serve_dashboard(
         DashboardOptions(
-            url=readings.url(options),
+            url=flag_values.database_url(options),
             artifacts=artifacts_folder(options.out),
-            study=readings.study_name(given["study"]) if "study" in given else None,
+            study=flag_values.study_name(given["study"]) if "study" in given else None,
             host=options.host,
             port=options.port,
             token=given.get("token"),

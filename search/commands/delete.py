@@ -1,9 +1,9 @@
-"""The command `delete`: a study, its trials and its files."""
+"""The command `delete`: deletes a study, its trials and its files."""
 
 import argparse
 import sys
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 from search.errors import UserError
 
 
@@ -18,16 +18,16 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(delete)
     delete.add_argument("--yes", action="store_true", help="do not ask")
-    flags.add_places(delete)
+    flags.add_locations(delete)
 
 
 def main(options: argparse.Namespace) -> int:
     from search.database import load_study
-    from search.manage import delete_study, refuse_at_work, study_belongings
+    from search.manage import delete_study, refuse_at_work, study_contents
 
-    study = load_study(readings.study_name(options.study), readings.url(options))
+    study = load_study(flag_values.study_name(options.study), flag_values.database_url(options))
     refuse_at_work(study)
-    found = study_belongings(study, options.out)
+    found = study_contents(study, options.out)
     print(found)
     if not options.yes:
         if not sys.stdin.isatty():

@@ -1,10 +1,10 @@
-"""The command `doctor`: whether this machine is fit for a search."""
+"""The command `doctor`: checks whether a search can run on this machine."""
 
 import argparse
 import json
 from dataclasses import asdict
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
@@ -19,7 +19,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_json(doctor)
-    flags.add_places(doctor)
+    flags.add_locations(doctor)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
 
     target = vars(options).get("json")
     console, found = Console(highlight=False, quiet=target == "-"), []
-    for finding in examine_machine(readings.url(options), options.out):
+    for finding in examine_machine(flag_values.database_url(options), options.out):
         found.append(finding)
         line = Table.grid(padding=(0, 2))
         line.add_column(width=5)
@@ -40,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
         line.add_row(Text(finding.level, STYLES[finding.level]), finding.topic, Text(finding.text))
         console.print(line)
     if target is not None:
-        endings.write(target, json.dumps([asdict(finding) for finding in found], indent=2))
+        output.write_output(target, json.dumps([asdict(finding) for finding in found], indent=2))
     wrong = sum(finding.level == "wrong" for finding in found)
     console.print(f"{wrong} wrong" if wrong else "nothing is wrong")
     return int(bool(wrong))

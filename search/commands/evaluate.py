@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -16,7 +16,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_model(evaluate)
-    flag = flags.adder(evaluate)
+    flag = flags.flag_adder(evaluate)
     flag(
         "--data",
         "DIR",
@@ -55,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
             clean_dir=given.get("clean_dir"),
             groups=given.get("groups"),
             to=options.to,
-            how=readings.inference(options),
+            how=flag_values.restorer_options(options),
             quiet=options.quiet,
         )
     )

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 from search.errors import UserError
 
 
@@ -17,7 +17,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(export, "a study that has a finished trial, or its .toml file")
-    flag = flags.adder(export)
+    flag = flags.flag_adder(export)
     flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
     export.add_argument(
         "--format",
@@ -26,7 +26,7 @@ def add(commands: flags.Commands) -> None:
         help="of safetensors (always), onnx, pt2 (torch.export) and coreml (for Macs; needs restune[coreml])",
     )
     export.add_argument("--half", action="store_true", help="store the weights as float16: half the size")
-    which = flags.adder(export.add_mutually_exclusive_group())
+    which = flags.flag_adder(export.add_mutually_exclusive_group())
     which("--trial", "N", "this trial, complete or waiting at a rung (default: the best)", type=int)
     which("--top", "K", "the K best, into DIR/1 to DIR/K (default: OUT/STUDY/export-1 to -K)", type=int)
     flag("--max-parameters", "N", "take the best trial of no more parameters (default: of any)", type=int)
@@ -38,7 +38,7 @@ def add(commands: flags.Commands) -> None:
         type=float,
     )
     export.add_argument("--force", action="store_true", help="replace an export that has a higher score")
-    flags.add_places(export)
+    flags.add_locations(export)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -46,8 +46,8 @@ def main(options: argparse.Namespace) -> int:
     from search.study import LimitsConfig
 
     given = vars(options)
-    name = readings.study_name(options.study)
-    limits = LimitsConfig.of(
+    name = flag_values.study_name(options.study)
+    limits = LimitsConfig.from_flags(
         parameters=given.get("max_parameters"),
         gmacs=given.get("max_gmacs"),
         ms_per_megapixel=given.get("max_ms_per_megapixel"),
@@ -55,6 +55,8 @@ def main(options: argparse.Namespace) -> int:
     if limits and "trial" in given:
         raise UserError("--trial names one trial; --max-... choose among all: give one of them")
     choice = ExportChoice(given.get("trial"), given.get("top"), limits)
-    manner = ExportOptions(parse_formats(options.format), half=options.half, force=options.force)
-    export_trials(name, readings.url(options), options.out, given.get("to"), choice, manner)
+    export_options = ExportOptions(parse_formats(options.format), half=options.half, force=options.force)
+    export_trials(
+        name, flag_values.database_url(options), options.out, given.get("to"), choice, export_options
+    )
     return 0

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and how help looks."""
+"""Flags that several commands share, and the layout of their help."""
 
 import argparse
 from pathlib import Path
@@ -11,8 +11,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
     """Shows defaults beside flags, and examples as they are written."""
 
 
-def adder(parser: argparse._ActionsContainer) -> Any:
-    """Adds flags whose default is told in words: argparse must not print "(default: None)" as well."""
+def flag_adder(parser: argparse._ActionsContainer) -> Any:
+    """A function that adds flags whose help names the default: argparse must not print "(default: None)" as well."""
 
     def add(name: str, metavar: str, text: str, **options: Any) -> None:
         parser.add_argument(name, metavar=metavar, help=text, default=argparse.SUPPRESS, **options)
@@ -25,14 +25,14 @@ def add_study(
     text: str = "a study in the database, or its .toml file",
     required: bool = True,
 ) -> None:
-    """Which study, by itself or after --study: nobody should have to know which command wants it how."""
+    """The name of a study, by itself or after --study: every command accepts both."""
     either = parser.add_mutually_exclusive_group(required=required)
     either.add_argument("study", metavar="STUDY", nargs="?", default=argparse.SUPPRESS, help=text)
     either.add_argument("--study", metavar="STUDY", dest="study", default=argparse.SUPPRESS, help="the same")
 
 
 def add_json(parser: argparse._ActionsContainer) -> None:
-    adder(parser)(
+    flag_adder(parser)(
         "--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table"
     )
 
@@ -48,41 +48,41 @@ def add_timeout(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    flag = adder(parser)
+    flag = flag_adder(parser)
     flag(
         "--data",
         "DIR",
         "pairs: DIR/{train,val}/{scan,clean} or DIR/{scan,clean} (default: what the study says; shipped ones: a demo)",
         type=Path,
     )
-    add_sides(flag)
+    add_side_folders(flag)
 
 
-def add_sides(flag: Any) -> None:
+def add_side_folders(flag: Any) -> None:
     flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
     flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
 
 
-def add_conduct(parser: argparse.ArgumentParser, device: str = "auto, cpu, cuda or cuda:N") -> None:
-    adder(parser)("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
+def add_search_flags(parser: argparse.ArgumentParser, device: str = "auto, cpu, cuda or cuda:N") -> None:
+    flag_adder(parser)("--seed", "N", "seed of sampler and trials (default: as the study says)", type=int)
     parser.add_argument("--device", default="auto", help=device)
     add_memory(parser)
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
-    adder(parser)(
+    flag_adder(parser)(
         "--memory",
         "SIZE",
         "memory that may be used on the CPU, as 6G or 800M: larger batches go in parts (default: no limit)",
     )
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
+def add_locations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept"
     )
-    adder(parser)(
+    flag_adder(parser)(
         "--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)"
     )
 
@@ -112,7 +112,7 @@ def add_inference(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "fp32", "bf16", "fp16"),
         help="auto: half where it is faster and 99.9 %% of 8-bit values stay within 1; 16-bit images in fp32",
     )
-    adder(parser)(
+    flag_adder(parser)(
         "--memory", "SIZE", "memory that may be used, as 6G or 800M (default: 1.8G, or half of what is free)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 
@@ -26,7 +26,7 @@ def add(commands: flags.Commands) -> None:
     )
     mattered.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     mattered.add_argument("--quiet", action="store_true", help="with --check: show no progress")
-    flags.add_places(mattered)
+    flags.add_locations(mattered)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -43,16 +43,16 @@ def main(options: argparse.Namespace) -> int:
     )
     from search.database import load_study, make_writable
 
-    name = readings.study_name(options.study)
-    budget = readings.seconds("--budget", options.budget)
+    name = flag_values.study_name(options.study)
+    budget = flag_values.seconds("--budget", options.budget)
     if budget <= 0:
         raise UserError(f"--budget {options.budget}: must be longer than nothing")
-    found, console = load_study(name, readings.url(options)), Console(highlight=False)
+    found, console = load_study(name, flag_values.database_url(options)), Console(highlight=False)
     console.width = max(console.width, 118)  # of the tables
     stopped = False
     if options.check:
         make_writable(options.out)
-        how = AblationOptions(options.out, readings.device(options.device), budget, options.quiet)
+        how = AblationOptions(options.out, flag_values.device(options.device), budget, options.quiet)
         stopped = run_ablation(found, how)
     if not stopped:
         show_what_mattered(find_what_mattered(found), console)
@@ -61,5 +61,5 @@ def main(options: argparse.Namespace) -> int:
         for line in ablation_sentences(check):
             console.print(line, markup=False, soft_wrap=True)
     if stopped:
-        endings.say_how_to_go_on()
-    return endings.INTERRUPTED if stopped else 0
+        output.print_how_to_continue()
+    return output.INTERRUPTED if stopped else 0

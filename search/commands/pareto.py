@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -22,8 +22,8 @@ def add(commands: flags.Commands) -> None:
         default="parameters",
         help="cost: trainable numbers, 10^9 multiply-adds at 256 x 256, or ms per megapixel",
     )
-    flags.adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
-    flags.add_places(pareto)
+    flags.flag_adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
+    flags.add_locations(pareto)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -32,8 +32,8 @@ def main(options: argparse.Namespace) -> int:
     from search.analysis import write_pareto
     from search.database import load_study, read_records
 
-    name = readings.study_name(options.study)
-    found = read_records(load_study(name, readings.url(options)))
+    name = flag_values.study_name(options.study)
+    found = read_records(load_study(name, flag_values.database_url(options)))
     target = vars(options).get("to") or options.out / name / "pareto.png"
     write_pareto(name, found, options.by, target, Console(highlight=False))
     return 0

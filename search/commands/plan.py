@@ -1,8 +1,8 @@
-"""The command `plan`: what a search will cost and what its time buys."""
+"""The command `plan`: predicts the costs of a search and the number of trials that its time is enough for."""
 
 import argparse
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -18,7 +18,7 @@ def add(commands: flags.Commands) -> None:
     flags.add_study(plan, "a shipped study, or a .toml file")
     flags.add_data(plan)
     flags.add_timeout(plan, "time of the run that is planned")
-    flag = flags.adder(plan)
+    flag = flags.flag_adder(plan)
     flag("--trials", "N", "trials in the whole study (default: as the study says)", type=int)
     flag(
         "--workers",
@@ -27,8 +27,8 @@ def add(commands: flags.Commands) -> None:
         type=int,
     )
     flags.add_json(plan)
-    flags.add_conduct(plan, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
-    flags.add_places(plan)
+    flags.add_search_flags(plan, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
+    flags.add_locations(plan)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -38,10 +38,10 @@ def main(options: argparse.Namespace) -> int:
     from search.launch import share_cores
     from search.plan import make_plan, show_plan
 
-    spec = readings.spec(options.study, options, "timeout", "trials", "seed")
-    devices = readings.devices(options.device, vars(options).get("workers"))
+    spec = flag_values.study_spec(options.study, options, "timeout", "trials", "seed")
+    devices = flag_values.devices(options.device, vars(options).get("workers"))
     share_cores(devices)
-    how = readings.how(options, devices[0])
+    how = flag_values.run_options(options, devices[0])
     make_writable(how.out)
     target = vars(options).get("json")
     # What is printed for programs must not have a table before it.
@@ -50,5 +50,5 @@ def main(options: argparse.Namespace) -> int:
     if target != "-":
         show_plan(found, console)
     if target is not None:
-        endings.write(target, found.to_json())
+        output.write_output(target, found.to_json())
     return 0

@@ -1,9 +1,9 @@
-"""The command `report`: what a study found, as a page to read and pass on."""
+"""The command `report`: the results of a study as one page."""
 
 import argparse
 from pathlib import Path
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 from search.errors import UserError
 
 
@@ -18,11 +18,11 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(report)
     report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
-    flags.adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
+    flags.flag_adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
     report.add_argument(
         "--no-pictures", action="store_true", help="restore no images: done in a second, without intervals"
     )
-    flags.add_places(report)
+    flags.add_locations(report)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -38,11 +38,13 @@ def main(options: argparse.Namespace) -> int:
     formats = [name.strip() for name in options.format.split(",")]
     if unknown := [name for name in formats if name not in files]:
         raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
-    name = readings.study_name(options.study)
-    found = load_study(name, readings.url(options))
+    name = flag_values.study_name(options.study)
+    found = load_study(name, flag_values.database_url(options))
     folder = vars(options).get("to") or options.out / name / "report"
     make_writable(folder, "--to")
-    facts = gather_facts(found, options.out, readings.url(options), print, look=not options.no_pictures)
+    facts = gather_facts(
+        found, options.out, flag_values.database_url(options), print, restore_images=not options.no_pictures
+    )
     print(facts.headline)
     for chosen in formats:
         file, write = files[chosen]

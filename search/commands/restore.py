@@ -1,9 +1,9 @@
-"""The command `restore`: images through an exported model."""
+"""The command `restore`: restores images with an exported model."""
 
 import argparse
 from pathlib import Path
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -20,7 +20,7 @@ def add(commands: flags.Commands) -> None:
     restore.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="images, TIFF or PDF files, folders, patterns"
     )
-    flag = flags.adder(restore)
+    flag = flags.flag_adder(restore)
     flag(
         "-o", "OUT", "folder of the results; what lies in a folder keeps its place", type=Path, required=True
     )
@@ -46,7 +46,7 @@ def main(options: argparse.Namespace) -> int:
             model=options.model,
             inputs=options.inputs,
             out=options.o,
-            how=readings.inference(options),
+            how=flag_values.restorer_options(options),
             overwrite=options.overwrite,
             suffix=options.suffix,
             format=given.get("format"),
@@ -54,4 +54,4 @@ def main(options: argparse.Namespace) -> int:
             quiet=options.quiet,
         )
     )
-    return endings.INTERRUPTED if summary.stopped else int(bool(summary.failures))
+    return output.INTERRUPTED if summary.stopped else int(bool(summary.failures))

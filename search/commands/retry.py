@@ -1,8 +1,8 @@
-"""The command `retry`: trials that failed are tried again."""
+"""The command `retry`: queues failed trials again."""
 
 import argparse
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 
@@ -16,9 +16,9 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(retry)
-    flags.adder(retry)("numbers", "N", "numbers of trials", nargs="*", type=int)
+    flags.flag_adder(retry)("numbers", "N", "numbers of trials", nargs="*", type=int)
     retry.add_argument("--failed", action="store_true", help="all that failed and were not tried again")
-    flags.add_places(retry)
+    flags.add_locations(retry)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -28,13 +28,13 @@ def main(options: argparse.Namespace) -> int:
     numbers = vars(options).get("numbers", [])
     if not numbers and not options.failed:
         raise UserError("name the trials by their numbers, or give --failed")
-    name = readings.study_name(options.study)
-    study = load_study(name, readings.url(options))
+    name = flag_values.study_name(options.study)
+    study = load_study(name, flag_values.database_url(options))
     made = retry_trials(study, [*numbers, *(failed_trials(study) if options.failed else ())])
     for number, again in made.items():
         print(f"trial {number} is tried again as trial {again}")
     if not made:
         print(f"nothing in {name} is left to be tried again")
     elif not workers_at_work(study):
-        endings.say_last_command(study_facts_of(study).commands)
+        output.print_last_command(study_facts_of(study).commands)
     return 0

@@ -1,9 +1,9 @@
-"""The command `run`: search, or go on searching."""
+"""The command `run`: starts or continues a search."""
 
 import argparse
 from typing import TYPE_CHECKING
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(run, "a shipped study (see `python -m search studies`), or a .toml file")
-    flag = flags.adder(run)
+    flag = flags.flag_adder(run)
     flag("--name", "NAME", "name of the study in the database (default: the one in its file)")
     flags.add_data(run)
     flag(
@@ -64,15 +64,15 @@ def add(commands: flags.Commands) -> None:
         "with --cluster: GPUs, or the part of one, for each worker (default: 1; where there are none, CPUs)",
         type=float,
     )
-    flags.add_conduct(run, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
+    flags.add_search_flags(run, "auto (every GPU, or the CPU), cpu, cuda:N, or several: cuda:0,cuda:1")
     run.add_argument(
         "--continue-with-changes", action="store_true", help="go on though the recipe has changed"
     )
-    flags.add_places(run)
+    flags.add_locations(run)
 
 
 def main(options: argparse.Namespace) -> int:
-    spec = readings.spec(
+    spec = flag_values.study_spec(
         options.study,
         options,
         "name",
@@ -85,17 +85,17 @@ def main(options: argparse.Namespace) -> int:
     )
     outcome = _search(spec, options)
     if not options.quiet:
-        _say_what_next(options, spec.name, outcome)
-    return endings.INTERRUPTED if outcome.stopped else 0
+        _print_next_steps(options, spec.name, outcome)
+    return output.INTERRUPTED if outcome.stopped else 0
 
 
 def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
-    """With processes of this machine, or of a cluster."""
+    """Search with worker processes on this machine, or on a cluster."""
     from search.launch import run_with_workers
 
     given = vars(options)
-    devices = readings.devices(options.device, given.get("workers"))
-    how = readings.how(options, devices[0])
+    devices = flag_values.devices(options.device, given.get("workers"))
+    how = flag_values.run_options(options, devices[0])
     if "cluster" not in given:
         if "gpus_per_worker" in given:
             raise UserError("--gpus-per-worker is for workers on a cluster; --cluster ADDRESS is missing")
@@ -105,11 +105,11 @@ def _search(spec: "StudySpec", options: argparse.Namespace) -> "SearchOutcome":
     share = given.get("gpus_per_worker", 1.0)
     if share <= 0:
         raise UserError(f"--gpus-per-worker {share}: must be above 0")
-    place = ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
-    return run_on_cluster(spec, how, place)
+    cluster = ClusterOptions(options.cluster, given.get("workers"), share, options.device == "cpu")
+    return run_on_cluster(spec, how, cluster)
 
 
-def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutcome") -> None:
+def _print_next_steps(options: argparse.Namespace, name: str, outcome: "SearchOutcome") -> None:
     if outcome.best_number is None:
         print("no trial has finished yet")
     else:
@@ -118,9 +118,9 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutco
             f"best: trial {outcome.best_number}, {outcome.best_psnr_db:.2f} dB ({gain:+.2f} over the input)"
         )
     if outcome.stopped:
-        endings.say_how_to_go_on()
+        output.print_how_to_continue()
     elif outcome.best_number is not None:
-        places = endings.places(options)
+        places = output.location_flags(options)
         print(f"next: python -m search export-best --study {name}{places}")
         print(f"      python -m search report {name}{places}")
         print(f"      python -m search dashboard {name}{places}")

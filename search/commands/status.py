@@ -1,11 +1,11 @@
-"""The command `status`: where studies stand, and who is at work on them."""
+"""The command `status`: progress and workers of studies."""
 
 import argparse
 import json
 import time
 from contextlib import suppress
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 from search.errors import UserError
 
 REFRESH_S = 2.0
@@ -24,7 +24,7 @@ def add(commands: flags.Commands) -> None:
     manner = status.add_mutually_exclusive_group()
     flags.add_json(manner)
     manner.add_argument("--watch", action="store_true", help="show it anew every 2 s, until Ctrl-C")
-    flags.add_places(status)
+    flags.add_locations(status)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -37,15 +37,15 @@ def main(options: argparse.Namespace) -> int:
     given, console = vars(options), Console(highlight=False)
     if options.watch and not console.is_terminal:
         raise UserError("--watch needs a terminal; --json gives the same to programs")
-    database = open_database(readings.url(options), create=False)
-    name = readings.study_name(options.study) if "study" in given else None
+    database = open_database(flag_values.database_url(options), create=False)
+    name = flag_values.study_name(options.study) if "study" in given else None
 
     def look() -> list[StudyStatus]:
-        studies = [load_study(name, readings.url(options))] if name else list_studies(database)
+        studies = [load_study(name, flag_values.database_url(options))] if name else list_studies(database)
         return [study_status(study) for study in studies]
 
     if "json" in given:
-        endings.write(options.json, json.dumps([standing.to_json() for standing in look()], indent=2))
+        output.write_output(options.json, json.dumps([standing.to_json() for standing in look()], indent=2))
     elif options.watch:
         with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
             while True:

@@ -1,8 +1,8 @@
-"""The command `stop`: a search is asked to save, hand back and end, wherever it runs."""
+"""The command `stop`: a search saves its work and ends, wherever it runs."""
 
 import argparse
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -18,18 +18,18 @@ def add(commands: flags.Commands) -> None:
     stop.add_argument(
         "--wait", default="60s", metavar="TIME", help="longest time to wait: 30s, 5m; 0 only asks"
     )
-    flags.add_places(stop)
+    flags.add_locations(stop)
 
 
 def main(options: argparse.Namespace) -> int:
     from search.database import load_study, study_facts_of
     from search.manage import stop_workers
 
-    name, wait_seconds = readings.study_name(options.study), readings.seconds("--wait", options.wait)
-    study = load_study(name, readings.url(options))
-    ending = stop_workers(study, wait_seconds, print)
-    if not ending.asked:
+    name, wait_seconds = flag_values.study_name(options.study), flag_values.seconds("--wait", options.wait)
+    study = load_study(name, flag_values.database_url(options))
+    result = stop_workers(study, wait_seconds, print)
+    if not result.asked:
         print(f"nobody is at work on {name}")
-    elif not ending.still_there:
-        endings.say_last_command(study_facts_of(study).commands)
-    return int(bool(ending.still_there))
+    elif not result.not_stopped:
+        output.print_last_command(study_facts_of(study).commands)
+    return int(bool(result.not_stopped))

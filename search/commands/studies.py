@@ -1,4 +1,4 @@
-"""The command `studies`: what is shipped."""
+"""The command `studies`: lists the studies that come with the program."""
 
 import argparse
 

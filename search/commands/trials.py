@@ -2,7 +2,7 @@
 
 import argparse
 
-from search.commands import flags, readings
+from search.commands import flag_values, flags
 
 
 def add(commands: flags.Commands) -> None:
@@ -19,7 +19,7 @@ def add(commands: flags.Commands) -> None:
         "--sort", choices=("psnr", "number", "seconds"), default="psnr", help="best, first or longest on top"
     )
     trials.add_argument("--format", choices=("table", "csv", "md"), default="table", help="what is printed")
-    flags.add_places(trials)
+    flags.add_locations(trials)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -28,8 +28,8 @@ def main(options: argparse.Namespace) -> int:
     from search.analysis import FEW_TRIALS, show_trials, sort_trials, trials_csv, trials_markdown
     from search.database import best_record, load_study, read_records
 
-    name = readings.study_name(options.study)
-    found = read_records(load_study(name, readings.url(options)))
+    name = flag_values.study_name(options.study)
+    found = read_records(load_study(name, flag_values.database_url(options)))
     best, shown = best_record(found), sort_trials(found, options.sort)
     most = None if options.all else FEW_TRIALS
     if options.format == "csv":

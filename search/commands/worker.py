@@ -1,11 +1,11 @@
-"""The command `worker`: help with a search that a `run` has opened, from this or another machine."""
+"""The command `worker`: joins a search that `run` has started, from this or another machine."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
 
-from search.commands import endings, flags, readings
+from search.commands import flag_values, flags, output
 
 
 def add(commands: flags.Commands) -> None:
@@ -19,19 +19,19 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     flags.add_study(worker, "the study in the database")
-    flag = flags.adder(worker)
+    flag = flags.flag_adder(worker)
     flag(
         "--data",
         "DIR",
         "where the same pairs are on this machine (default: where `run` found them)",
         type=Path,
     )
-    flags.add_sides(flag)
+    flags.add_side_folders(flag)
     worker.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     flag("--threads", "N", "processor threads to compute with (default: all)", type=int)
     flags.add_memory(worker)
     worker.add_argument("--quiet", action="store_true", help="print errors only")
-    flags.add_places(worker)
+    flags.add_locations(worker)
     # Between `run` and the workers that it starts.
     worker.add_argument("--index", type=int, default=os.getpid(), help=argparse.SUPPRESS)
     worker.add_argument("--workers", type=int, default=1, help=argparse.SUPPRESS)
@@ -50,12 +50,12 @@ def main(options: argparse.Namespace) -> int:
 
     given = vars(options)
     how = JoinOptions(
-        study=readings.study_name(options.study),
+        study=flag_values.study_name(options.study),
         options=RunOptions(
-            storage=readings.url(options),
+            storage=flag_values.database_url(options),
             out=options.out,
-            device=readings.device(options.device),
-            memory=readings.size_in_bytes(options.memory) if "memory" in given else None,
+            device=flag_values.device(options.device),
+            memory=flag_values.size_in_bytes(options.memory) if "memory" in given else None,
             quiet=options.quiet,
             index=options.index,
             workers=options.workers,
@@ -70,4 +70,4 @@ def main(options: argparse.Namespace) -> int:
     stopped = join_search(how)
     if stopped and not options.supervised and not options.quiet:
         print("stopped; what it was at goes on with the next worker", file=sys.stderr)
-    return endings.INTERRUPTED if stopped else 0
+    return output.INTERRUPTED if stopped else 0

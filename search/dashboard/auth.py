@@ -1,4 +1,4 @@
-"""Who may look at the dashboard, and who may change something: a token, a cookie, and which methods pass."""
+"""Access control of the dashboard for reading and for changes: a token, a cookie, and the HTTP methods allowed."""
 
 import hashlib
 import hmac
@@ -28,18 +28,18 @@ padding:.4rem .6rem;width:100%;margin:.3rem 0;box-sizing:border-box}}</style>
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """True if only this machine can connect to `host`."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host.rstrip(".").lower() == "localhost"
 
 
-class Guard:
+class AccessControl:
     """Lets requests through to a WSGI application.
 
-    With a token: only those that bring it, in the address (`?token=`, then in a cookie) or as a bearer.
-    Without: only those that call this machine by a name of its own, as no page of another site can.
+    With a token: only requests that carry it, in the address (`?token=`, then in a cookie) or as a bearer token.
+    Without: only requests whose Host header is a name of this machine; a page of another site cannot send that.
     Changes must come from the dashboard's own pages, and with `read_only` there are none.
     """
 
@@ -58,13 +58,15 @@ class Guard:
             offered = next((value for key, value in query if key == "token"), None)
             if offered is not None and method in READING:
                 if not _same(offered, self._token):
-                    return self._ask(environ, start, "This is not the token.")
+                    return self._ask_for_token(environ, start, "This is not the token.")
                 rest = urlencode([pair for pair in query if pair[0] != "token"])
-                return self._welcome(environ, start, rest)
-            if not self._knows(environ):
+                return self._redirect_with_cookie(environ, start, rest)
+            if not self._has_token(environ):
                 if environ.get("PATH_INFO", "").startswith("/api"):
                     return _refuse(start, HTTPStatus.UNAUTHORIZED, "a token is needed")
-                return self._ask(environ, start, "The token was printed where the dashboard was started.")
+                return self._ask_for_token(
+                    environ, start, "The token was printed where the dashboard was started."
+                )
         if method not in READING:
             if self._read_only:
                 headers = [("Allow", ", ".join(READING))]
@@ -73,7 +75,7 @@ class Guard:
                 return _refuse(start, HTTPStatus.FORBIDDEN, "changes come from the dashboard's own pages")
         return self._app(environ, start)
 
-    def _knows(self, environ: Environ) -> bool:
+    def _has_token(self, environ: Environ) -> bool:
         assert self._token is not None
         kind, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
         if kind.lower() == "bearer" and _same(bearer.strip(), self._token):
@@ -84,13 +86,11 @@ class Guard:
             return False
         return cookie is not None and _same(cookie.value, self._proof)
 
-    def _welcome(self, environ: Environ, start: Start, query: str) -> list[bytes]:
-        """To the same page with a cookie in place of the token, which so stays out of history and logs."""
+    def _redirect_with_cookie(self, environ: Environ, start: Start, query: str) -> list[bytes]:
+        """Redirect to the same page with the token in a cookie, so that it stays out of history and logs."""
         # One slash: "//host" would lead elsewhere.
-        place = "/" + environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("latin-1").lstrip(
-            "/\\"
-        )
-        safe = "".join(sign for sign in place if sign.isascii() and sign.isprintable())
+        path = "/" + environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("latin-1").lstrip("/\\")
+        safe = "".join(sign for sign in path if sign.isascii() and sign.isprintable())
         headers = [
             ("Location", safe + (f"?{query}" if query else "")),
             ("Set-Cookie", f"{COOKIE}={self._proof}; Path=/; HttpOnly; SameSite=Lax"),
@@ -100,7 +100,7 @@ class Guard:
         start(_line(HTTPStatus.SEE_OTHER), headers)
         return []
 
-    def _ask(self, environ: Environ, start: Start, why: str) -> list[bytes]:
+    def _ask_for_token(self, environ: Environ, start: Start, why: str) -> list[bytes]:
         path = html.escape("/" + environ.get("PATH_INFO", "").lstrip("/\\"))
         body = _ASK.format(path=path, why=why).encode("utf-8", "replace")
         headers = [
@@ -114,7 +114,7 @@ class Guard:
 
 
 def _same(offered: str, expected: str) -> bool:
-    """Compared in constant time, so that no answer tells how much of it was right."""
+    """Comparison in constant time, so that the time of an answer does not show how much was right."""
     return hmac.compare_digest(offered.encode("utf-8", "surrogateescape"), expected.encode())
 
 

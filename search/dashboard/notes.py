@@ -1,4 +1,4 @@
-"""What the dashboard shows beside its own charts: a note per trial, one for the study, and further plots."""
+"""Additions to the dashboard's own charts: a note for each trial, one for the study, and further plots."""
 
 import json
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ from search.text import clock, in_thousands
 from search.worker import inheritance_sentence, repeat_sentences
 
 LEADERS = 10
-MOST_POINTS = 500  # plots are read anew at every poll of the page
+MOST_POINTS = 500  # plots are read again at every poll of the page
 SIGNATURE = "*Written by Restune, and written anew as trials end. Your own text in its place stays.*"
 _NOTED = "dashboard:{}:note_ver"  # attribute of a study whose trial has a note
 
 
 @dataclass(frozen=True)
 class _Figure:
-    """As much of a Plotly figure as is stored."""
+    """The part of a Plotly figure that optuna-dashboard stores."""
 
     content: dict[str, Any]
 
@@ -84,7 +84,7 @@ def study_note(found: Sequence[Record], best: Record | None, confirmed: Sequence
     sections = [f"## {plain_text(headline(best, None))}", "\n".join(f"- {text}" for text in said)]
     leaders = [t for t in sort_trials(found, "psnr") if t.state == COMPLETE][:LEADERS]
     if leaders:
-        told = varying_settings(found)
+        varying = varying_settings(found)
         rows = [
             [
                 str(trial.number),
@@ -92,7 +92,7 @@ def study_note(found: Sequence[Record], best: Record | None, confirmed: Sequence
                 in_thousands(trial.parameters),
                 clock(trial.seconds),
                 plain_text(trial.label or ""),
-                plain_text(settings_line(trial, told)),
+                plain_text(settings_line(trial, varying)),
             ]
             for trial in leaders
         ]

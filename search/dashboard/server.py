@@ -18,7 +18,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
 
-from search.dashboard.auth import SHORTEST_TOKEN, Guard, is_loopback
+from search.dashboard.auth import SHORTEST_TOKEN, AccessControl, is_loopback
 from search.dashboard.notes import refresh_notes
 from search.database import artifact_store, list_studies, load_study, open_database, study_id
 from search.errors import UserError
@@ -29,7 +29,7 @@ PATIENCE_S = 30  # with a client that has connected and says nothing
 
 @dataclass(frozen=True)
 class DashboardOptions:
-    """What is served to whom."""
+    """Settings of the dashboard: its database and study, its address, and access to it."""
 
     url: str
     artifacts: Path
@@ -53,7 +53,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    """Says nothing of each request."""
+    """A request handler that does not log every request."""
 
     timeout = PATIENCE_S
 
@@ -73,10 +73,10 @@ def serve_dashboard(options: DashboardOptions, say: Callable[[str], None] = _say
         address, port = options.host.strip("[]"), server.server_address[1]
         if address in ("0.0.0.0", "::"):
             address = socket.gethostname()
-        place = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
+        page_url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
         if options.study is not None:
-            place += f"dashboard/studies/{study_id(load_study(options.study, options.url))}"
-        say(f"dashboard: {place}{f'?token={token}' if token else ''}")
+            page_url += f"dashboard/studies/{study_id(load_study(options.study, options.url))}"
+        say(f"dashboard: {page_url}{f'?token={token}' if token else ''}")
         if not is_loopback(options.host):
             say(
                 "open to the network, not encrypted; safer: serve on 127.0.0.1 and use "
@@ -88,7 +88,7 @@ def serve_dashboard(options: DashboardOptions, say: Callable[[str], None] = _say
         done = threading.Event()
         threading.Thread(target=_keep_notes, args=(database, done), daemon=True).start()
         if options.browser and _has_screen():
-            webbrowser.open(f"{place}?token={token}" if token else place)
+            webbrowser.open(f"{page_url}?token={token}" if token else page_url)
         try:
             with _sigterm_interrupts(), suppress(KeyboardInterrupt):
                 server.serve_forever()
@@ -113,10 +113,10 @@ def _server(database: Any, options: DashboardOptions, token: str | None) -> Iter
     if not 0 <= options.port < 2**16:
         raise UserError(f"--port {options.port}: not a port; write 0 (any free one) to 65535")
     application = optuna_dashboard.wsgi(database, artifact_store=artifact_store(options.artifacts))
-    guard = Guard(application, token, options.read_only)
+    access = AccessControl(application, token, options.read_only)
     kind = _Server6 if ":" in options.host else _Server
     try:
-        server = make_server(options.host.strip("[]"), options.port, guard, kind, _Handler)
+        server = make_server(options.host.strip("[]"), options.port, access, kind, _Handler)
     except OSError as error:
         raise UserError(
             f"--host {options.host} --port {options.port}: cannot be used: {error.strerror or error}; "
@@ -138,7 +138,7 @@ def _keep_notes(database: Any, done: threading.Event) -> None:
 
 
 def _has_screen() -> bool:
-    """False where a browser would open as text in this very terminal, or not at all."""
+    """False where no browser would open, or one in this terminal."""
     return sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
 
 

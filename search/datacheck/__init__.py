@@ -1,4 +1,4 @@
-"""The command `check`: what the pair doctor found, as text, JSON or a page, and the repaired copy.
+"""The command `check`: the pair doctor's findings as text, JSON or a page, and the repaired copy.
 
 A folder of pairs comes in, findings and an exit code go out.
 Imports `data` alone.

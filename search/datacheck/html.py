@@ -35,7 +35,7 @@ figcaption { font-size: .8rem; color: #555; max-width: 15rem } img { display: bl
 """
 
 
-def check_page(report: CheckReport, verdict: str) -> str:
+def check_page(report: CheckReport, summary: str) -> str:
     """The whole page."""
     name = _text(report.folder)
     sections = "".join(
@@ -46,7 +46,7 @@ def check_page(report: CheckReport, verdict: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>check {name}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
-        f'<body><h1>{name}: {len(report.measured)} pairs</h1>\n<p class="verdict{spoiled}">{_text(verdict)}</p>\n'
+        f'<body><h1>{name}: {len(report.measured)} pairs</h1>\n<p class="verdict{spoiled}">{_text(summary)}</p>\n'
         f"{sections}</body></html>\n"
     )
 
@@ -54,7 +54,9 @@ def check_page(report: CheckReport, verdict: str) -> str:
 def _section(findings: list[Finding], folder: Path) -> str:
     first = findings[0]
     word = first.severity.name.lower()
-    rows = "".join(_row(finding, folder, pictures=place < PICTURES) for place, finding in enumerate(findings))
+    rows = "".join(
+        _row(finding, folder, pictures=number < PICTURES) for number, finding in enumerate(findings)
+    )
     return (
         f'<h2><span class="tag {word}">{word}</span> {_text(first.title)} ({len(findings)})</h2>\n'
         f'<p class="advice">{_text(first.advice)}</p>\n{rows}'
@@ -86,7 +88,7 @@ def _figures(finding: Finding, folder: Path) -> Iterator[str]:
     if finding.kind in ("shift", "wrong-partner") and len(images) == 2:
         one, other = images.values()
         if one.shape == other.shape:
-            yield _figure(_over_each_other(one, other), "detail: degraded red, clean blue and green")
+            yield _figure(_overlay(one, other), "detail: degraded red, clean blue and green")
 
 
 def _plain(image: Pixels) -> NDArray[np.uint8]:
@@ -100,11 +102,11 @@ def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _over_each_other(scan: NDArray[np.uint8], clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Where the clean side is busiest near the middle: red and cyan fringes show how far the sides are apart."""
+def _overlay(scan: NDArray[np.uint8], clean: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A detail with both images in one, the clean one in cyan, the scan in red: coloured fringes show the shift."""
     gray = with_channels(clean, 1)[..., 0].astype(np.float32)
     busy = cv2.boxFilter(np.abs(cv2.Laplacian(gray, cv2.CV_32F)), -1, (_DETAIL // 2, _DETAIL // 2))
-    top, left = (int(place) for place in np.unravel_index(int(busy.argmax()), busy.shape))
+    top, left = (int(number) for number in np.unravel_index(int(busy.argmax()), busy.shape))
     top = min(max(top - _DETAIL // 2, 0), max(gray.shape[0] - _DETAIL, 0))
     left = min(max(left - _DETAIL // 2, 0), max(gray.shape[1] - _DETAIL, 0))
     window = (slice(top, top + _DETAIL), slice(left, left + _DETAIL))
@@ -127,5 +129,5 @@ def _figure(image: NDArray[np.uint8], caption: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Safe inside HTML, whatever a file is called."""
+    """A value escaped for HTML, also for unusual file names."""
     return html.escape(str(value).encode("utf-8", "backslashreplace").decode())

@@ -1,4 +1,4 @@
-"""`check`: what the pair doctor found, as text, as JSON, as a page, and the mended copy."""
+"""The command `check`: the pair doctor's findings as text, JSON or a page, and the repaired copy."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ SPOILED = 1
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What `check` was asked for."""
+    """Settings of `check`: the folder, and the outputs to write."""
 
     folder: Path
     scan_dir: str | None = None
@@ -49,17 +49,17 @@ class CheckOptions:
 
 
 def run_check(options: CheckOptions) -> int:
-    """Check, tell, write what was asked for; 1 if something would spoil a search, else 0."""
+    """Check the pairs, print the findings, write the outputs; 1 if something would spoil a search, else 0."""
     if options.groups is not None and options.fix is None:
         raise UserError("--groups says what must stay together in the mended copy: use it with --fix OUT")
     if options.jobs is not None and options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: must be at least 1")
     if options.fix is not None:
         refuse_target(options.folder, options.fix)
-    # A page that cannot be written is told before minutes of work, not after them.
+    # Paths that cannot be written are reported before minutes of work, not after them.
     for path in (options.html, None if options.json in (None, "-") else Path(str(options.json))):
         if path is not None:
-            _make_place(path)
+            _make_folder(path)
     with _bar("reading pairs", options.quiet) as step:
         report = check_pairs(
             options.folder, options.scan_dir, options.clean_dir, jobs=options.jobs, step=step
@@ -67,37 +67,37 @@ def run_check(options: CheckOptions) -> int:
     if options.json == "-":
         print(json.dumps(as_json(report), indent=1))
     elif not options.quiet:
-        tell(report, Console(highlight=False, soft_wrap=True))
+        print_findings(report, Console(highlight=False, soft_wrap=True))
     if options.json not in (None, "-"):
         _write(Path(str(options.json)), json.dumps(as_json(report), indent=1))
     if options.html is not None:
-        _write(options.html, check_page(report, verdict(report)))
+        _write(options.html, check_page(report, summary_sentence(report)))
     if options.fix is not None:
-        _mend(report, options)
+        _repair(report, options)
     return SPOILED if report.spoiled else 0
 
 
-def tell(report: CheckReport, console: Console) -> None:
-    """Findings by kind, the worst first, and the verdict."""
+def print_findings(report: CheckReport, console: Console) -> None:
+    """Print findings by kind, the worst first, and a summary."""
 
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False)
 
-    say(f"{shown(report.folder)}: {counted(report)}\n")
+    say(f"{printable(report.folder)}: {pair_counts(report)}\n")
     for (severity, title), same in groupby(report.findings, lambda f: (f.severity, f.title)):
         findings = list(same)
         console.print(f"{severity.name.lower()}: ", style=_COLOURS[severity], end="")
         say(title + (f" ({len(findings)})" if len(findings) > 1 else ""), "bold")
         for finding in findings[:LINES]:
-            say(f"    {place(finding, report.folder)}{shown(finding.found)}")
+            say(f"    {location(finding, report.folder)}{printable(finding.found)}")
         if len(findings) > LINES:
             say(f"    and {len(findings) - LINES} more; all of them with --json - or --html FILE")
         say(f"    -> {findings[0].advice}", "dim")
-    say(("\n" if report.findings else "") + verdict(report), "bold")
+    say(("\n" if report.findings else "") + summary_sentence(report), "bold")
 
 
-def verdict(report: CheckReport) -> str:
-    """One sentence."""
+def summary_sentence(report: CheckReport) -> str:
+    """A summary of the findings in one sentence."""
     errors, warnings, notes = (
         sum(finding.severity == severity for finding in report.findings)
         for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE)
@@ -114,8 +114,8 @@ def verdict(report: CheckReport) -> str:
     return f"{errors} error{'s' * (errors > 1)} would spoil a search: {first}{f' ({rest})' if rest else ''}."
 
 
-def counted(report: CheckReport) -> str:
-    """ "108 pairs (72 train, 36 val)"."""
+def pair_counts(report: CheckReport) -> str:
+    """The numbers of pairs in words: "108 pairs (72 train, 36 val)"."""
     parts: dict[str, int] = {}
     for m in report.measured:
         parts[m.pair.part] = parts.get(m.pair.part, 0) + 1
@@ -123,33 +123,33 @@ def counted(report: CheckReport) -> str:
     return f"{len(report.measured)} pairs{f' ({inside})' if inside else ''}"
 
 
-def place(finding: Finding, folder: Path) -> str:
-    """Where: the one file, or the pair."""
+def location(finding: Finding, folder: Path) -> str:
+    """The file or pair that a finding is about, as the start of a line."""
     if finding.whole_set:
         return ""
     if len(finding.files) == 1:
-        return f"{shown(relative(finding.files[0], folder))}: "
+        return f"{printable(relative_path(finding.files[0], folder))}: "
     if finding.pairs:
-        return f"{shown(finding.pairs[0])}: "
-    return f"{shown(relative(finding.files[0].parent, folder))}: " if finding.files else ""
+        return f"{printable(finding.pairs[0])}: "
+    return f"{printable(relative_path(finding.files[0].parent, folder))}: " if finding.files else ""
 
 
-def relative(path: Path, folder: Path) -> Path:
+def relative_path(path: Path, folder: Path) -> Path:
     return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
-def shown(text: object) -> str:
-    """A text that any terminal can print: control characters and bytes that are no letters are written out."""
+def printable(text: object) -> str:
+    """A text that any terminal can print: control characters and undecodable bytes are written as escapes."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
 
 
 def as_json(report: CheckReport) -> dict[str, Any]:
-    """Everything, for programs."""
+    """The whole report as plain values, for other programs."""
     return {
         "folder": str(report.folder),
         "pairs": len(report.measured),
         "spoiled": report.spoiled,
-        "verdict": verdict(report),
+        "verdict": summary_sentence(report),
         "findings": [
             {
                 "kind": finding.kind,
@@ -170,17 +170,17 @@ def as_json(report: CheckReport) -> dict[str, Any]:
 def warnings_for_a_search(
     folder: Path, scan_dir: str | None = None, clean_dir: str | None = None
 ) -> Sequence[str]:
-    """What `run` says before it starts: a line for each kind that the fast part of the check found."""
+    """Warnings that `run` prints before it starts: a line for each kind of fault that the fast checks found."""
     found = [f for f in check_quickly(folder, scan_dir, clean_dir) if f.severity > Severity.NOTE]
     lines = []
     for title, same in groupby(found, lambda finding: finding.title):
         findings = list(same)
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        lines.append(f"{title}: {place(findings[0], folder)}{shown(findings[0].found)}{more}")
+        lines.append(f"{title}: {location(findings[0], folder)}{printable(findings[0].found)}{more}")
     return lines
 
 
-def _mend(report: CheckReport, options: CheckOptions) -> None:
+def _repair(report: CheckReport, options: CheckOptions) -> None:
     assert options.fix is not None
     given = None
     if options.groups is not None:
@@ -191,7 +191,7 @@ def _mend(report: CheckReport, options: CheckOptions) -> None:
         changed = sum(bool(words) for words in plan.changed.values())
         val = sum(part == "val" for part in plan.parts.values())
         print(
-            f"{shown(options.fix)}: {len(plan.parts)} pairs ({len(plan.parts) - val} train, {val} val), {changed} "
+            f"{printable(options.fix)}: {len(plan.parts)} pairs ({len(plan.parts) - val} train, {val} val), {changed} "
             f"changed, {len(plan.dropped)} left out; read {REPAIR_REPORT}"
         )
 
@@ -210,7 +210,7 @@ def _bar(text: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield step
 
 
-def _make_place(path: Path) -> None:
+def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -224,4 +224,4 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, "utf-8", "backslashreplace")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-    print(f"{shown(path)} written", file=sys.stderr)
+    print(f"{printable(path)} written", file=sys.stderr)

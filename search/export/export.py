@@ -1,4 +1,4 @@
-"""A trial -> files that other programs load, settings and a model card; everything is loaded again and compared."""
+"""Export of a trial: files that other programs load, settings and a model card; all are loaded again and compared."""
 
 import importlib.metadata
 import json
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ExportChoice:
-    """Which trials are exported; by default the best complete one."""
+    """Selection of the trials to export; by default the best complete one."""
 
     trial: int | None = None
     top: int | None = None
@@ -40,7 +40,7 @@ class ExportChoice:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How they are exported."""
+    """Settings of an export: its file formats, float16 weights, and replacing a better export."""
 
     formats: tuple[str, ...] = USUAL
     half: bool = False
@@ -55,7 +55,7 @@ def export_trials(
     out: Path,
     to: Path | None = None,
     choice: ExportChoice | None = None,
-    manner: ExportOptions | None = None,
+    options: ExportOptions | None = None,
     say: Say = print,
 ) -> list[Path]:
     """Export trials of study `name` into the folder `to`, or into its subfolders 1, 2, ... if several; the folders.
@@ -63,7 +63,7 @@ def export_trials(
     Raises `UserError` if there is no such trial, if its weights or data are gone or changed, if it does
     not reach its stored score again, or if a folder holds something else, or something better.
     """
-    choice, manner = choice or ExportChoice(), manner or ExportOptions()
+    choice, options = choice or ExportChoice(), options or ExportOptions()
     study = load_study(name, url)
     folder = out / name
     if choice.top is None:
@@ -71,32 +71,32 @@ def export_trials(
             winner = load_best(study, out, choice.limits)
         else:
             winner = load_numbered(study, choice.trial, out)
-        places = {to or folder / "export": winner}
+        targets = {to or folder / "export": winner}
     else:
         if choice.top < 1:
             raise UserError(f"--top {choice.top}: allowed: 1 or more")
         found = load_top(study, choice.top, out, choice.limits)
         if len(found) < choice.top:
             say(f"{len(found)} instead of {choice.top}: no more complete trials have their weights on disk")
-        places = {
+        targets = {
             to / str(rank) if to else folder / f"export-{rank}": winner
             for rank, winner in enumerate(found, 1)
         }
-    for target, winner in places.items():
-        _refuse_folder(target, winner, name, manner)
-    for target, winner in places.items():
-        _export(study, winner, out, target, manner, say)
-    return list(places)
+    for target, winner in targets.items():
+        _refuse_folder(target, winner, name, options)
+    for target, winner in targets.items():
+        _export(study, winner, out, target, options, say)
+    return list(targets)
 
 
 def _export(
-    study: Study, winner: TrainedTrial, out: Path, target: Path, manner: ExportOptions, say: Say
+    study: Study, winner: TrainedTrial, out: Path, target: Path, options: ExportOptions, say: Say
 ) -> None:
     trial, config, model = winner.trial, winner.config, winner.model
     split = config.data.open(seed=0, cache=out)
     say(f"trial {trial.number} ({winner.standing}): scoring {len(split.val)} validation pairs again")
     scores, inputs = _validate(winner, split)
-    half = _halve(model, split, scores) if manner.half else None
+    half = _halve(model, split, scores) if options.half else None
     if half:
         scores = half.pop("scores")
 
@@ -108,7 +108,7 @@ def _export(
         weights = winner.weights
         if count_parameters(model):
             channels = config.model.channels
-            files = write_formats(partial, model, channels, manner.formats, half=manner.half)
+            files = write_formats(partial, model, channels, options.formats, half=options.half)
             weights = partial / WEIGHTS
         settings = _settings(winner, study.study_name, split, files, half)
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -149,8 +149,8 @@ def _validate(winner: TrainedTrial, split: Split) -> tuple[list[ImageScore], lis
     refuse_other_images(winner.trial, split)
     pairs = [split.val.whole(index) for index in range(len(split.val))]
     scores = score_pairs(winner.model, pairs, Precision("fp32", CPU))
-    judged = [scores[index] for index in split.val.representative(winner.megapixels)]
-    again = mean_score(judged, step=0, seconds=0.0).psnr_db
+    scored = [scores[index] for index in split.val.representative(winner.megapixels)]
+    again = mean_score(scored, step=0, seconds=0.0).psnr_db
     if not abs(again - winner.psnr_db) <= SCORE_TOLERANCE_DB:
         raise UserError(
             f"trial {winner.trial.number} scores {again:.3f} dB now and {winner.psnr_db:.3f} dB when it was "
@@ -160,7 +160,7 @@ def _validate(winner: TrainedTrial, split: Split) -> tuple[list[ImageScore], lis
 
 
 def _halve(model: nn.Module, split: Split, before: list[ImageScore]) -> dict[str, Any]:
-    """Round the weights of `model` to float16, computing stays float32; its `scores` and what it costs."""
+    """Round the weights of `model` to float16 (it still computes in float32); its scores, and the loss in quality."""
     if not count_parameters(model):
         raise UserError("--half: a filter has no weights to store")
     image = split.val.whole(0).degraded[None]
@@ -186,7 +186,7 @@ def _settings(
     files: dict[str, dict[str, Any]],
     half: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """What a program needs to use the files, and where they come from. `onnx` is null where there is no graph."""
+    """Contents of `config.json`: all that a program needs to use the files, and their origin."""
     config = winner.config
     return {
         "format": FORMAT,
@@ -217,7 +217,7 @@ def _settings(
 
 
 def _compare_reloaded(folder: Path, model: nn.Module, split: Split) -> None:
-    """The files give the same pixels as the model they came from."""
+    """Load the files again; fails unless they restore the same pixels as the model that they were written from."""
     image = split.val.whole(0).degraded[None]
     with torch.inference_mode():
         assert torch.equal(load_model(folder)(image), model(image)), (
@@ -225,8 +225,8 @@ def _compare_reloaded(folder: Path, model: nn.Module, split: Split) -> None:
         )
 
 
-def _refuse_folder(target: Path, winner: TrainedTrial, name: str, manner: ExportOptions) -> None:
-    """Raises `UserError` where `target` is no place for an export, or holds a better one."""
+def _refuse_folder(target: Path, winner: TrainedTrial, name: str, options: ExportOptions) -> None:
+    """Raises `UserError` if `target` holds anything but an export of this study, or a better one."""
     if target.exists() and not target.is_dir():
         raise UserError(f"{target}: is a file; --to names a folder")
     if target.is_dir() and any(target.iterdir()):
@@ -238,7 +238,7 @@ def _refuse_folder(target: Path, winner: TrainedTrial, name: str, manner: Export
         same = (
             earlier.get("study") == name and earlier.get("data", facts_of(trial).data) == facts_of(trial).data
         )
-        if same and not manner.force and isinstance(score, float) and score > winner.psnr_db:
+        if same and not options.force and isinstance(score, float) and score > winner.psnr_db:
             raise UserError(
                 f"{target}: holds trial {earlier.get('trial')} with {score:.3f} dB, better than trial {trial.number} "
                 f"with {winner.psnr_db:.3f} dB; --force replaces it, --to names another folder"

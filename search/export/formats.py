@@ -46,7 +46,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def spandrel_name(config: ModelConfig) -> str | None:
-    """What spandrel (and so chaiNNer and ComfyUI) calls the model in `model.safetensors`; None if it knows it not."""
+    """Spandrel's name (so also that of chaiNNer and ComfyUI) for the model; None if spandrel cannot load it."""
     if isinstance(config, UNetConfig):
         return "DRUNet" if config.is_drunet else None
     names = {KBNetSConfig: "KBNet", NAFNetConfig: "NAFNet", DnCNNConfig: "DnCNN"}
@@ -56,7 +56,7 @@ def spandrel_name(config: ModelConfig) -> str | None:
 def write_formats(
     folder: Path, model: nn.Module, channels: int, formats: Sequence[str], *, half: bool
 ) -> dict[str, dict[str, Any]]:
-    """Write `model` into `folder` in each of `formats`; what is known of each file, its differences included.
+    """Write `model` into `folder` in each of `formats`; facts about each file, with its difference to torch.
 
     `half` stores the weights of the safetensors file as float16; `model` must hold such numbers then.
     Raises `UserError` for a file that does not restore what torch does.

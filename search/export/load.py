@@ -19,7 +19,7 @@ _MODEL: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 def load_exported(path: Path) -> ExportedModel:
     """The model in an exported folder, or in one of its files: weights or graph.
 
-    A graph from elsewhere needs no settings beside it. Raises `UserError` for whatever is no such model.
+    A graph from elsewhere needs no settings beside it. Raises `UserError` for anything else.
     """
     folder, file = (path, None) if path.is_dir() else (path.parent, path)
     if not path.exists():

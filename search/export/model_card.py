@@ -1,4 +1,4 @@
-"""The model card beside exported weights: what it is, how good, and how to use it."""
+"""The model card beside exported weights: description, scores, training, and code to use the model."""
 
 import json
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ def write_card(
         "From Python, with this program installed:",
         _code(
             "import torch",
-            "from data.files.images import read_image, to_tensor, with_channels, write_png",
+            "from data.files import read_image, to_tensor, with_channels, write_png",
             "from search.export import load_model",
             "from search.inference import to_codes",
             "",
@@ -113,7 +113,7 @@ def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _files(settings: Mapping[str, Any]) -> list[str]:
-    """What is known of each file."""
+    """The section on the files: their contents, and the tools that read them."""
     prefix = ", each behind `model.`" if settings["model"]["kind"] == "luminance" else ""
     known = settings["spandrel"]
     others = (
@@ -134,7 +134,7 @@ def _files(settings: Mapping[str, Any]) -> list[str]:
 
 
 def file_notes(settings: Mapping[str, Any]) -> list[str]:
-    """How each file was checked, a sentence each."""
+    """A sentence for each file: its number format, and how far it differs from torch."""
     files = settings["files"]
     if not files:
         return ["a filter has no weights and no graph: `config.json` is all of it"]

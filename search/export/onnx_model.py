@@ -1,4 +1,4 @@
-"""An ONNX graph in the place of a network: one of ours, or any that makes images from images."""
+"""An ONNX graph used like a network: one that this program exported, or any other from images to images."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ ALLOWED = "allowed: one input and one output (1, C, H, W), float32, C = 1 or 3, 
 
 
 class Graph(nn.Module):
-    """A graph with the face of a network, on the CPU. What it knows of the whole image is out of reach."""
+    """A graph with the interface of a network, on the CPU. Its statistics over an image cannot be replaced."""
 
     def __init__(self, session: Any, multiple: int) -> None:
         super().__init__()
@@ -53,19 +53,19 @@ def load_graph(path: Path) -> ExportedModel:
     if len(shape) != 4 or shape[1] not in (1, 3) or any(isinstance(side, int) for side in shape[2:]):
         raise UserError(f"{path}: its input is {shape}; {ALLOWED}")
     channels = int(shape[1])
-    multiple = _multiple_beside(path) or _probed(session, channels, path)
+    multiple = _multiple_in_settings(path) or _probed_multiple(session, channels, path)
     return ExportedModel(Graph(session, multiple), channels, multiple, path.stem)
 
 
-def _multiple_beside(path: Path) -> int | None:
-    """What the settings beside the graph say; None for a graph from elsewhere."""
+def _multiple_in_settings(path: Path) -> int | None:
+    """The size multiple in the settings beside the graph; None for a graph of another program."""
     if not (path.parent / SETTINGS).is_file():
         return None
     multiple = read_export_settings(path.parent).get("input", {}).get("size_multiple")
     return multiple if multiple in MULTIPLES else None
 
 
-def _probed(session: Any, channels: int, path: Path) -> int:
+def _probed_multiple(session: Any, channels: int, path: Path) -> int:
     """The smallest power of two of which the sides can be odd multiples."""
     problem = "no output"
     for multiple in MULTIPLES:

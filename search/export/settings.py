@@ -1,4 +1,4 @@
-"""The settings beside exported weights, `config.json`: what the files of an export are called, and what one holds."""
+"""The settings beside exported weights, `config.json`, and the file names of an export."""
 
 import json
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FORMAT = "restune-1"
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A model that restores, (N, C, H, W) float32 in [0, 1] in and out, and what it was trained for."""
+    """A model that restores, (N, C, H, W) float32 in [0, 1] in and out, with its channels and size multiple."""
 
     model: nn.Module
     channels: int

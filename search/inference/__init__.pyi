@@ -31,7 +31,7 @@ from .precision import Precision as Precision
 from .precision import PrecisionName as PrecisionName
 from .tile_margin import TileMargin as TileMargin
 from .tile_margin import measure_margin as measure_margin
-from .tiling import ImageSurvey as ImageSurvey
+from .tiling import ImageSample as ImageSample
 from .tiling import TiledImage as TiledImage
 from .tiling import Tiles as Tiles
 from .tiling import Tiling as Tiling

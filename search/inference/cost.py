@@ -53,13 +53,13 @@ def peak_bytes(call: Callable[[], object]) -> int:
     Counted, not observed from outside: equal for equal models, whatever the process did before. What
     libraries take for themselves is not in it.
     """
-    living = _Living()
+    living = _LiveTensors()
     with living:
         call()
     return living.peak
 
 
-class _Living(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the memory of tensors from their making to their end."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""All that depends on the kind of device: which there are, names, memory, random state, precision, lack of memory.
+"""All that depends on the kind of device: the list of devices, names, memory, random state, precision, out of memory.
 
 Written for `torch.accelerator`, so that CUDA, Intel's xpu and Apple's mps go one way. No other file of the search names
 `torch.cuda`.
@@ -30,7 +30,7 @@ def available_devices() -> list[torch.device]:
 
 
 def graphics_cards() -> list[torch.device]:
-    """The devices that "auto" stands for, where there are any. Others (xpu, mps) are used when they are named."""
+    """The GPUs that "auto" chooses from. Others (xpu, mps) are used only when they are named."""
     return [device for device in available_devices() if device.type == "cuda"]
 
 
@@ -82,7 +82,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """True for an allocation that failed, on whatever device."""
+    """True for a failed allocation, on any device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_MESSAGES)

@@ -11,7 +11,7 @@ from data.files import Pair
 from search.inference.device import is_lack_of_memory, release_memory
 from search.inference.metrics import mae, psnr_db, ssim, to_codes
 from search.inference.precision import Precision
-from search.inference.tiling import ImageSurvey, TiledImage, Tiles, Tiling
+from search.inference.tiling import ImageSample, TiledImage, Tiles, Tiling
 
 # Above this many pixels an image is restored in tiles, so that memory stays bounded.
 TILE_PIXELS = 3_000_000
@@ -95,7 +95,9 @@ def _restore_tiles(model: nn.Module, degraded: Tensor, precision: Precision, sid
     image = TiledImage(lambda rows, columns: degraded[:, rows, columns], *degraded.shape[1:])
     whole = None
     if tiles.is_global:
-        whole = tiles.survey(ImageSurvey.drawn_from(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2))
+        whole = tiles.estimate_statistics(
+            ImageSample.drawn_from(image, tiles.multiple, max(side, 2 * SMALLEST_TILE) ** 2)
+        )
 
     def write(top: int, rows: Tensor) -> None:
         restored[:, top : top + rows.shape[1]] = rows

@@ -1,4 +1,4 @@
-"""How much memory a model takes, measured; and how much it may take."""
+"""Memory that a model needs, measured, and the limit that it has to keep."""
 
 import ctypes
 import sys
@@ -28,9 +28,9 @@ _MMAP_THRESHOLD = -3  # a parameter of glibc's mallopt
 
 
 def memory_limit(device: torch.device, wanted: int | None) -> int:
-    """Bytes that the process may hold: what is wanted, else 1.8 GB or half of what is free, if that is less.
+    """Bytes that the process may hold: `wanted`, or by default 1.8 GB, but at most half of the free memory.
 
-    On a GPU: of its memory, what is wanted or nine tenths of what is free.
+    On a GPU: bytes of its memory, `wanted` or by default nine tenths of the free memory.
     """
     if has_own_memory(device):
         free, _ = free_and_total_memory(device)
@@ -46,7 +46,7 @@ def resident_bytes() -> int:
 def measure_bytes_per_pixel(
     forward: Callable[[Tensor], Tensor], channels: int, multiple: int, device: torch.device
 ) -> float:
-    """What `forward` needs for each pixel of an image (1, C, H, W) beside the image itself."""
+    """Bytes that `forward` needs for each pixel of an image (1, C, H, W), beside the image itself."""
     side = -(-PROBE_SIDE // multiple) * multiple
     forward(torch.zeros(1, channels, 2 * multiple, 2 * multiple))  # what is loaded and compiled once
     images = torch.rand(1, channels, side, side)
@@ -55,14 +55,14 @@ def measure_bytes_per_pixel(
 
 
 def _give_back() -> None:
-    """Let freed memory go back to the system, or it would be used again unnoticed (Linux)."""
+    """Return freed memory to the system, or it would be used again without being measured (Linux)."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):  # C libraries other than glibc
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_memory_growth(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes by which memory grows while `call` runs: of a GPU, or of the process, looked at every few milliseconds."""
+    """Bytes by which memory grows while `call` runs: of a GPU, or of the process, measured every few milliseconds."""
     if has_own_memory(device):
         reset_peak_memory(device)
         allocated = allocated_memory(device)

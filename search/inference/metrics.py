@@ -32,7 +32,7 @@ def psnr_db(restored: NDArray[np.uint8], clean: NDArray[np.uint8]) -> float:
 def ssim(restored: NDArray[np.uint8], clean: NDArray[np.uint8]) -> float:
     """Structural similarity in [-1, 1], with the 11-pixel Gaussian window of Wang et al. 2004, mean over channels.
 
-    Images with a side below 11 pixels are judged through the largest odd window that fits, one
+    Images with a side below 11 pixels are compared through the largest odd window that fits, one
     below 3 pixels by equality alone.
     """
     window = min(11, *(side - 1 + side % 2 for side in clean.shape[:2]))

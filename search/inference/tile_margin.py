@@ -11,7 +11,7 @@ from search.inference.tiling import TiledImage, Tiles
 EXACT = 2e-6  # of image intensity: what the order of sums changes anyway
 UNSEEN = 0.05 / 255
 FIRST_WINDOW = 256
-SAFETY = 1.5  # other places than the one looked at may feel it from farther
+SAFETY = 1.5  # outside the measured window the edge may have an effect from farther away
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Restore an image of any size in tiles: where they lie, how they are joined, what they know of the whole.
+"""Restoring an image of any size in tiles: their positions, how they are joined, statistics of the whole image.
 
 Tiles begin at multiples of the network's `size_multiple`, see a margin around what they keep, and global
 layers use statistics of the whole image (models/layers/global_statistics.py). With a margin as wide as the
@@ -40,7 +40,7 @@ class Tiling:
     side: int
     """Of what a tile adds to the image."""
     margin: int
-    """Border that a tile sees beyond what it keeps."""
+    """Border that a tile reads around the part that it keeps."""
     ramp: int = 0
     """Border that a tile keeps beyond its side, blended with its neighbour."""
 
@@ -88,7 +88,7 @@ class Tiles:
         whole: Whole | None,
         done: Callable[[int], None],
     ) -> None:
-        """Restore `image`; `done` is told the pixels of every finished tile.
+        """Restore `image`; `done` is called with the pixels of every finished tile.
 
         Without `whole`, global layers see what the tile sees.
         """
@@ -132,16 +132,16 @@ class Tiles:
         return (total / self.turns if self.turns > 1 else total).cpu()
 
     @torch.inference_mode()
-    def survey(self, sample: "ImageSurvey") -> Whole:
-        """Statistics of the whole image as patches from all over it tell them."""
+    def estimate_statistics(self, sample: "ImageSample") -> Whole:
+        """Estimate the statistics of the whole image from patches spread over it."""
         whole = Whole(weights=sample.weights)
         self.forward(sample.patches, sample.area, whole)
         whole.mode, whole.weights = "apart", None
         return whole
 
     @torch.inference_mode()
-    def settle(self, whole: Whole, sample: "ImageSurvey") -> float:
-        """Let what all tiles have shown take the place of what was known; how far that moves pixels, at most.
+    def calibrate_statistics(self, whole: Whole, sample: "ImageSample") -> float:
+        """Replace the estimated statistics by those observed in all tiles; the largest change of a pixel by that.
 
         In units of image intensity, on some of the patches.
         """
@@ -155,7 +155,7 @@ class Tiles:
 
 
 @dataclass(frozen=True)
-class ImageSurvey:
+class ImageSample:
     """Patches from all over an image, the part of them that is far from their edges, and how much each counts."""
 
     patches: Tensor
@@ -165,7 +165,7 @@ class ImageSurvey:
     """Row and column of the middle of the patch with the most contrast."""
 
     @classmethod
-    def drawn_from(cls, image: TiledImage, multiple: int, most_pixels: int) -> "ImageSurvey":
+    def drawn_from(cls, image: TiledImage, multiple: int, most_pixels: int) -> "ImageSample":
         """Patches spread evenly over the image that hold up to `most_pixels` together."""
         edge = max(8, multiple)
         side = max(64, 3 * multiple, min(8 * multiple, 256))
@@ -187,7 +187,7 @@ class ImageSurvey:
         cut = slice(edge, side - edge) if side > 2 * edge else slice(0, side)
         weights = None
         if len(stack) >= FEWEST_TO_CALIBRATE:
-            weights = calibrated(traits(stack[:, :, cut, cut]), _traits_of(image, multiple))
+            weights = calibrated(traits(stack[:, :, cut, cut]), _global_statistics(image, multiple))
         return cls(stack, (cut, cut), weights, (top + side // 2, left + side // 2))
 
 
@@ -200,8 +200,8 @@ def _place(low: float, high: float, multiple: int, rng: np.random.Generator) -> 
     return int(rng.uniform(low, high)) // multiple * multiple
 
 
-def _traits_of(image: TiledImage, multiple: int) -> Tensor:
-    """The traits of the whole image, padded to a multiple as the network sees it."""
+def _global_statistics(image: TiledImage, multiple: int) -> Tensor:
+    """Statistics of the whole image, padded to a multiple as the network sees it."""
     step = max(1, BAND_PIXELS // image.width)
     total: Tensor | None = None
     for top in range(0, image.height, step):

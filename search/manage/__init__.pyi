@@ -1,6 +1,6 @@
 from .delete import delete_study as delete_study
 from .delete import refuse_at_work as refuse_at_work
-from .delete import study_belongings as study_belongings
+from .delete import study_contents as study_contents
 from .doctor import DOCTOR_TOPICS as DOCTOR_TOPICS
 from .doctor import check_devices as check_devices
 from .doctor import check_operator as check_operator

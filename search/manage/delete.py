@@ -1,4 +1,4 @@
-"""Deleting a study: what would go, and how it goes without leaving half of it behind."""
+"""Deleting a study, completely or not at all, and a summary of what would be deleted."""
 
 import shutil
 from dataclasses import dataclass
@@ -20,23 +20,23 @@ from search.database import (
 from search.errors import UserError
 from search.manage.stop import workers_at_work
 
-# Folders in OUT that are nobody's study, whatever a study is called.
+# Folders in OUT that belong to no study, even if a study has that name.
 OTHERS = (ARTIFACTS, DATA)
 
 
 @dataclass(frozen=True)
-class Belongings:
-    """All that goes with a study."""
+class StudyContents:
+    """All that is deleted with a study: trials, files, pictures."""
 
     study: str
     trials: int
     best: Record | None
     folder: Path | None
-    """States, weights, and what was written about it; None if there is none."""
+    """Folder of states, weights, exports and reports; None if there is none."""
     files: int
     size_bytes: int
     inside: tuple[str, ...]
-    """What lies in the folder beside trials: exports, reports."""
+    """Names in the folder that belong to no trial: exports, reports."""
     pictures: tuple[Path, ...]
     """Attached to its trials."""
 
@@ -53,18 +53,18 @@ class Belongings:
         return "\n".join(lines)
 
 
-def study_belongings(study: Study, out: Path) -> Belongings:
-    """What would go with a study."""
-    found = read_records(study)
+def study_contents(study: Study, out: Path) -> StudyContents:
+    """All that `delete_study` would delete with a study."""
+    records = read_records(study)
     folder = _folder(study.study_name, out)
     own = folder if folder and not folder.is_symlink() else None
     files = [path for path in own.rglob("*") if path.is_file()] if own else []
     inside = [path.name for path in own.iterdir() if not path.name.startswith(TRIAL)] if own else []
-    pictures = [artifacts_folder(out) / key for trial in found for key in trial.pictures]
-    return Belongings(
+    pictures = [artifacts_folder(out) / key for trial in records for key in trial.pictures]
+    return StudyContents(
         study=study.study_name,
-        trials=len(found),
-        best=best_record(found),
+        trials=len(records),
+        best=best_record(records),
         folder=folder,
         files=len(files),
         size_bytes=sum(path.stat().st_size for path in files),
@@ -73,25 +73,25 @@ def study_belongings(study: Study, out: Path) -> Belongings:
     )
 
 
-def delete_study(study: Study, found: Belongings) -> None:
+def delete_study(study: Study, contents: StudyContents) -> None:
     """Delete a study and all that goes with it. `UserError` while someone is at work on it.
 
-    Its folder is out of the way before the database forgets it, and back if the database cannot: a new
-    study of the same name never meets old states.
+    Its folder is renamed before the database deletes it, and renamed back if that fails: a new
+    study of the same name never finds old states.
     """
     refuse_at_work(study)
     doomed = None
-    if found.folder is not None:
-        doomed = found.folder.with_name(f".deleted-{found.study}")
+    if contents.folder is not None:
+        doomed = contents.folder.with_name(f".deleted-{contents.study}")
         _remove(doomed)  # what an interrupted attempt left
-        found.folder.rename(doomed)
+        contents.folder.rename(doomed)
     try:
         remove_study(study)
     except BaseException:
-        if doomed is not None and found.folder is not None:
-            doomed.rename(found.folder)
+        if doomed is not None and contents.folder is not None:
+            doomed.rename(contents.folder)
         raise
-    for picture in found.pictures:
+    for picture in contents.pictures:
         picture.unlink(missing_ok=True)
     if doomed is not None:
         _remove(doomed)

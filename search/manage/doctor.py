@@ -1,4 +1,4 @@
-"""Is this machine fit for a search? Database, disk, devices, precision, compiled code: a line for each finding."""
+"""Checks of this machine for a search: database, disk, devices, precision, compiled code; a line for each finding."""
 
 import importlib.metadata
 import importlib.util
@@ -54,7 +54,7 @@ CLEARLY_SLOWER = 0.9  # times as fast
 
 @dataclass(frozen=True)
 class DoctorFinding:
-    """What was looked at, and whether it is ok, worth knowing, or keeps searches from working."""
+    """A result of one check: its topic, a text, and a level (ok, worth knowing, or keeps searches from working)."""
 
     level: Level
     topic: str
@@ -62,7 +62,7 @@ class DoctorFinding:
 
 
 def examine_machine(url: str, out: Path) -> Iterator[DoctorFinding]:
-    """Every finding, as soon as it is there. Nothing is changed or made."""
+    """Every finding, one after the other. Nothing is changed on the machine."""
     checks: tuple[Callable[[], Iterator[DoctorFinding]], ...] = (
         check_versions,
         lambda: check_database(url),
@@ -82,7 +82,7 @@ def examine_machine(url: str, out: Path) -> Iterator[DoctorFinding]:
 
 
 def check_versions() -> Iterator[DoctorFinding]:
-    """Of Python and of what is installed, against what this package asks for."""
+    """Versions of Python and of the installed packages, against those that this package requires."""
     shown = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in SHOWN)
     yield DoctorFinding("ok", "versions", f"Python {platform.python_version()}, {shown}")
     try:
@@ -200,7 +200,7 @@ def check_devices() -> Iterator[DoctorFinding]:
 
 
 def check_precision() -> Iterator[DoctorFinding]:
-    """What `auto` takes, and whether a few steps of a small network say the same."""
+    """The precision that `auto` chooses, compared with the times of a few steps of a small network."""
     for one in available_devices():
         auto = Precision("auto", one).name
         half: PrecisionName = "bf16" if auto == "fp32" else auto
@@ -214,7 +214,7 @@ def check_precision() -> Iterator[DoctorFinding]:
 
 
 def check_operator() -> Iterator[DoctorFinding]:
-    """KBNet's, on each kind of device."""
+    """Availability of KBNet's operator on each kind of device."""
     if reason := why_not_compiled():
         yield DoctorFinding(
             "note", "operator", f"cpu: not compiled ({reason}): KBNet trains several times slower"
@@ -234,7 +234,7 @@ def check_operator() -> Iterator[DoctorFinding]:
 
 
 def check_onnx() -> Iterator[DoctorFinding]:
-    """Whether onnxruntime computes what onnx describes."""
+    """A small ONNX graph, run by onnxruntime and compared with the expected result."""
     import numpy as np
     import onnxruntime
     from onnx import TensorProto, helper
@@ -291,7 +291,7 @@ def _cgroup(name: str) -> int | None:
 
 
 def _size(size: float) -> str:
-    """For people: 3.4 MB, 12 GB."""
+    """A size in words: 3.4 MB, 12 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""Which trials may be tried again, and why others may not."""
+"""Queueing failed trials again, and the reasons why some cannot be."""
 
 from collections.abc import Iterable, Sequence
 
@@ -28,7 +28,7 @@ def retry_trials(study: Study, numbers: Iterable[int]) -> dict[int, int]:
 
 
 def refusal(trials: Sequence[FrozenTrial], number: int) -> str | None:
-    """Why a trial cannot be tried again, or None."""
+    """The reason why a trial cannot be tried again, or None."""
     if not 0 <= number < len(trials):
         there = f"there are 0 to {len(trials) - 1}" if trials else "there are none yet"
         return f"trial {number}: no such trial ({there})"

@@ -1,4 +1,4 @@
-"""Where studies stand: their trials by state, who is at work on what, the best score, speed and time left."""
+"""Status of studies: their trials by state, workers and their trials, the best score, speed and time left."""
 
 import time
 from collections import Counter
@@ -48,21 +48,21 @@ _FINISHED = {
 
 @dataclass(frozen=True)
 class AtWork:
-    """A worker and its trial, as the trial's last sign of life tells."""
+    """A worker and its trial, by the trial's last heartbeat."""
 
     worker: str
     trial: int
     label: str | None
     goal: int | None
-    """The rung that it climbs to, in percent of a whole training."""
+    """The rung that it trains up to, in percent of a whole training."""
     step: int
     steps: int
     silent_seconds: float | None
-    """Since the last sign of life, by this machine's clock; None before the first."""
+    """Time since the last heartbeat, by this machine's clock; None before the first."""
 
     @property
     def percent(self) -> float:
-        """How far the trial is, of a whole training."""
+        """Progress of the trial in percent of a whole training."""
         return TOP * self.step / self.steps if self.steps else 0.0
 
 
@@ -73,7 +73,7 @@ class Best:
     trial: int
     psnr_db: float
     percent: int
-    """Where it was scored; 100 is the end."""
+    """The rung of the score; 100 is the end."""
     gain_db: float | None
     """Over the images as they are, if the study says what these score."""
 
@@ -84,13 +84,13 @@ class StudyStatus:
 
     study: str
     trials: dict[str, int]
-    """How many are in which state; only states that occur."""
+    """The number of trials in each state; only states that occur."""
     workers: tuple[AtWork, ...] = ()
     best: Best | None = None
     begun_per_hour: float | None = None
-    """Trials that began in the sitting that goes on."""
+    """Trials that began in the run that is under way, per hour."""
     seconds_left: float | None = None
-    """Of the sitting that goes on."""
+    """Time left of the run that is under way."""
     timeout: float | None = field(default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -105,17 +105,17 @@ def study_status(study: Study) -> StudyStatus:
     states = [state_of(trial) for trial in trials]
     counted = Counter(states)
     workers = tuple(_at_work(t) for t, state in zip(trials, states, strict=True) if state == RUNNING)
-    sitting = latest if workers else None
-    elapsed = time.time() - sitting["started"] if sitting else 0.0
-    begun = sum(_began_after(trial, sitting["started"]) for trial in trials) if sitting else 0
+    run = latest if workers else None
+    elapsed = time.time() - run["started"] if run else 0.0
+    begun = sum(_began_after(trial, run["started"]) for trial in trials) if run else 0
     return StudyStatus(
         study=study.study_name,
         trials={state: counted[state] for state in STATES if counted[state]},
         workers=workers,
         best=_best(trials, latest.get("input_psnr_db")),
         begun_per_hour=begun / elapsed * 3600 if elapsed > 0 else None,
-        seconds_left=max(sitting["timeout"] - elapsed, 0.0) if sitting else None,
-        timeout=sitting["timeout"] if sitting else None,
+        seconds_left=max(run["timeout"] - elapsed, 0.0) if run else None,
+        timeout=run["timeout"] if run else None,
     )
 
 
@@ -131,45 +131,45 @@ def state_of(trial: FrozenTrial) -> str:
     return _FINISHED[trial.state]
 
 
-def status_table(standings: Sequence[StudyStatus]) -> RenderableType:
-    """One study at length, or several as a table; then who is at work."""
+def status_table(statuses: Sequence[StudyStatus]) -> RenderableType:
+    """One study in detail, or several as a table; then the workers."""
     parts: list[RenderableType] = []
-    if len(standings) == 1:
-        parts += _lines(standings[0])
+    if len(statuses) == 1:
+        parts += _lines(statuses[0])
     else:
-        parts.append(_overview(standings))
-    if any(standing.workers for standing in standings):
-        parts += [Text(), _workers(standings)]
+        parts.append(_overview(statuses))
+    if any(status.workers for status in statuses):
+        parts += [Text(), _workers(statuses)]
     return Group(*parts)
 
 
-def show_status(standings: Sequence[StudyStatus], console: Console) -> None:
+def show_status(statuses: Sequence[StudyStatus], console: Console) -> None:
     if not console.is_terminal:
         console.width = 200  # for whoever searches in it, a line each
-    console.print(status_table(standings))
+    console.print(status_table(statuses))
 
 
-def _lines(standing: StudyStatus) -> list[RenderableType]:
-    total = sum(standing.trials.values())
-    states = ", ".join(f"{count} {state}" for state, count in standing.trials.items())
+def _lines(status: StudyStatus) -> list[RenderableType]:
+    total = sum(status.trials.values())
+    states = ", ".join(f"{count} {state}" for state, count in status.trials.items())
     lines = [
-        f"{standing.study}: {_best_in_words(standing.best)}",
+        f"{status.study}: {_best_in_words(status.best)}",
         f"{total} trial{'s' * (total != 1)}" + (f": {states}" if states else ""),
     ]
-    if standing.seconds_left is not None and standing.timeout is not None:
-        speed = f"{standing.begun_per_hour:.0f} trials begun an hour, " if standing.begun_per_hour else ""
-        lines.append(f"{speed}{clock(standing.seconds_left)} of {clock(standing.timeout)} left")
-    if not standing.workers:
+    if status.seconds_left is not None and status.timeout is not None:
+        speed = f"{status.begun_per_hour:.0f} trials begun an hour, " if status.begun_per_hour else ""
+        lines.append(f"{speed}{clock(status.seconds_left)} of {clock(status.timeout)} left")
+    if not status.workers:
         lines.append("nobody is at work")
-    if left := standing.trials.get(LEFT_BEHIND):
+    if left := status.trials.get(LEFT_BEHIND):
         lines.append(f"{left} left behind by workers that died: the next run goes on with them")
     return [Text(line) for line in lines]
 
 
-def _overview(standings: Sequence[StudyStatus]) -> Table:
+def _overview(statuses: Sequence[StudyStatus]) -> Table:
     table = _table("study", "running", "at rung", "new", "done", "pruned", "failed", "best", "left")
-    for standing in standings:
-        count = standing.trials.get
+    for status in statuses:
+        count = status.trials.get
         waiting = count(AT_RUNG, 0) + count(INTERRUPTED, 0) + count(LEFT_BEHIND, 0)
         counts = (
             count(RUNNING, 0),
@@ -180,23 +180,23 @@ def _overview(standings: Sequence[StudyStatus]) -> Table:
             count(FAILED, 0),
         )
         table.add_row(
-            Text(standing.study),
+            Text(status.study),
             *(str(number) if number else "-" for number in counts),
-            f"{standing.best.psnr_db:.2f} dB" if standing.best else "-",
-            clock(standing.seconds_left) if standing.seconds_left is not None else "-",
-            style=None if standing.workers else "dim",
+            f"{status.best.psnr_db:.2f} dB" if status.best else "-",
+            clock(status.seconds_left) if status.seconds_left is not None else "-",
+            style=None if status.workers else "dim",
         )
     return table
 
 
-def _workers(standings: Sequence[StudyStatus]) -> Table:
-    several = len(standings) > 1
+def _workers(statuses: Sequence[StudyStatus]) -> Table:
+    several = len(statuses) > 1
     table = _table(*(["study"] if several else []), "worker", "trial", "trained", "climbs to", "last sign")
-    for standing in standings:
-        for at_work in standing.workers:
+    for status in statuses:
+        for at_work in status.workers:
             name = f"{at_work.trial} ({at_work.label})" if at_work.label else str(at_work.trial)
             table.add_row(
-                *([Text(standing.study)] if several else []),
+                *([Text(status.study)] if several else []),
                 Text(at_work.worker),
                 Text(name),
                 f"{at_work.percent:.1f} %",
@@ -243,7 +243,7 @@ def _at_work(trial: FrozenTrial) -> AtWork:
 
 
 def _began_after(trial: FrozenTrial, started: float) -> bool:
-    """By the clock of whoever wrote it: good enough to show a speed."""
+    """By the clock of the worker that wrote it, which is exact enough for a speed."""
     begun: datetime | None = trial.datetime_start
     return begun is not None and begun.timestamp() >= started
 

@@ -1,4 +1,4 @@
-"""Asking whoever works on a study to save, hand back and end; and seeing to it that they do."""
+"""Stopping the workers of a study: each saves its trial, hands it back and ends; waiting until they have."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -27,22 +27,22 @@ BETWEEN_TRIALS_S = 2.0
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Which workers were asked to stop, by name, and which of them did not within the time."""
+class StopResult:
+    """Names of the workers that were asked to stop, and of those that did not stop in time."""
 
     asked: tuple[str, ...]
-    still_there: tuple[str, ...]
+    not_stopped: tuple[str, ...]
 
 
-def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) -> Ending:
+def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) -> StopResult:
     """Ask all workers of a study to stop, and wait until they have or the time is over.
 
     A worker has ended when it holds no trial and, if it was a process of this machine, is gone. One that
-    gives no sign for `leases.LEASE_TIMEOUT_S` is dead, and its trial is handed back. What became of trials is said.
+    sends no heartbeat for `LEASE_TIMEOUT_S` is dead, and its trial is released. `say` gets the state of each trial.
     """
     seen: dict[str, FrozenTrial] = {}
-    lease_monitor = LeaseMonitor()
-    silent = _bury(study, lease_monitor)
+    monitor = LeaseMonitor()
+    silent = _release_abandoned(study, monitor)
     there = workers_at_work(study)
     request_stop(study)
     began = time.monotonic()
@@ -51,32 +51,36 @@ def stop_workers(study: Study, wait_seconds: float, say: Callable[[str], None]) 
             if worker not in seen:
                 say(f"asked {_name(trial)}, at work on trial {trial.number}")
             seen[worker] = trial
-        lingering = [w for w in seen if w in there or _is_seen_alive(facts_of(seen[w]).owner)]
+        not_stopped = [w for w in seen if w in there or _is_seen_alive(facts_of(seen[w]).owner)]
         waited = time.monotonic() - began
         longest = wait_seconds if seen else min(wait_seconds, BETWEEN_TRIALS_S)
-        if (seen and not lingering) or waited >= longest:
+        if (seen and not not_stopped) or waited >= longest:
             break
         time.sleep(min(LOOK_EVERY_S, longest - waited))
-        silent |= _bury(study, lease_monitor)
+        silent |= _release_abandoned(study, monitor)
         there = workers_at_work(study)
     for worker, trial in seen.items():
         if worker in silent:
-            say(f"{_name(trial)} gave no sign of life, and is taken for dead; {_fate(study, trial)}")
-        elif worker not in lingering:
-            say(f"{_name(trial)} has ended; {_fate(study, trial)}")
+            say(
+                f"{_name(trial)} gave no sign of life, and is taken for dead; {_trial_after_stop(study, trial)}"
+            )
+        elif worker not in not_stopped:
+            say(f"{_name(trial)} has ended; {_trial_after_stop(study, trial)}")
         elif worker in there:
-            say(f"{_name(trial)} still works on trial {trial.number}{_silence(trial)}")
+            say(f"{_name(trial)} still works on trial {trial.number}{_silence_note(trial)}")
         else:
-            say(f"{_name(trial)} has not ended yet, but has let go of its trial: {_fate(study, trial)}")
-    return Ending(
+            say(
+                f"{_name(trial)} has not ended yet, but has let go of its trial: {_trial_after_stop(study, trial)}"
+            )
+    return StopResult(
         asked=tuple(_name(trial) for trial in seen.values()),
-        still_there=tuple(_name(seen[worker]) for worker in lingering),
+        not_stopped=tuple(_name(seen[worker]) for worker in not_stopped),
     )
 
 
-def _bury(study: Study, lease_monitor: LeaseMonitor) -> set[str]:
-    """Hand back the trials of workers that are dead; these workers."""
-    dead = lease_monitor.abandoned_trials(study)
+def _release_abandoned(study: Study, monitor: LeaseMonitor) -> set[str]:
+    """Put the trials of dead workers back in the queue; these workers."""
+    dead = monitor.abandoned_trials(study)
     for trial in dead:
         release_abandoned_trial(study, trial)
     return {owner["worker"] for trial in dead if (owner := facts_of(trial).owner)}
@@ -89,7 +93,7 @@ def workers_at_work(study: Study) -> dict[str, FrozenTrial]:
 
 
 def _is_seen_alive(owner: Mapping[str, Any]) -> bool:
-    """Whether a worker is a living process that this one can see."""
+    """True if a worker is a running process of this machine."""
     here = this_process()
     return (owner["host"], owner["boot"]) == (here["host"], here["boot"]) and not process_has_ended(owner)
 
@@ -98,8 +102,8 @@ def _name(trial: FrozenTrial) -> str:
     return str(facts_of(trial).owner["name"])
 
 
-def _fate(study: Study, held: FrozenTrial) -> str:
-    """What became of a trial."""
+def _trial_after_stop(study: Study, held: FrozenTrial) -> str:
+    """The state of a trial after its worker ended, in words."""
     trial = study.get_trials(deepcopy=False)[held.number]
     if trial.state == TrialState.COMPLETE:
         return f"trial {trial.number} is complete, {trial.value:.2f} dB"
@@ -109,7 +113,7 @@ def _fate(study: Study, held: FrozenTrial) -> str:
     return f"trial {trial.number} is kept at step {facts.steps_done} of {facts.steps}"
 
 
-def _silence(trial: FrozenTrial) -> str:
+def _silence_note(trial: FrozenTrial) -> str:
     """A word on workers that may be dead, as far as clocks agree."""
     silent = time.time() - facts_of(trial).beat.get("at", time.time())
     if silent < LEASE_TIMEOUT_S:

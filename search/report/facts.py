@@ -1,4 +1,4 @@
-"""What there is to tell about a study, gathered from the database and from its winner at work."""
+"""The contents of a report, gathered from the database and by restoring images with the winner."""
 
 import datetime
 import importlib.metadata
@@ -21,9 +21,9 @@ from search.analysis import (
     conclusion_sentences,
     find_what_mattered,
     headline,
+    known_recipe_name,
     known_recipe_trials,
     read_ablation,
-    rival_name,
     setting_importance,
     validate_winner,
 )
@@ -74,7 +74,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Side:
+class Group:
     """Trials that share a setting."""
 
     value: str
@@ -92,12 +92,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A setting of interest, and how trials did on either side of it. Not paired: they differ in all else."""
+    """A setting of interest, and the trials' scores for each of its values. Not paired: other settings differ, too."""
 
     what: str
     percent: int
     """The rung of the scores; 100: the end."""
-    sides: tuple[Side, ...]
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ class ReportFacts:
     sentences: tuple[str, ...]
     trials: tuple[Record, ...]
     best: Record | None
-    judgement: Validation | None
-    not_judged: str
-    """Why there is no judgement."""
+    validation: Validation | None
+    no_validation_reason: str
+    """Reason why there is no validation."""
     known: tuple[Record, ...]
     """Recipes that the study names."""
     compared: tuple[tuple[str, tuple[str, ...]], ...]
@@ -122,36 +122,36 @@ class ReportFacts:
     failures: tuple[Failure, ...]
     contrasts: tuple[Contrast, ...]
     confirmed: tuple[str, ...]
-    """What the leaders did that were trained again from new seeds."""
+    """Sentences on the finalists that were trained again from new seeds."""
     mattered: tuple[str, ...]
-    """An answer to each of the questions that people ask, and what was trained anew to check."""
+    """An answer to each question about settings, and the results of an ablation if there is one."""
     environment: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
 
 
 def gather_facts(
-    study: Study, out: Path, url: str, say: Callable[[str], None], *, look: bool = True
+    study: Study, out: Path, url: str, say: Callable[[str], None], *, restore_images: bool = True
 ) -> ReportFacts:
-    """The facts of a study; without `look` no image is restored, which takes most of the time."""
+    """The facts of a study; without `restore_images` no image is restored, which takes most of the time."""
     trials = read_records(study)
-    best, judgement, not_judged, split = best_trial(study), None, "", None
+    best, validation, no_validation_reason, split = best_trial(study), None, "", None
     record = next((trial for trial in trials if best is not None and trial.number == best.number), None)
     if best is not None and record is not None:
-        if look:
-            judgement, not_judged, split = _judge(study, trials, record, best, out, say)
+        if restore_images:
+            validation, no_validation_reason, split = _validate(study, trials, record, best, out, say)
         else:
-            not_judged = "it was not asked for."
+            no_validation_reason = "it was not asked for."
     known = known_recipe_trials(trials, record) if record else []
     importances = setting_importance(study)
     return ReportFacts(
         study=study.study_name,
         made=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
-        headline=headline(record, judgement),
-        sentences=tuple(conclusion_sentences(trials, record, judgement, not_judged)),
+        headline=headline(record, validation),
+        sentences=tuple(conclusion_sentences(trials, record, validation, no_validation_reason)),
         trials=tuple(trials),
         best=record,
-        judgement=judgement,
-        not_judged=not_judged,
+        validation=validation,
+        no_validation_reason=no_validation_reason,
         known=tuple(known),
         compared=tuple(_compared([record, *known])) if record else (),
         importance=importances,
@@ -168,22 +168,22 @@ def gather_facts(
     )
 
 
-def _judge(
+def _validate(
     study: Study, trials: Sequence[Record], record: Record, best: FrozenTrial, out: Path, say: Say
 ) -> tuple[Validation | None, str, Split | None]:
     by_number = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     done = [trial for trial in known_recipe_trials(trials, record) if trial.psnr_db is not None]
-    rivals = []
+    competitors = []
     if done:
         top = max(done, key=lambda trial: trial.psnr_db or 0.0)
-        rivals.append((rival_name(top), by_number[top.number], study))
+        competitors.append((known_recipe_name(top), by_number[top.number], study))
     try:
         if (filter_ := best_filter(study, best)) is not None:
-            rivals.append(filter_)
-        judgement, split = validate_winner(study, best, rivals, out, say)
+            competitors.append(filter_)
+        validation, split = validate_winner(study, best, competitors, out, say)
     except (UserError, DataError) as error:
         return None, f"{error}.", None
-    return judgement, "", split
+    return validation, "", split
 
 
 def _compared(recipes: Sequence[Record]) -> Iterable[tuple[str, tuple[str, ...]]]:
@@ -223,7 +223,7 @@ def _spent(trials: Sequence[Record], repeats: Sequence[Repeat]) -> Iterable[Spen
 
 
 def _failures(trials: Sequence[Record]) -> Iterable[Failure]:
-    """What ended trials other than the search itself, and from what they were rescued."""
+    """Failures that ended trials, and problems that trials recovered from."""
     kinds: dict[str, list[tuple[int, str]]] = {}
     for trial in trials:
         reason = " ".join(trial.ended.split())
@@ -241,11 +241,11 @@ def _kind(reason: str) -> str:
 
 
 def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
-    """Sparsity and precision, where the study holds more than one side, at the highest rung that all sides reached.
+    """Sparsity and precision, where trials differ in them, at the highest rung that all groups have reached.
 
     Up to its sparse phase a training is a dense one, so that rungs before it say nothing about sparsity.
     """
-    sides_of: dict[
+    settings: dict[
         str, tuple[Callable[[Mapping[str, Any]], object], Callable[[Mapping[str, Any]], float]]
     ] = {
         "dense-sparse-dense": (
@@ -254,32 +254,32 @@ def _contrasts(trials: Sequence[Record]) -> Iterable[Contrast]:
         ),
         "precision": (lambda config: config.get("precision"), lambda config: 0.0),
     }
-    for what, (side_of, alike_until) in sides_of.items():
-        groups: dict[str, list[Record]] = {}
+    for what, (value_of, alike_until) in settings.items():
+        trials_by_value: dict[str, list[Record]] = {}
         for trial in trials:
             if trial.steps and trial.config:
-                groups.setdefault(str(side_of(trial.config)), []).append(trial)
+                trials_by_value.setdefault(str(value_of(trial.config)), []).append(trial)
         rungs = [
             {rung for t in those for rung in t.reported if rung > 100 * alike_until(t.config)}
-            for those in groups.values()
+            for those in trials_by_value.values()
         ]
         common = set.intersection(*rungs) if len(rungs) > 1 else set()
         if common:
             rung = max(common)
-            sides = tuple(
-                Side(name, tuple(t.reported[rung] for t in those if rung in t.reported))
-                for name, those in sorted(groups.items())
+            groups = tuple(
+                Group(name, tuple(t.reported[rung] for t in those if rung in t.reported))
+                for name, those in sorted(trials_by_value.items())
             )
-            yield Contrast(what, rung, sides)
+            yield Contrast(what, rung, groups)
 
 
 def _environment(
     trials: Sequence[Record], best: Record | None, split: Split | None
 ) -> Iterable[tuple[str, str]]:
-    told = best or next((trial for trial in reversed(trials) if trial.facts.versions), None)
-    if told is None:
+    source = best or next((trial for trial in reversed(trials) if trial.facts.versions), None)
+    if source is None:
         return
-    facts = told.facts
+    facts = source.facts
     versions = {"restune": importlib.metadata.version("restune"), **facts.versions}
     yield "versions", ", ".join(f"{name} {version}" for name, version in versions.items())
     yield "device", facts.device or "?"
@@ -293,17 +293,17 @@ def _environment(
 
 
 def _commands(study: Study, best: Record | None, out: Path, url: str) -> list[str]:
-    """What was typed, if it is on record; else what gives the same study."""
-    places = [] if out == Path("runs") else ["--out", str(out)]
+    """The commands that were typed, if they are recorded; else commands that give the same study."""
+    location = [] if out == Path("runs") else ["--out", str(out)]
     if url != default_storage_url(out):
-        places += ["--storage", url]
+        location += ["--storage", url]
     name = ["--study", study.study_name]
     commands = list(study_facts_of(study).commands)
     if not commands:
         data = best.config.get("data", {}) if best else {}
         folder = ["--data", data["dir"]] if "dir" in data else []
-        commands.append(shlex.join(["python", "-m", "search", "run", *name, *folder, *places]))
+        commands.append(shlex.join(["python", "-m", "search", "run", *name, *folder, *location]))
     if best is not None:
-        commands.append(shlex.join(["python", "-m", "search", "export-best", *name, *places]))
+        commands.append(shlex.join(["python", "-m", "search", "export-best", *name, *location]))
     # A report is passed on: no passwords.
     return [re.sub(r"(://)[^@/\s]*@|\?[^\s']*", r"\1", command) for command in commands]

@@ -19,7 +19,7 @@ from search.analysis import (
     FEWEST_RANKED,
     SHUFFLES,
     SIGNIFICANCE_RULE,
-    JudgedCrop,
+    ScoredCrop,
     end_in_words,
     informative_columns,
     sort_trials,
@@ -27,7 +27,7 @@ from search.analysis import (
     varying_settings,
 )
 from search.database import COMPLETE, Record
-from search.report.facts import ReportFacts, Side
+from search.report.facts import Group, ReportFacts
 from search.report.plots import cost_plots, curve_plots
 from search.text import clock, in_thousands
 
@@ -42,8 +42,8 @@ def render_report(facts: ReportFacts) -> str:
     """The page. Names and texts of the study are escaped, wherever they stand."""
     script = (HERE / "page.js").read_text("utf-8")
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template.filters |= {"tied": tied, "dotted": dotted}
-    looks = [_look(sample) for sample in facts.judgement.samples] if facts.judgement else []
+    template.filters |= {"keep_units_together": keep_units_together, "break_after_dots": break_after_dots}
+    crops = [_crop_values(sample) for sample in facts.validation.samples] if facts.validation else []
     return template.from_string((HERE / "page.html").read_text("utf-8")).render(
         facts=facts,
         style=Markup((HERE / "page.css").read_text("utf-8")),
@@ -51,8 +51,8 @@ def render_report(facts: ReportFacts) -> str:
         # The browser runs this script and no other, whatever names a study has.
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         tiles=list(_tiles(facts)),
-        looks=looks,
-        lossy=any("image/jpeg" in str(look.values()) for look in looks),
+        crops=crops,
+        lossy=any("image/jpeg" in str(crop.values()) for crop in crops),
         jpeg_quality=JPEG_QUALITY,
         means=_means(facts),
         **_recipes(facts),
@@ -65,7 +65,7 @@ def render_report(facts: ReportFacts) -> str:
             {
                 "what": contrast.what,
                 "by": "at the end" if contrast.percent == END else f"at {contrast.percent} % of the steps",
-                "rows": [_side(side) for side in contrast.sides],
+                "rows": [_group_row(group) for group in contrast.groups],
             }
             for contrast in facts.contrasts
         ],
@@ -74,25 +74,27 @@ def render_report(facts: ReportFacts) -> str:
     )
 
 
-def tied(text: str) -> str:
+def keep_units_together(text: str) -> str:
     """A number and its unit stay on one line."""
     return text.replace(" dB", "\u00a0dB").replace(" %", "\u00a0%")
 
 
-def dotted(name: str) -> Markup:
+def break_after_dots(name: str) -> Markup:
     """A dotted path may be broken behind its dots."""
     return Markup(".<wbr>").join(name.split("."))
 
 
 def _tiles(facts: ReportFacts) -> Iterable[dict[str, str]]:
-    best, judged = facts.best, facts.judgement
+    best, validation = facts.best, facts.validation
     if best is None or best.psnr_db is None:
         return
-    if judged:
+    if validation:
         yield _tile(
-            "PSNR", f"{judged.psnr_db.mean:.2f} dB", _between(judged.psnr_db.low, judged.psnr_db.high)
+            "PSNR",
+            f"{validation.psnr_db.mean:.2f} dB",
+            _between(validation.psnr_db.low, validation.psnr_db.high),
         )
-        gain = judged.gains[0].gain_db
+        gain = validation.gains[0].gain_db
         yield _tile("over the input", f"{gain.mean:+.2f} dB", _between(gain.low, gain.high, sign=True))
     else:
         yield _tile("PSNR", f"{best.psnr_db:.2f} dB", "as stored with the trial")
@@ -119,7 +121,7 @@ def _between(low: float, high: float, sign: bool = False) -> str:
     return f"95 %: {low:+.2f} to {high:+.2f}" if sign else f"95 %: {low:.2f} to {high:.2f}"
 
 
-def _look(sample: JudgedCrop) -> dict[str, Any]:
+def _crop_values(sample: ScoredCrop) -> dict[str, Any]:
     height, width = sample.clean.shape[:2]
     return {
         "name": sample.name,
@@ -145,18 +147,22 @@ def data_uri(pixels: NDArray[np.uint8]) -> str:
 
 
 def _means(facts: ReportFacts) -> list[dict[str, Any]]:
-    judged = facts.judgement
-    if judged is None:
+    validation = facts.validation
+    if validation is None:
         return []
-    given, *rivals = judged.gains
+    given, *competitors = validation.gains
     rows: list[tuple[str, list[str], bool]] = [
-        ("restored", [f"{judged.psnr_db.mean:.2f}", f"{judged.ssim:.4f}", f"{255 * judged.mae:.2f}"], True),
+        (
+            "restored",
+            [f"{validation.psnr_db.mean:.2f}", f"{validation.ssim:.4f}", f"{255 * validation.mae:.2f}"],
+            True,
+        ),
         (
             "degraded",
-            [f"{given.psnr_db:.2f}", f"{judged.input_ssim:.4f}", f"{255 * judged.input_mae:.2f}"],
+            [f"{given.psnr_db:.2f}", f"{validation.input_ssim:.4f}", f"{255 * validation.input_mae:.2f}"],
             False,
         ),
-        *((rival.over, [f"{rival.psnr_db:.2f}", "", ""], False) for rival in rivals),
+        *((competitor.over, [f"{competitor.psnr_db:.2f}", "", ""], False) for competitor in competitors),
     ]
     return [{"name": name, "cells": cells, "winner": winner} for name, cells, winner in rows]
 
@@ -217,9 +223,9 @@ def _importance(facts: ReportFacts) -> dict[str, Any]:
     }
 
 
-def _side(side: Side) -> list[str]:
-    spread = "-" if side.spread is None else f"{side.spread:.2f}"
-    return [side.value, f"{side.mean:.2f}", spread, str(len(side.scores))]
+def _group_row(group: Group) -> list[str]:
+    spread = "-" if group.spread is None else f"{group.spread:.2f}"
+    return [group.value, f"{group.mean:.2f}", spread, str(len(group.scores))]
 
 
 def _time(facts: ReportFacts) -> dict[str, Any]:
@@ -241,9 +247,9 @@ def _time(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _rows(facts: ReportFacts) -> dict[str, Any]:
-    told = varying_settings(facts.trials)
+    varying = varying_settings(facts.trials)
     shown = sort_trials(facts.trials, "psnr")[:MOST_ROWS]
-    lines = [trial_cells(trial, told) for trial in shown]
+    lines = [trial_cells(trial, varying) for trial in shown]
     columns = informative_columns(lines)
     return {
         "row_names": [COLUMNS[n] or "trial" for n in columns],

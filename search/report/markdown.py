@@ -57,13 +57,13 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
             [
                 [
                     contrast.what,
-                    plain_text(side.value),
-                    f"{side.mean:.2f}",
-                    str(len(side.scores)),
+                    plain_text(group.value),
+                    f"{group.mean:.2f}",
+                    str(len(group.scores)),
                     f"{contrast.percent} %",
                 ]
                 for contrast in facts.contrasts
-                for side in contrast.sides
+                for group in contrast.groups
             ],
         )
     yield "## Where the time went"

@@ -58,7 +58,7 @@ def _cut_note(low: float, least: float) -> str:
 
 
 def cost_plots(facts: ReportFacts) -> Iterable[Markup]:
-    """Quality against each measure of cost that tells trials apart."""
+    """Quality against each measure of cost in which trials differ."""
     measures: dict[str, Callable[[Record], float | None]] = {
         "parameters": lambda trial: trial.parameters,
         "GMACs for 256 x 256 pixels": lambda trial: trial.gmacs_at_256,

@@ -10,7 +10,7 @@ from search.text import short_number
 
 WIDTH, HEIGHT = 400, 270
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 26, 40  # margins
-MOST_CURVES = 300  # more cannot be told apart, and would make the page heavy
+MOST_CURVES = 300  # more cannot be distinguished, and would make the page large
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Axis:
     ticks: Sequence[float]
     log: bool = False
 
-    def place(self, value: float) -> float:
+    def fraction(self, value: float) -> float:
         """From 0 at the low end to 1 at the high one."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
@@ -91,10 +91,10 @@ def draw_chart(
     """Lines and dots, the important ones on top; `stairs` a Pareto front; `level` a dashed line with its name."""
 
     def across(value: float) -> float:
-        return LEFT + x.place(value) * (WIDTH - LEFT - RIGHT)
+        return LEFT + x.fraction(value) * (WIDTH - LEFT - RIGHT)
 
     def up(value: float) -> float:
-        return HEIGHT - BOTTOM - y.place(value) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - y.fraction(value) * (HEIGHT - TOP - BOTTOM)
 
     order = {"faint": 0, "done": 1, "best": 2}
     parts = [_grid(x, y, across, up)]

@@ -1,4 +1,4 @@
-"""The command `evaluate`: an exported model on pairs of images, scored one by one and all together."""
+"""The command `evaluate`: scores of an exported model for each pair of images, and their means."""
 
 import csv
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What is scored on which pairs."""
+    """Settings of `evaluate`: the model, the pairs, the output folder."""
 
     model: Path
     data: Path
@@ -48,7 +48,7 @@ class Result:
     restored: ImageScore
     unchanged: ImageScore
     crops: Crops
-    """Where the restored image is farthest from the clean one."""
+    """Crops around the largest squared error of the restored image."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Measure:
     digits: int
     more_is_better: bool
 
-    def of(self, score: ImageScore) -> float:
+    def value(self, score: ImageScore) -> float:
         match self.key:
             case "psnr_db":
                 return score.psnr_db
@@ -138,11 +138,11 @@ def _result(name: str, group: str, files: tuple[Path, Path], restorer: Restorer)
         group=group,
         restored=score_image(after, goal),
         unchanged=score_image(before, goal),
-        crops=_farthest(to_codes(before), to_codes(after), to_codes(goal)),
+        crops=_worst_crops(to_codes(before), to_codes(after), to_codes(goal)),
     )
 
 
-def _farthest(degraded: Pixels, restored: Pixels, clean: Pixels) -> Crops:
+def _worst_crops(degraded: Pixels, restored: Pixels, clean: Pixels) -> Crops:
     """The crop with the largest squared error."""
     side = min(CROP_SIDE, *clean.shape[:2])
     error = np.square(restored.astype(np.float32) - clean).mean(2)
@@ -161,7 +161,7 @@ def _write(path: Path, results: list[Result]) -> None:
         writer.writerow(["name", "group", *keys, *(f"unchanged_{key}" for key in keys)])
         for result in results:
             scores = (result.restored, result.unchanged)
-            numbers = [round(measure.of(score), 5) for score in scores for measure in MEASURES]
+            numbers = [round(measure.value(score), 5) for score in scores for measure in MEASURES]
             writer.writerow([result.name, result.group, *numbers])
 
 
@@ -171,8 +171,8 @@ def _show(console: Console, results: list[Result], title: str) -> None:
     for heading in (title, "restored", "unchanged", "difference", "better on"):
         table.add_column(heading, justify="left" if heading == title else "right", no_wrap=True)
     for measure in MEASURES:
-        after = np.array([measure.of(result.restored) for result in results])
-        before = np.array([measure.of(result.unchanged) for result in results])
+        after = np.array([measure.value(result.restored) for result in results])
+        before = np.array([measure.value(result.unchanged) for result in results])
         better = int(((after > before) if measure.more_is_better else (after < before)).sum())
         table.add_row(
             measure.name,

@@ -14,7 +14,7 @@ from data.files import FORMATS, SEVERAL_PAGES, DataError, open_document, open_wr
 from search.errors import UserError
 from search.export import load_exported
 from search.inference import is_lack_of_memory
-from search.restore.jobs import Job, jobs, shown
+from search.restore.jobs import Job, find_jobs, printable
 from search.restore.restorer import Restorer, RestorerOptions, Trace
 from search.terminal import PLAIN_EVERY_S
 from search.text import clock
@@ -24,7 +24,7 @@ EXTENSIONS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """What is restored, and where it goes."""
+    """Settings of `restore`: the model, the input files, the output folder."""
 
     model: Path
     inputs: Sequence[str]
@@ -40,7 +40,7 @@ class RestoreOptions:
 
 @dataclass
 class Summary:
-    """What has become of the files."""
+    """Results of a run of `restore`, counted over its files."""
 
     restored: int = 0
     kept: int = 0
@@ -48,7 +48,7 @@ class Summary:
     failures: list[str] = field(default_factory=list)
     megapixels: float = 0.0
     notes: Counter[str] = field(default_factory=Counter)
-    """How many pages each remark is about."""
+    """The number of pages for each remark."""
     tiled: list[Trace] = field(default_factory=list)
     stopped: bool = False
 
@@ -56,18 +56,18 @@ class Summary:
 def restore_files(options: RestoreOptions) -> Summary:
     """Restore all inputs, one after the other. A file that fails is named and does not stop the others.
 
-    Whatever can be refused is refused first, by `UserError`. Ctrl-C ends it between two files: those that are
+    Faults in the arguments raise `UserError` before any work. Ctrl-C ends it between two files: those that are
     written are whole, and the same command goes on.
     """
     if any(sign in options.suffix for sign in "/\\\0"):
         raise UserError(f"--suffix {options.suffix}: part of a file name, so without / and \\")
-    todo = jobs(options.inputs, options.out, options.suffix, EXTENSIONS.get(options.format or ""))
+    todo = find_jobs(options.inputs, options.out, options.suffix, EXTENSIONS.get(options.format or ""))
     restorer = Restorer(load_exported(options.model), options.how)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{shown(options.out)}: cannot be made: {error.strerror}; -o names a folder"
+            f"{printable(options.out)}: cannot be made: {error.strerror}; -o names a folder"
         ) from None
     console = Console(quiet=options.quiet, highlight=False)
     summary, started = Summary(), time.monotonic()
@@ -76,7 +76,7 @@ def restore_files(options: RestoreOptions) -> Summary:
             for job in todo:
                 display.start(job)
                 try:
-                    _one(job, restorer, options, display, summary)
+                    _restore_job(job, restorer, options, display, summary)
                 except (DataError, OSError, UserError) as error:
                     _failed(job, _reason(error), display, summary)
                 except Exception as error:
@@ -86,11 +86,11 @@ def restore_files(options: RestoreOptions) -> Summary:
                 display.finish()
         except KeyboardInterrupt:
             summary.stopped = True
-    _tell(console, summary, restorer, options, time.monotonic() - started)
+    _print_summary(console, summary, restorer, options, time.monotonic() - started)
     return summary
 
 
-def _one(
+def _restore_job(
     job: Job, restorer: Restorer, options: RestoreOptions, display: "_Display", summary: Summary
 ) -> None:
     target = job.target
@@ -132,8 +132,8 @@ def _adapted(model: int, image: int) -> list[str]:
 
 
 def _failed(job: Job, reason: str, display: "_Display", summary: Summary) -> None:
-    text = shown(" ".join(reason.split()))
-    name = shown(job.source)
+    text = printable(" ".join(reason.split()))
+    name = printable(job.source)
     line = text if text.startswith(name) else f"{name}: {text}"
     summary.failures.append(line)
     display.console.print(f"failed: {line}", markup=False, emoji=False, soft_wrap=True)
@@ -145,7 +145,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _tell(
+def _print_summary(
     console: Console, summary: Summary, restorer: Restorer, options: RestoreOptions, seconds: float
 ) -> None:
     def say(text: str) -> None:
@@ -154,7 +154,7 @@ def _tell(
     if summary.restored:
         rate = summary.megapixels / max(seconds, 1e-9)
         say(
-            f"{shown(options.out)}: {summary.restored} restored, {summary.megapixels:.1f} megapixels in "
+            f"{printable(options.out)}: {summary.restored} restored, {summary.megapixels:.1f} megapixels in "
             f"{clock(seconds)} ({rate:.2f} per second)"
         )
     if summary.tiled:
@@ -208,14 +208,14 @@ class _Display:
 
     def start(self, job: Job) -> None:
         self.expected, self.now = self.sizes[job.source], 0
-        self.bar.update(self.task, description=shown(job.source.name)[:40])
+        self.bar.update(self.task, description=printable(job.source.name)[:40])
 
     def advance(self, pixels: int) -> None:
         self.now += pixels
         self._show(self.done + min(self.now, self.expected))
 
     def finish(self) -> None:
-        """A file is done with, whether or not it was restored."""
+        """Called after each file, restored or failed."""
         self.done += self.expected
         self._show(self.done)
 
@@ -227,7 +227,7 @@ class _Display:
 
 
 def _pixels(path: Path, pdf_dpi: float) -> int:
-    """How many pixels a file is said to hold; 0 for what cannot be read, which is told when its turn comes."""
+    """The number of pixels by a file's header; 0 if it cannot be read, which is reported when it is restored."""
     try:
         with open_document(path, pdf_dpi) as document:
             height, width = document.size

@@ -1,4 +1,4 @@
-"""Which files are to be restored, and where each result goes."""
+"""Input files to restore, and the output file of each."""
 
 import os
 from collections import Counter
@@ -20,18 +20,20 @@ class Job:
     target: Path
 
 
-def jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -> list[Job]:
+def find_jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -> list[Job]:
     """A job for every image in `inputs`: files, folders with all below them, and patterns.
 
-    What lies in a folder keeps its place below `out`. Results have the extension of their source unless
+    Files of a folder keep their relative paths below `out`. Results have the extension of their source unless
     one is given. Raises `UserError` for inputs that do not exist or hold no images, and where a result would
-    take the place of an input or of another result.
+    overwrite an input or another result.
     """
     found: dict[Path, Path] = {}
     for text in inputs:
-        for source, place in _found(text, out):
-            found.setdefault(source, place)
-    targets = {source: _target(out / place, suffix, extension) for source, place in found.items()}
+        for source, relative_target in _found(text, out):
+            found.setdefault(source, relative_target)
+    targets = {
+        source: _target(out / relative_target, suffix, extension) for source, relative_target in found.items()
+    }
     twice = {target for target, count in Counter(targets.values()).items() if count > 1}
     for source, target in targets.items():
         if target in twice:  # page.png and page.jpg, both to become page.png
@@ -43,29 +45,29 @@ def jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -
     for source, target in targets.items():
         if any(_same(target, other) for other in by_name.get(target.name.lower(), [])):
             raise UserError(
-                f"{shown(target)}: would be written over an input; give another folder, or a --suffix"
+                f"{printable(target)}: would be written over an input; give another folder, or a --suffix"
             )
         if target in owners:
             raise UserError(
-                f"{shown(target)}: both {shown(owners[target])} and {shown(source)} would be written there; "
-                "restore them one by one"
+                f"{printable(target)}: both {printable(owners[target])} and {printable(source)} would be written "
+                "there; restore them one by one"
             )
         owners[target] = source
     return [Job(source, target) for source, target in targets.items()]
 
 
-def shown(path: Path | str) -> str:
-    """A path as it can be printed on one line, whatever is in it."""
+def printable(path: Path | str) -> str:
+    """A path as printable text on one line."""
     text = os.fspath(path).encode("utf-8", "backslashreplace").decode()
     return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
-def _target(place: Path, suffix: str, extension: str | None) -> Path:
-    return place.with_name(f"{place.stem}{suffix}{extension or place.suffix}")
+def _target(relative_target: Path, suffix: str, extension: str | None) -> Path:
+    return relative_target.with_name(f"{relative_target.stem}{suffix}{extension or relative_target.suffix}")
 
 
 def _same(target: Path, source: Path) -> bool:
-    """Whether both are one file, under one name or another (links, file systems that ignore case)."""
+    """True if both are the same file, also under two names (links, file systems that ignore case)."""
     if target.absolute() == source.absolute():
         return True
     try:
@@ -79,12 +81,12 @@ def _found(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
     path = Path(text)
     if path.is_dir():
         if out.resolve() == path.resolve():
-            raise UserError(f"{shown(out)}: is the input folder; results go to another one")
+            raise UserError(f"{printable(out)}: is the input folder; results go to another one")
         yield from _below(path, out)
     elif os.path.lexists(path):
         if path.suffix.lower() not in FORMATS:
             raise UserError(
-                f"{shown(path)}: not an image that can be restored (allowed: {' '.join(DOCUMENTS)})"
+                f"{printable(path)}: not an image that can be restored (allowed: {' '.join(DOCUMENTS)})"
             )
         yield path, Path(path.name)
     elif any(sign in text for sign in MAGIC):
@@ -92,17 +94,17 @@ def _found(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
         matches = sorted(root.glob(str(path.relative_to(root))))
         images = [match for match in matches if match.suffix.lower() in DOCUMENTS and not match.is_dir()]
         if not images:
-            raise UserError(f"{shown(text)}: matches no images (looked for {' '.join(DOCUMENTS)})")
+            raise UserError(f"{printable(text)}: matches no images (looked for {' '.join(DOCUMENTS)})")
         yield from ((match, match.relative_to(root)) for match in images)
     else:
-        raise UserError(f"{shown(path)}: no such file or folder")
+        raise UserError(f"{printable(path)}: no such file or folder")
 
 
 def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     """All images below a folder but those in `out`; hidden files are left out."""
     count, own = 0, out.resolve()
-    for place, folders, names in os.walk(folder):
-        here = Path(place)
+    for directory, folders, names in os.walk(folder):
+        here = Path(directory)
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and (here / name).resolve() != own
         )
@@ -111,11 +113,11 @@ def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
                 count += 1
                 yield here / name, (here / name).relative_to(folder)
     if not count:
-        raise UserError(f"{shown(folder)}: no images (looked for {' '.join(DOCUMENTS)})")
+        raise UserError(f"{printable(folder)}: no images (looked for {' '.join(DOCUMENTS)})")
 
 
 def _root(pattern: Path) -> Path:
-    """The part of a pattern before its first sign with a meaning."""
+    """The folder in a pattern before its first wildcard."""
     parts = pattern.parts
     fixed = next(n for n, part in enumerate(parts) if any(sign in part for sign in MAGIC))
     return Path(*parts[:fixed])

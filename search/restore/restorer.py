@@ -1,4 +1,4 @@
-"""A model at work on arrays of pixels: channels, depth, precision, and tiles that fit into memory."""
+"""Restoring arrays of pixels with a model: channels, bit depth, precision, and tiles that fit into memory."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from data.files import Pixels, to_unit
 from models import count_parameters
 from search.export import ExportedModel
 from search.inference import (
-    ImageSurvey,
+    ImageSample,
     Precision,
     PrecisionName,
     TiledImage,
@@ -41,12 +41,12 @@ HALF_SHARE = 0.999  # of the values must be within one 8-bit code of float32, no
 HALF_GAIN = 1.1
 PROBED_PATCHES = 8
 SAMPLED_PIXELS = 2**18
-ENOUGH_PIXELS = 2**16  # smaller images tell too little of half precision, and fit into any memory
+ENOUGH_PIXELS = 2**16  # smaller images are too small to check half precision on, and fit into any memory
 
 
 @dataclass(frozen=True)
 class RestorerOptions:
-    """How images are restored."""
+    """Settings for restoring: device, precision, tile size, flips and turns, memory."""
 
     device: torch.device
     precision: PrecisionName = "auto"
@@ -58,7 +58,7 @@ class RestorerOptions:
 
 @dataclass(frozen=True)
 class Trace:
-    """How one image was restored."""
+    """A record of how one image was restored: its tiles, and the difference that they may make."""
 
     tile: int | None
     """None: as a whole."""
@@ -77,7 +77,7 @@ class Restorer:
         self.precisions: dict[int, PrecisionName] = {}
         self.note = ""
         self.bytes_per_pixel: float | None = None
-        # What is measured is measured in float32: the noise of half precision would hide it.
+        # Margins and statistics are measured in float32: the noise of half precision would hide them.
         self.exact = self._tiles("fp32")
 
     def _tiles(self, name: PrecisionName) -> Tiles:
@@ -89,8 +89,8 @@ class Restorer:
         """The restored image, of the same shape and type as `pixels` (H, W, 1 or 3), and how it was done.
 
         A colour model sees a gray image three times, and the mean of its red, green and blue is the result.
-        A gray model restores the planes of a colour image one by one. `done` is told pixels as they are
-        finished, H x W in the end; it is told less than none where a pass begins anew.
+        A gray model restores the planes of a colour image one by one. `done` is called with pixels as they are
+        finished, H x W in the end; the number is negative where a pass starts over.
         """
         planes = [slice(0, 3)] if self.channels == 3 else [slice(n, n + 1) for n in range(pixels.shape[2])]
         result = np.empty_like(pixels)
@@ -126,14 +126,14 @@ class Restorer:
             return self.how.tile if self.how.tile < longest else None
         if self._pixels(image) <= ENOUGH_PIXELS:
             return None
-        room = self._room(image, result_bytes)
+        room = self._pixels_that_fit(image, result_bytes)
         if self._pixels(image) <= room:
             return None
         largest = GPU_SIDE if has_own_memory(self.how.device) else CPU_SIDE
         return max(SMALLEST_SIDE, min(largest, int(room**0.5)))
 
     def _sampled_pixels(self, side: int | None) -> int:
-        """How many pixels of patches may go through the model at once, before there are any results to hold."""
+        """The number of pixels of sampled patches that the model may process at once, while no results are held yet."""
         most = (side or 0) ** 2
         if self.bytes_per_pixel is None:
             return max(most, SAMPLED_PIXELS)
@@ -146,8 +146,8 @@ class Restorer:
         height, width = (side + -side % self.multiple for side in (image.height, image.width))
         return height * width
 
-    def _room(self, image: TiledImage, result_bytes: int) -> int:
-        """How many pixels may go through the model at once."""
+    def _pixels_that_fit(self, image: TiledImage, result_bytes: int) -> int:
+        """The number of pixels that the model may process at once."""
         device = self.how.device
         if self.bytes_per_pixel is None:
             whole = slice(0, 1), slice(0, 1)
@@ -174,8 +174,8 @@ class Restorer:
             everything = Tiling(-(-longest // self.multiple) * self.multiple, 0)
             tiles.restore(image, everything, write, None, meter.add)
             return Trace(tile=None)
-        sample = ImageSurvey.drawn_from(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
-        whole = self.exact.survey(sample) if tiles.is_global else None
+        sample = ImageSample.drawn_from(image, self.multiple, max(most_sampled, (2 * SMALLEST_SIDE) ** 2))
+        whole = self.exact.estimate_statistics(sample) if tiles.is_global else None
         found = measure_margin(self.exact, image, sample.busiest, whole, side, self._most_margin(side))
         tiling = self._tiling(side, found)
         moved, passes = math.inf, 0
@@ -183,7 +183,7 @@ class Restorer:
             if passes:
                 meter.restart()
             tiles.restore(image, tiling, write, whole, meter.add)
-            moved = 0.0 if whole is None else self.exact.settle(whole, sample)
+            moved = 0.0 if whole is None else self.exact.calibrate_statistics(whole, sample)
             passes += 1
         return Trace(tiling.side, tiling.margin, max(moved, found.difference), passes)
 
@@ -214,7 +214,7 @@ class Restorer:
         candidate = Precision("auto", self.how.device).name
         if candidate == "fp32":
             return "fp32"
-        sample = ImageSurvey.drawn_from(image, self.multiple, 2**18)
+        sample = ImageSample.drawn_from(image, self.multiple, 2**18)
         patches = sample.patches[:PROBED_PATCHES]
         results, seconds = [], []
         for name in ("fp32", candidate):
@@ -235,23 +235,23 @@ class Restorer:
 
 
 class _Meter:
-    """Tells pixels as they are finished; takes them back where an image has to be gone over again."""
+    """Reports finished pixels; takes them back where an image has to be processed again."""
 
     def __init__(self, done: Callable[[int], None], share: float) -> None:
-        self.done, self.share, self.told, self.now = done, share, 0, 0
+        self.done, self.share, self.reported, self.now = done, share, 0, 0
 
     def add(self, pixels: int) -> None:
         self.now += pixels
         self.fill(self.now)
 
     def fill(self, pixels: int) -> None:
-        if (whole := int(self.share * pixels)) > self.told:
-            self.done(whole - self.told)
-            self.told = whole
+        if (whole := int(self.share * pixels)) > self.reported:
+            self.done(whole - self.reported)
+            self.reported = whole
 
     def restart(self) -> None:
-        self.done(-self.told)
-        self.now = self.told = 0
+        self.done(-self.reported)
+        self.now = self.reported = 0
 
 
 def _reader(pixels: Pixels, channels: int) -> Callable[[slice, slice], Tensor]:

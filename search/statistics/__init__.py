@@ -1,4 +1,4 @@
-"""How sure a difference is: bootstrap intervals over images, and effects of settings over trials.
+"""Certainty of differences: bootstrap intervals over images, and effects of settings over trials.
 
 Plain numbers with their groups come in, means with intervals and chances go out.
 Imports `inference` for its scores, and knows nothing of studies.

@@ -1,4 +1,4 @@
-"""How far groups of trials differ in score, all else being equal: an additive model, shuffles, and bootstrap.
+"""Effects of settings on the score, other settings being equal: an additive model, permutations, and bootstrap.
 
 A search varies everything at once. The effect of one setting is read off a linear model of the scores with an
 indicator for every group of every setting; how sure it is comes from drawing trials anew, and whether there is one
@@ -39,24 +39,24 @@ class Effect:
     low: float
     high: float
     chance: float
-    """How often shuffled scores tell the groups apart as well."""
+    """Share of the shuffles in which the groups differ as much: the p-value."""
 
 
 @dataclass(frozen=True)
 class SettingPair:
-    """Two settings whose best sides together do better (or worse) than their single gains add up to."""
+    """Two settings whose best groups together do better (or worse) than their single gains add up to."""
 
     first: str
     second: str
-    sides: tuple[str, str]
+    groups: tuple[str, str]
     excess_db: float
     chance: float
-    """How often the strongest of all pairs is as strong in shuffled scores."""
+    """Share of the shuffles in which the strongest of all pairs is as strong: the p-value."""
     trials: int
 
 
-def tame(scores: Sequence[float]) -> Matrix:
-    """Scores; those that are far below the others count as far below, not as what a failed training happens to give."""
+def limit_low_outliers(scores: Sequence[float]) -> Matrix:
+    """The scores, with those far below the others raised to a lower limit: a failed training may give any low score."""
     values = np.asarray(scores, dtype=float)
     middle = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - middle)))
@@ -64,58 +64,60 @@ def tame(scores: Sequence[float]) -> Matrix:
 
 
 def pool_rare_groups(groups: Sequence[str]) -> list[str]:
-    """Groups of too few trials are one."""
+    """The groups, with all of too few trials joined into one."""
     counts = {name: groups.count(name) for name in set(groups)}
     return [name if counts[name] >= FEWEST_ON_A_SIDE else OTHERS for name in groups]
 
 
-def estimate_effect(scores: Sequence[float], settings: Mapping[str, Sequence[str]], of: str) -> Effect | None:
-    """The effect of setting `of`; None where fewer than two groups have enough trials.
+def estimate_effect(
+    scores: Sequence[float], settings: Mapping[str, Sequence[str]], setting: str
+) -> Effect | None:
+    """The effect of `setting`; None where fewer than two groups have enough trials.
 
-    `settings` holds the group of each trial for every setting; those after `of` are taken into the model in
+    `settings` holds the group of each trial for every setting; the others are taken into the model in
     their order, as far as the number of trials allows.
     """
-    values, groups = tame(scores), pool_rare_groups(settings[of])
+    values, groups = limit_low_outliers(scores), pool_rare_groups(settings[setting])
     names = [name for name in sorted(set(groups)) if groups.count(name) >= FEWEST_ON_A_SIDE]
     if len(names) < 2 or len(values) < FEWEST_TRIALS:
         return None
     own = _indicators(groups)
-    around = _around(settings, of, len(values) // TRIALS_PER_COLUMN - own.shape[1])
-    design = np.hstack([around, own])
+    others = _other_settings(settings, setting, len(values) // TRIALS_PER_COLUMN - own.shape[1])
+    design = np.hstack([others, own])
     levels = _levels(design, values[:, None], groups)[0]
     best = max(names, key=lambda name: levels[name])
     inside = np.array([group == best for group in groups])
-    gains = _gains(around, own, inside, values)
+    gains = _gains(others, own, inside, values)
     return Effect(
         best=best,
         rest=tuple(name for name in sorted(set(groups)) if name != best),
         trials=int(inside.sum()),
         others=int((~inside).sum()),
-        gain_db=_gain(around, own, inside, values),
+        gain_db=_gain(others, own, inside, values),
         low=float(np.quantile(gains, 0.025)),
         high=float(np.quantile(gains, 0.975)),
-        chance=_chance(around, own, values),
+        chance=_chance(others, own, values),
     )
 
 
 def strongest_pair(scores: Sequence[float], settings: Mapping[str, Sequence[str]]) -> SettingPair | None:
     """The pair of settings with the clearest interaction, of those with trials in all four corners; None without.
 
-    A setting has two sides here: the group that does best in the additive model, and all others.
+    A setting has two groups here: the group that does best in the additive model, and all others.
     """
-    values = tame(scores)
+    values = limit_low_outliers(scores)
     if len(values) < FEWEST_TRIALS:
         return None
-    groups = {name: pool_rare_groups(sides) for name, sides in settings.items()}
-    design = _around(settings, "", len(values) // TRIALS_PER_COLUMN)
+    groups_by_setting = {name: pool_rare_groups(groups) for name, groups in settings.items()}
+    design = _other_settings(settings, None, len(values) // TRIALS_PER_COLUMN)
     q = _basis(design)
     left = values - q @ (q.T @ values)
     best: dict[str, tuple[str, Matrix]] = {}
-    for name, sides in groups.items():
-        if len(set(sides)) > 1:
-            levels = _levels(np.hstack([design, _indicators(sides)]), values[:, None], sides)[0]
-            top = max(levels, key=lambda side: levels[side])
-            best[name] = (top, np.array([side == top for side in sides], dtype=float))
+    for name, groups in groups_by_setting.items():
+        if len(set(groups)) > 1:
+            levels = _levels(np.hstack([design, _indicators(groups)]), values[:, None], groups)[0]
+            top = max(levels, key=lambda group: levels[group])
+            best[name] = (top, np.array([group == top for group in groups], dtype=float))
     columns, pairs = [], []
     for first, second in combinations(best, 2):
         a, b = best[first][1], best[second][1]
@@ -146,7 +148,7 @@ def strongest_pair(scores: Sequence[float], settings: Mapping[str, Sequence[str]
 
 
 def holm_adjusted(chances: Sequence[float]) -> list[float]:
-    """Chances of several findings, so that the chance of any false one among them stays what it says (Holm 1979)."""
+    """P-values corrected for multiple comparisons (Holm 1979)."""
     order = np.argsort(chances, kind="stable")
     adjusted, highest = [0.0] * len(chances), 0.0
     for place, index in enumerate(order):
@@ -161,13 +163,13 @@ def _indicators(groups: Sequence[str]) -> Matrix:
     return np.array([[float(group == name) for name in names] for group in groups]).reshape(len(groups), -1)
 
 
-def _around(settings: Mapping[str, Sequence[str]], of: str, most: int) -> Matrix:
-    """A constant, and the indicators of the other settings, of as many as fit into `most` columns."""
+def _other_settings(settings: Mapping[str, Sequence[str]], setting: str | None, most: int) -> Matrix:
+    """A constant, and the indicators of as many settings other than `setting` as fit into `most` columns."""
     trials = len(next(iter(settings.values())))
     columns = [np.ones((trials, 1))]
-    for name, sides in settings.items():
-        block = _indicators(pool_rare_groups(sides))
-        if name != of and sum(c.shape[1] for c in columns) + block.shape[1] <= most:
+    for name, groups in settings.items():
+        block = _indicators(pool_rare_groups(groups))
+        if name != setting and sum(c.shape[1] for c in columns) + block.shape[1] <= most:
             columns.append(block)
     return np.hstack(columns)
 
@@ -186,42 +188,42 @@ def _levels(design: Matrix, values: Matrix, groups: Sequence[str]) -> list[dict[
     return [dict(zip(names, [0.0, *column], strict=True)) for column in own.T]
 
 
-def _gain(around: Matrix, own: Matrix, inside: NDArray[np.bool_], values: Matrix) -> float:
+def _gain(others: Matrix, own: Matrix, inside: NDArray[np.bool_], values: Matrix) -> float:
     weights = np.ones((1, len(values)))
-    return float(_weighted_gain(around, own, inside, values, weights)[0])
+    return float(_weighted_gain(others, own, inside, values, weights)[0])
 
 
-def _gains(around: Matrix, own: Matrix, inside: NDArray[np.bool_], values: Matrix) -> Matrix:
-    """The gain with trials drawn anew, those of either side among themselves: neither can run empty."""
+def _gains(others: Matrix, own: Matrix, inside: NDArray[np.bool_], values: Matrix) -> Matrix:
+    """Bootstrap gains; trials are drawn within the best group and within the rest, so that neither is empty."""
     rng = np.random.default_rng(0)
     weights = np.zeros((RESAMPLES, len(values)))
     for side in (inside, ~inside):
         count = int(side.sum())
         weights[:, side] = rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    return _weighted_gain(around, own, inside, values, weights)
+    return _weighted_gain(others, own, inside, values, weights)
 
 
 def _weighted_gain(
-    around: Matrix, own: Matrix, inside: NDArray[np.bool_], values: Matrix, weights: Matrix
+    others: Matrix, own: Matrix, inside: NDArray[np.bool_], values: Matrix, weights: Matrix
 ) -> Matrix:
     """Mean level of the best group less that of the rest, for each row of weights."""
-    design = np.hstack([around, own])
+    design = np.hstack([others, own])
     squares = np.einsum("np,nq->npq", design, design).reshape(len(values), -1)
     width = design.shape[1]
     normal = (weights @ squares).reshape(-1, width, width)
     right = weights @ (design * values[:, None])
     fitted = np.einsum("bpq,bq->bp", np.linalg.pinv(normal, rcond=1e-9, hermitian=True), right)
-    levels = fitted[:, around.shape[1] :] @ own.T
+    levels = fitted[:, others.shape[1] :] @ own.T
     return np.asarray(
         (levels * weights * inside).sum(1) / (weights * inside).sum(1)
         - (levels * weights * ~inside).sum(1) / (weights * ~inside).sum(1)
     )
 
 
-def _chance(around: Matrix, own: Matrix, values: Matrix) -> float:
-    """How often shuffled leftovers of the model without the setting are explained by it as well as the real ones."""
-    base = _basis(around)
-    more = _basis(np.hstack([around, own]))
+def _chance(others: Matrix, own: Matrix, values: Matrix) -> float:
+    """The p-value: the share of shuffles in which the setting explains the residuals of the other settings as well."""
+    base = _basis(others)
+    more = _basis(np.hstack([others, own]))
     fitted = base @ (base.T @ values)
     left = values - fitted
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Who restores better: mean scores with their uncertainty, and which differences stand out of it."""
+"""Rankings of restorers: mean scores with intervals, and the differences of every two."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ FILTER_KIND = "classical"
 
 @dataclass(frozen=True)
 class Effort:
-    """Where a restorer comes from and what it costs."""
+    """Origin and costs of a restorer."""
 
     kind: str
     trial: int
@@ -62,7 +62,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """An entry in its place. PSNR, SSIM and MAE are means over images."""
+    """An entry of the ranking. PSNR, SSIM and MAE are means over images."""
 
     entry: Entry
     psnr_db: Estimate
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one entry is ahead of another in PSNR."""
+    """The lead of one entry over another in PSNR."""
 
     better: str
     worse: str
@@ -151,8 +151,8 @@ def rank_entries(entries: Sequence[Entry], groups: Sequence[str]) -> Ranking:
 def bootstrap_mean(values: ArrayLike, groups: ArrayLike) -> Estimate:
     """The mean of `values` and its bootstrap interval; `groups` numbers the group of each value from 0.
 
-    Whole groups are drawn (cluster bootstrap, percentile method), because images of one group share
-    their luck. No interval for a single group. The same groups give the same draws, whatever the values.
+    Whole groups are drawn (cluster bootstrap, percentile method), because images of one group are
+    not independent. No interval for a single group. The same groups give the same draws, whatever the values.
     """
     sums = np.bincount(groups, weights=values)
     counts = np.bincount(groups)

@@ -1,4 +1,4 @@
-"""What a study is: its file, the space of recipes that it opens, its limits and its budget.
+"""Studies: a study's file, its search space, its limits and its budget.
 
 A `.toml` file or a name comes in, a checked `StudySpec` goes out, or one line that says what is wrong with the file.
 Imports `trial` and what lies below; knows no database and no worker.

@@ -22,7 +22,7 @@ _WORDS = {
 
 
 class ModelCosts(Protocol):
-    """Costs of a model, as the facts of a trial hold them; None for what is not known."""
+    """Costs of a model, as the facts of a trial hold them; None where a cost is not known."""
 
     @property
     def parameters(self) -> int | None: ...
@@ -48,7 +48,7 @@ class LimitsConfig(BaseModel):
     )
 
     @classmethod
-    def of(cls, **limits: float | None) -> Self | None:
+    def from_flags(cls, **limits: float | None) -> Self | None:
         """Limits from flags, `--max-NAME`, that may be missing; None if all are. `UserError` if one is not a limit."""
         given = {name: value for name, value in limits.items() if value is not None}
         try:
@@ -61,7 +61,7 @@ class LimitsConfig(BaseModel):
     def excess(self, costs: ModelCosts) -> dict[str, float]:
         """Excess of a model over each limit, as a share of it; below zero where it is within.
 
-        What is not known of it is left out.
+        Unknown costs are left out.
         """
         return {
             name: found / limit - 1

@@ -22,7 +22,7 @@ Plain = bool | int | float | str
 
 
 class Suggester(Protocol):
-    """The slice of an Optuna trial that sampling needs."""
+    """The part of an Optuna trial that sampling needs."""
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None, log: bool
@@ -95,7 +95,7 @@ class Choices(BaseModel):
 
     @property
     def names(self) -> list[Plain]:
-        """What the database stores: the plain values, or the names."""
+        """The values that the database stores: the plain values, or the names."""
         return list(self.choices)
 
     def fill(self, name: str, trial: Suggester) -> Any:
@@ -214,7 +214,7 @@ class RandomSuggester:
 
 
 class KnownSuggester:
-    """Values given by hand; what is not given is drawn at random. `SpaceError` for a value outside its leaf."""
+    """Values given by hand; others are drawn at random. `SpaceError` for a value outside its leaf."""
 
     def __init__(self, values: Mapping[str, Plain]) -> None:
         self.values = values
@@ -261,7 +261,7 @@ def _divides(step: float, length: float) -> bool:
 
 
 def _explain(error: ValidationError, form: type[BaseModel]) -> str:
-    """What is wrong with an open leaf, in words."""
+    """The fault of an open leaf, in words."""
     parts = []
     for problem in error.errors():
         key = str(problem["loc"][0]) if problem["loc"] else ""

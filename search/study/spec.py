@@ -1,4 +1,4 @@
-"""studies/<name>.toml -> StudySpec, or what is wrong with it."""
+"""Reading and checking study files: studies/<name>.toml to a StudySpec, or to an error that names the fault."""
 
 import re
 import tomllib
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import studies
-from models import any_outgrows
+from models import any_wider_or_deeper
 from search.errors import UserError, closest
 from search.scheduler import LadderConfig, Rules
 from search.study.limits import LimitsConfig
@@ -50,7 +50,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 class KnownRecipe(BaseModel):
     """A recipe known from elsewhere: values for open leaves by dotted path, or parts of the recipe replaced.
 
-    A replaced part need not lie in the search space: what was tried by hand is tried as it was.
+    A replaced part may be outside the search space: a recipe tried by hand is tried unchanged.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -63,7 +63,7 @@ class KnownRecipe(BaseModel):
 
 
 class StudySpec(BaseModel):
-    """What a study searches, and how long."""
+    """The search space of a study, and the settings of its search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under runs/")
@@ -101,13 +101,13 @@ class StudySpec(BaseModel):
 
     @property
     def search_share(self) -> float:
-        """Share of the time for new trials and for the way up."""
+        """Share of the time for new trials and for promotions."""
         if not self.ladder.rungs:
             return 1.0
         return (1 - self.finale) * (1 - CONFIRM_SHARE if self.confirm_seeds else 1.0)
 
     def rules(self) -> Rules:
-        """What it says about how it is searched."""
+        """The rules of the search, for the scheduler."""
         return Rules(
             ladder=self.ladder,
             trials=self.trials,
@@ -168,7 +168,7 @@ def with_flags(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
 
 
 def find_study_file(name: str) -> Path:
-    """The file of a study given by name or by path. `UserError` lists what there is."""
+    """The file of a study given by name or by path. `UserError` lists the known studies."""
     if name.endswith(".toml"):
         if not Path(name).is_file():
             raise UserError(f"{name}: no such study file")
@@ -191,8 +191,8 @@ def shipped_specs() -> list[StudySpec]:
 
 def check_spec(spec: StudySpec) -> None:
     """Build configs from all over the space; `SpaceError` with a dotted path for the first that cannot be."""
-    judged_by = {key: spec.recipe[key] for key in ("data", "val_megapixels") if key in spec.recipe}
-    if leaves := list(open_leaves(judged_by)):
+    scoring_settings = {key: spec.recipe[key] for key in ("data", "val_megapixels") if key in spec.recipe}
+    if leaves := list(open_leaves(scoring_settings)):
         raise SpaceError(f"recipe.{leaves[0][0]}: cannot be open: all trials are scored on the same pairs")
     trees: list[Any] = corner_recipes(spec.recipe)
     if "model" in spec.recipe:
@@ -215,7 +215,7 @@ def _check_inheritance(configs: Sequence[TrialConfig]) -> None:
         raise SpaceError(
             "inherit_weights: recipe.initial names the weights to start from; leave out one of the two"
         )
-    if not any_outgrows(config.model for config in configs):
+    if not any_wider_or_deeper(config.model for config in configs):
         raise SpaceError(
             "inherit_weights: no model of this study is a smaller one with more width or more blocks; leave it out"
         )
@@ -300,7 +300,7 @@ def _settings_class(
 
 
 def _kinds(owner: type[BaseModel] | None, key: str) -> list[str]:
-    """What `kind` may be in the table under `owner.key`."""
+    """Allowed values of `kind` in the table under `owner.key`."""
     field = owner.model_fields.get(key) if owner else None
     return [c.model_fields["kind"].default for c in _model_classes(field.annotation)] if field else []
 

@@ -14,7 +14,7 @@ from models import ClassicalConfig, ModelConfig, count_macs
 from search.inference import PrecisionName
 from search.trial.batches import CropsConfig
 from search.trial.initial_weights import InitialConfig
-from search.trial.length import Mark, Tempo
+from search.trial.length import Mark, StepMapping
 from search.trial.losses import ObjectiveConfig
 from search.trial.losses.pixel import L1Config
 from search.trial.optimizers import AdamWConfig, OptimizerConfig
@@ -71,7 +71,7 @@ class TrialConfig(BaseModel):
         20.0, gt=0, description="most validation pixels scored at the end of a trial, in 10^6"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of weights, crops and augmentation")
-    tempo: Tempo | None = Field(
+    tempo: StepMapping | None = Field(
         None, description="where the length was changed on the way: a search does that to fit the time left"
     )
 
@@ -141,7 +141,7 @@ class TrialConfig(BaseModel):
         return self.tempo.planned if self.tempo else self.total_steps
 
     def planned_step(self, step: int) -> float:
-        """Place of a step of this run in the run as it was planned, in its steps."""
+        """The step of the planned run that a step of this run corresponds to."""
         return self.tempo.planned_step(step) if self.tempo else step
 
     def step_at(self, planned_step: int) -> int:
@@ -149,18 +149,18 @@ class TrialConfig(BaseModel):
         return min(self.tempo.step_at(planned_step), self.total_steps) if self.tempo else planned_step
 
     def with_length(self, steps: int, since: int) -> Self:
-        """The same run up to step `since`; what was planned after that in the steps from there to `steps`."""
-        tempo = (self.tempo or Tempo(planned=self.total_steps)).with_length(steps, since)
-        return self.in_tempo(steps, tempo.marks)
+        """The same run up to step `since`; the rest of the plan is compressed or stretched to end at `steps`."""
+        tempo = (self.tempo or StepMapping(planned=self.total_steps)).with_length(steps, since)
+        return self.with_step_mapping(steps, tempo.marks)
 
-    def in_tempo(self, steps: int, marks: Sequence[Mark]) -> Self:
-        """The planned run, in `steps` and with these marks of its tempo."""
+    def with_step_mapping(self, steps: int, marks: Sequence[Mark]) -> Self:
+        """The planned run in `steps` steps, with these marks of its step mapping."""
         tempo = {"planned": self.planned_steps, "marks": marks}
         return type(self).model_validate({**self.model_dump(), "steps": steps, "tempo": tempo})
 
     @property
     def length(self) -> tuple[int, tuple[Mark, ...]]:
-        """Arguments that `in_tempo` takes to make this run of the planned one."""
+        """Arguments that `with_step_mapping` takes to make this run of the planned one."""
         return self.total_steps, self.tempo.marks if self.tempo else ()
 
     def as_planned(self, **changes: object) -> Self:

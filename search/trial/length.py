@@ -1,4 +1,4 @@
-"""A run whose length is changed on the way: how its steps stand for those that were planned."""
+"""Changes of a run's length during training: how its steps correspond to those that were planned."""
 
 import math
 from itertools import pairwise
@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Mark = tuple[Annotated[int, Field(ge=0)], Annotated[float, Field(gt=0)]]
 
 
-class Tempo(BaseModel):
-    """Relation between the steps of a run and those that were planned for it.
+class StepMapping(BaseModel):
+    """Correspondence between the steps of a run and the steps that were planned for it.
 
-    Up to the first mark a step is a planned step; from each mark on, a step is worth as many of them as it says.
-    Rates, phases, crops and rungs follow the planned step: the run goes through all that was planned, and ends
-    sooner or later.
+    Up to the first mark, a step is a planned step. From each mark on, a step counts as the number of planned steps
+    that the mark says. Rates, phases, crops and rungs follow the planned step: the run goes through the whole
+    plan in fewer or more steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,7 +47,7 @@ class Tempo(BaseModel):
         return type(self)(planned=self.planned, marks=(*before, (since, worth)))
 
     def _parts(self) -> list[tuple[int, float, float]]:
-        """Where each part begins, in steps and in planned ones, and what a step is worth there."""
+        """The start of each part, in steps and in planned steps, and the planned steps for each step in it."""
         parts = [(0, 0.0, 1.0)]
         for step, worth in self.marks:
             first, low, before = parts[-1]

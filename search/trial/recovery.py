@@ -1,4 +1,4 @@
-"""Recovery of a trial from a lack of memory and from one divergence: what happened, and what follows from it."""
+"""Recovery of a trial from running out of memory and from one divergence, with changed settings."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ class Diverged(Exception):
 
 @dataclass
 class Rescue:
-    """Changes in how a trial is trained since it was rescued; saved with its state."""
+    """Changes to a trial's training after failures; saved with its state."""
 
     parts: int = 1
     """Each batch goes through the model in so many micro-batches; gradients add up to those of the batch."""

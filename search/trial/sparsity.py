@@ -86,7 +86,7 @@ def magnitude_mask(weight: Tensor, sparsity: float) -> Tensor:
 
 
 class Mask:
-    """Which weights may live. An empty mask lets all of them.
+    """The weights that are not held at zero. An empty mask keeps all of them.
 
     Gradients are masked so that clipping and moments see the sparse network, weights because
     decay and fused steps may still move them, and the moments once, when the mask is laid on.

@@ -1,4 +1,4 @@
-"""State of a trial, all that changes while it trains: how it is made, goes to disk, comes back and is rescued."""
+"""State of a trial, all that changes while it trains: creating, saving and restoring it, and recovery from failures."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -38,9 +38,9 @@ class State:
     """Model, average, optimizer, precision, objective and mask of one trial, and how far it has come."""
 
     def __init__(
-        self, config: TrialConfig, device: torch.device, folder: Path, tell: Callable[[str], None]
+        self, config: TrialConfig, device: torch.device, folder: Path, report_rescue: Callable[[str], None]
     ) -> None:
-        self.config, self.device, self.folder, self.tell = config, device, folder, tell
+        self.config, self.device, self.folder, self.report_rescue = config, device, folder, report_rescue
         self.started = self.saved_at = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         saved = self._saved()
@@ -53,14 +53,14 @@ class State:
             (folder / BEST_WEIGHTS).unlink(missing_ok=True)
 
     def _build(self, *, resumed: bool) -> None:
-        """Everything as it is at step 0; a resumed trial gets its weights from its own state."""
+        """Create everything for step 0; a resumed trial gets its weights from its own state."""
         config = self.config
         torch.manual_seed(config.seed)
         self.model = config.model.build()
         if config.initial is not None and not resumed:
             config.initial.load_into(self.model)
         self.model.to(self.device)
-        # The compiled form shares the weights; whatever is saved, averaged or masked stays the plain model.
+        # The compiled form shares the weights; saving, averaging and masking use the plain model.
         self.forward = torch.compile(self.model) if config.compile else self.model
         self.average = WeightAverage(self.model, config.ema_decay)
         self.optimizer = config.optimizer.build(self.model)
@@ -72,7 +72,7 @@ class State:
         self.rungs: list[Score] = []
 
     def _saved(self) -> dict[str, Any] | None:
-        """The state on disk, if this run wrote it, or one that differs in what is yet to come: its length."""
+        """The state on disk, if it is of this run, or of one that differs only in the length of the steps to come."""
         saved = load_state(self.folder)
         return saved if saved and saved["past"] == self._past(saved["step"]) else None
 
@@ -81,12 +81,12 @@ class State:
 
     @property
     def seconds(self) -> float:
-        """Time spent on this trial, earlier sittings included."""
+        """Time spent on this trial, earlier runs of it included."""
         return time.monotonic() - self.started
 
     @property
     def unsaved_seconds(self) -> float:
-        """Time since the last state on disk: what a crash would cost."""
+        """Time since the last state on disk: the work that a crash would lose."""
         return time.monotonic() - self.saved_at
 
     def offer(self, score: Score) -> None:
@@ -110,7 +110,7 @@ class State:
             # Outside the handler, where the error no longer holds on to the tensors of the failed attempt.
             normalised = any(isinstance(layer, nn.BatchNorm2d) for layer in self.model.modules())
             self.rescue.halve_micro_batch(self.step, len(batch.clean), normalised)
-            self.tell(self.rescue.notes[-1])
+            self.report_rescue(self.rescue.notes[-1])
             release_memory(self.device)
 
     def _backward(self, batch: Pair) -> tuple[Tensor, Tensor]:
@@ -132,7 +132,7 @@ class State:
         return torch.stack(losses).sum(), torch.stack(largest).amax()
 
     def step_optimizers(self, lr: float) -> None:
-        """One step of the model, of its average, and of whatever the objective trains."""
+        """One step of the model, of its average, and of the objective's own optimizers."""
         lr_scale = self.rescue.lr_scale
         set_learning_rate(self.optimizer, lr_scale * lr)
         masked_step(self.model, self.optimizer, self.precision, self.mask, self.config.clip_norm)
@@ -142,7 +142,7 @@ class State:
         self.step += 1
 
     def go_back(self, problem: str) -> None:
-        """To the last saved state, more carefully; raises `Diverged` if that was tried before."""
+        """Return to the last saved state with changed settings; raises `Diverged` if that was tried before."""
         if self.rescue.full_precision:
             raise Diverged(problem)
         saved = self._saved()
@@ -151,7 +151,7 @@ class State:
         if saved:
             self._restore(saved)
         self.save()
-        self.tell(self.rescue.notes[-1])
+        self.report_rescue(self.rescue.notes[-1])
 
     def save(self) -> None:
         """Write the state whole, or leave the last one."""

@@ -1,4 +1,4 @@
-"""How fast this machine trains: seconds per step and memory, measured on a few steps."""
+"""Training speed on this machine: seconds per step and memory, measured on a few steps."""
 
 import contextlib
 import tempfile
@@ -19,7 +19,7 @@ PATIENCE = 1.0  # seconds after which no further step is timed
 
 
 class Timer:
-    """Watches a run: notes when each step was done, and stops it when a few were timed and patience is used up."""
+    """Callbacks that time each step, and stop the run when a few are timed and `patience` seconds are over."""
 
     def __init__(self, patience: float = float("inf")) -> None:
         self.patience = patience
@@ -34,7 +34,7 @@ class Timer:
         float(loss)  # the step counts once the device has done it
         self.times.append(time.monotonic())
 
-    def scored(self, score: Score, settled: bool) -> None: ...
+    def scored(self, score: Score, dense: bool) -> None: ...
 
     def rescued(self, note: str) -> None:
         self.notes.append(note)
@@ -55,15 +55,15 @@ class Timer:
 
 @dataclass(frozen=True)
 class Pace:
-    """How one recipe trains on this device."""
+    """Measured time and memory of training one recipe on this device."""
 
     seconds_per_step: float
     seconds_to_start: float
     """From the call to the first step: model, crops, and a look at all validation images."""
     peak_bytes: int
-    """What training took beside what the process held before; on a GPU, of its memory."""
+    """Memory that training added to what the process held before; on a GPU, of its memory."""
     notes: tuple[str, ...] = ()
-    """Rescues: how it went on where it did not fit."""
+    """Notes on recovery: changed settings where the recipe did not fit into memory."""
 
 
 def measure_pace(config: TrialConfig, split: Split, device: torch.device, patience: float = PATIENCE) -> Pace:
@@ -77,7 +77,7 @@ def measure_pace(config: TrialConfig, split: Split, device: torch.device, patien
         "initial": None,
     }
     probe = config.as_planned(**short)
-    _settle()
+    _keep_freed_memory()
     timer = Timer(patience)
 
     def run() -> None:
@@ -88,8 +88,8 @@ def measure_pace(config: TrialConfig, split: Split, device: torch.device, patien
     return Pace(timer.seconds_per_step(), timer.start - timer.made, grown, tuple(timer.notes))
 
 
-def _settle() -> None:
-    """Let the allocator keep what is freed, as it does in a search from the first validation image on.
+def _keep_freed_memory() -> None:
+    """Make the allocator keep freed memory, as it does in a search from the first validation image on.
 
     glibc returns memory to the system after every step, and steps take a third longer, until it has once
     been given back a block of nearly 32 MB.

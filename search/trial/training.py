@@ -24,26 +24,26 @@ SAVE_EVERY_S = 300.0
 
 
 class Report(Protocol):
-    """Who watches a training run. Anything it raises ends the run and passes through untouched."""
+    """Callbacks of a training run. An exception from one of them ends the run and passes through unchanged."""
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
-        """Called once: training starts at `step`, with what an earlier sitting has behind it."""
+        """Called once: training starts at `step`, with the rungs and seconds of an earlier run of the same trial."""
 
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         """Called after each step; reading `loss` waits for the device."""
 
-    def scored(self, score: Score, settled: bool) -> None:
-        """Called at each rung; `settled` is False while weights are held at zero."""
+    def scored(self, score: Score, dense: bool) -> None:
+        """Called at each rung; `dense` is False while weights are held at zero."""
 
     def rescued(self, note: str) -> None:
-        """Called when the trial goes on in another way than it was configured, with why and how."""
+        """Called when the trial continues with changed settings after a failure; `note` says why and how."""
 
     def stop_requested(self) -> bool:
         """True to save the state and leave with `Stopped`."""
 
 
 class Stopped(Exception):
-    """The run was asked to stop. Its state is on disk: the same call goes on from there."""
+    """The run was asked to stop. Its state is on disk: the same call continues from there."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def train(
             scores = score_pairs(state.average.model, rung_pairs, state.precision)
             score = mean_score(scores, state.step, state.seconds)
             state.offer(score)
-            report.scored(score, settled=phase.sparsity == 0)
+            report.scored(score, dense=phase.sparsity == 0)
         stop = report.stop_requested() and state.step < steps
         if is_due or stop:
             state.save()

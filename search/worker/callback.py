@@ -107,7 +107,7 @@ class TrialCallback:
         if self.limit_seconds is not None and self.seconds() > self.limit_seconds and step < steps:
             raise optuna.TrialPruned(f"out of time at step {step} of {steps} ({clock(self.limit_seconds)})")
 
-    def scored(self, score: Score, settled: bool) -> None:
+    def scored(self, score: Score, dense: bool) -> None:
         """Report to Optuna by the percentage of steps done, so that trials of different lengths can be compared.
 
         Scores of a sparse phase (not `settled`) are kept but not reported, because they are lower for a while. A trial
@@ -116,7 +116,7 @@ class TrialCallback:
         self.last_event = time.monotonic()
         self.rungs = [*(rung for rung in self.rungs if rung.step < score.step), score]
         self.progress.scored(score.psnr_db)
-        if settled:
+        if dense:
             self._report(score, score.psnr_db)
         elif self.paused:
             self._report(score, max(self.reported.values(), default=score.psnr_db))

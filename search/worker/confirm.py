@@ -46,7 +46,7 @@ class RepeatCallback:
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         self.progress.stepped(step, steps, loss)
 
-    def scored(self, score: Score, settled: bool) -> None:
+    def scored(self, score: Score, dense: bool) -> None:
         self.progress.scored(score.psnr_db)
 
     def rescued(self, note: str) -> None:

@@ -29,7 +29,7 @@ def draw_config(spec: StudySpec, trial: optuna.Trial, channels: int) -> TrialCon
         tree["steps"] = {"teramacs": study_facts_of(trial.study).full_teramacs}
     config = close_recipe(tree)
     if facts.length is not None:
-        config = config.in_tempo(*facts.length)
+        config = config.with_step_mapping(*facts.length)
     return config
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import whole_file
-from models import outgrows
+from models import is_wider_or_deeper
 from search.database import FrozenTrial, Study, Trial, TrialFacts, TrialState, facts_of, record_facts
 from search.errors import UserError
 from search.trial import BEST_WEIGHTS, InitialConfig, TrialConfig
@@ -104,7 +104,7 @@ def _best_first(study: Study, config: TrialConfig, data: str) -> list[FrozenTria
 
 def _is_smaller(trial: FrozenTrial, config: TrialConfig) -> bool:
     try:
-        return outgrows(config.model, stored_config(trial).model)
+        return is_wider_or_deeper(config.model, stored_config(trial).model)
     except UserError:  # made by another version
         return False
 

@@ -27,7 +27,7 @@ from data.demo.texts import TRAIN_TEXTS, VAL_TEXTS
 from data.files import Pixels, to_tensor, with_bits, with_channels, write_png
 from models.layers import Whole
 from search.export import ExportedModel, load_exported
-from search.inference import ImageSurvey, Precision, TiledImage, Tiles, Tiling
+from search.inference import ImageSample, Precision, TiledImage, Tiles, Tiling
 from search.restore import RestorerOptions
 from search.restore.restorer import CPU_SIDE, Restorer
 
@@ -138,13 +138,13 @@ def knowledge(exported: ExportedModel, crop: Pixels, tile: int) -> None:
         tiles.restore(image, Tiling(tile, margin), write, known, lambda pixels: None)
         return 255 * float((result - whole).abs().max())
 
-    sample = ImageSurvey.drawn_from(image, tiles.multiple, 2**20)
-    calibrated = tiles.survey(sample)
-    plain = tiles.survey(ImageSurvey(sample.patches, sample.area, None, sample.busiest))
+    sample = ImageSample.drawn_from(image, tiles.multiple, 2**20)
+    calibrated = tiles.estimate_statistics(sample)
+    plain = tiles.estimate_statistics(ImageSample(sample.patches, sample.area, None, sample.busiest))
     print(f"each tile by itself: {apart(None):.2f} of 255 from the image at once", flush=True)
     print(f"statistics of {len(sample.patches)} patches, plain means: {apart(plain):.2f}", flush=True)
     print(f"calibrated: {apart(calibrated):.2f}", flush=True)
-    tiles.settle(calibrated, sample)
+    tiles.calibrate_statistics(calibrated, sample)
     print(f"after a pass over all tiles: {apart(calibrated):.3f}", flush=True)
 
 

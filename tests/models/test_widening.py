@@ -10,14 +10,14 @@ from models import (
     ModelConfig,
     NAFNetConfig,
     UNetConfig,
-    any_outgrows,
-    outgrows,
+    any_wider_or_deeper,
+    is_wider_or_deeper,
 )
 from models.filters import Median
 from models.luminance import LuminanceConfig
 from models.pix2pix import Pix2PixConfig
 from models.srresnet import SRResNetConfig
-from models.widening import GROWING
+from models.widening import EXTENSIBLE_SETTINGS
 
 SHAPE = {"encoder_blocks": (1, 1), "middle_blocks": 1, "decoder_blocks": (1, 1)}
 SMALL = KBNetSConfig.model_validate({"channels": 1, "width": 8, **SHAPE})
@@ -34,8 +34,8 @@ SMALL = KBNetSConfig.model_validate({"channels": 1, "width": 8, **SHAPE})
 )
 def test_more_channels_or_blocks_outgrow_and_never_the_other_way(changes: dict[str, object]) -> None:
     large = KBNetSConfig.model_validate({**SMALL.model_dump(), **changes})
-    assert outgrows(large, SMALL)
-    assert not outgrows(SMALL, large)
+    assert is_wider_or_deeper(large, SMALL)
+    assert not is_wider_or_deeper(SMALL, large)
 
 
 @pytest.mark.parametrize(
@@ -52,29 +52,29 @@ def test_more_channels_or_blocks_outgrow_and_never_the_other_way(changes: dict[s
 )
 def test_same_size_other_kernels_and_other_scales_do_not(changes: dict[str, object]) -> None:
     other = KBNetSConfig.model_validate({**SMALL.model_dump(), **changes})
-    assert not outgrows(other, SMALL)
-    assert not outgrows(SMALL, other)
+    assert not is_wider_or_deeper(other, SMALL)
+    assert not is_wider_or_deeper(SMALL, other)
 
 
 def test_one_that_is_wider_but_shallower_does_not() -> None:
     deep = KBNetSConfig.model_validate({**SMALL.model_dump(), "middle_blocks": 3})
     wide = KBNetSConfig.model_validate({**SMALL.model_dump(), "width": 16})
-    assert not outgrows(wide, deep)
-    assert not any_outgrows([wide, deep, wide])
-    assert any_outgrows([wide, deep, SMALL])
+    assert not is_wider_or_deeper(wide, deep)
+    assert not any_wider_or_deeper([wide, deep, wide])
+    assert any_wider_or_deeper([wide, deep, SMALL])
 
 
 def test_kinds_do_not_mix_and_filters_have_nothing_to_pass_on() -> None:
     nafnet = NAFNetConfig.model_validate({"channels": 1, "width": 16, **SHAPE})
-    assert not outgrows(nafnet, SMALL)
+    assert not is_wider_or_deeper(nafnet, SMALL)
     filters = [ClassicalConfig(channels=1, filter=Median(side=side)) for side in (3, 5)]
-    assert not any_outgrows(filters)
+    assert not any_wider_or_deeper(filters)
 
 
 def test_luminance_grows_with_its_network() -> None:
     small, large = (LuminanceConfig(model=DnCNNConfig(width=width, layers=3)) for width in (4, 6))
-    assert outgrows(large, small)
-    assert any_outgrows([small, large])
+    assert is_wider_or_deeper(large, small)
+    assert any_wider_or_deeper([small, large])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_luminance_grows_with_its_network() -> None:
 def test_every_weight_of_the_small_one_has_room_under_its_name_in_the_large_one(
     small: ModelConfig, large: ModelConfig
 ) -> None:
-    assert outgrows(large, small)
+    assert is_wider_or_deeper(large, small)
     ours, theirs = large.build().state_dict(), small.build().state_dict()
     assert theirs.keys() <= ours.keys()
     for name, value in theirs.items():
@@ -105,6 +105,6 @@ def test_every_weight_of_the_small_one_has_room_under_its_name_in_the_large_one(
 def test_every_growing_setting_is_one() -> None:
     kinds = {"kbnet_s": KBNetSConfig, "nafnet": NAFNetConfig, "srresnet": SRResNetConfig}
     kinds |= {"unet": UNetConfig, "dncnn": DnCNNConfig, "pix2pix": Pix2PixConfig}
-    assert GROWING.keys() == kinds.keys()
-    for kind, names in GROWING.items():
+    assert EXTENSIBLE_SETTINGS.keys() == kinds.keys()
+    for kind, names in EXTENSIBLE_SETTINGS.items():
         assert names <= kinds[kind].model_fields.keys()

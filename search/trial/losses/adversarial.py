@@ -23,7 +23,7 @@ CRITIC_COST = 2 * 3 + 2
 
 
 class AdversarialConfig(BaseModel):
-    """A critic learns to tell restored from clean patches; the model learns to be taken for clean."""
+    """A critic learns to distinguish restored from clean patches; the model learns to make them look alike."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     kind: Literal["adversarial"] = "adversarial"
@@ -47,7 +47,7 @@ class AdversarialConfig(BaseModel):
 
     @property
     def smallest_patch(self) -> int:
-        """The smallest side in pixels of crops that critic and pixel loss can judge."""
+        """The smallest side in pixels of crops that critic and pixel loss can be computed on."""
         return max(smallest_patch(self.critic.layers), self.pixel.smallest_patch)
 
 
@@ -70,14 +70,14 @@ class Adversarial(Objective):
 
     def forward(self, restored: Tensor, pair: Pair) -> Tensor:
         self.critic.requires_grad_(False)
-        opinion = self._judge(pair.degraded, restored)
+        opinion = self._critic_output(pair.degraded, restored)
         loss: Tensor = self._error(opinion, 1.0) + self.config.pixel_weight * self.pixel(restored, pair.clean)
         return loss
 
     def learn(self, restored: Tensor, pair: Pair, share: float) -> None:
         self.critic.requires_grad_(True)
-        real = self._error(self._judge(pair.degraded, pair.clean), 1.0)
-        fake = self._error(self._judge(pair.degraded, restored), 0.0)
+        real = self._error(self._critic_output(pair.degraded, pair.clean), 1.0)
+        fake = self._error(self._critic_output(pair.degraded, restored), 0.0)
         self.precision.backward(share * (real + fake) / 2)
 
     def step(self, step: float, steps: int, lr_scale: float) -> None:
@@ -85,7 +85,7 @@ class Adversarial(Objective):
         set_learning_rate(self.optimizer, lr_scale * lr)
         masked_step(self.critic, self.optimizer, self.precision, Mask({}), max_norm=float("inf"))
 
-    def _judge(self, degraded: Tensor, image: Tensor) -> Tensor:
+    def _critic_output(self, degraded: Tensor, image: Tensor) -> Tensor:
         with self.precision.forward():
             opinion: Tensor = self.critic(degraded, image)
         return opinion.float()

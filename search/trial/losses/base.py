@@ -60,5 +60,5 @@ class ImageLossConfig(BaseModel):
 
     @property
     def smallest_patch(self) -> int:
-        """The smallest side in pixels of crops that the loss can judge."""
+        """The smallest side in pixels of crops that the loss can be computed on."""
         return 1

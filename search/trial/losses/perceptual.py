@@ -68,7 +68,7 @@ class PerceptualConfig(ImageLossConfig):
         return Perceptual(self._stack(), layers, nn.L1Loss() if self.distance == "l1" else nn.MSELoss())
 
     def macs(self, channels: Literal[1, 3], patch: int) -> int:
-        return PASSES * count_macs(hollow_stack(self.network, self._depth), 3, patch, patch)
+        return PASSES * count_macs(untrained_stack(self.network, self._depth), 3, patch, patch)
 
     @property
     def smallest_patch(self) -> int:
@@ -140,7 +140,7 @@ def layer_names(network: Network) -> list[str]:
     return names
 
 
-def hollow_stack(network: Network, depth: int) -> nn.Sequential:
+def untrained_stack(network: Network, depth: int) -> nn.Sequential:
     """The first `depth` layers of the network, without weights (on the meta device)."""
     stack: list[nn.Module] = []
     channels = 3
@@ -162,7 +162,7 @@ def trained_stack(network: Network, depth: int, file: Path, sha256: str | None) 
     """
     stat = file.stat()
     weights = _read(network, depth, file, sha256, (stat.st_size, stat.st_mtime_ns))
-    stack = hollow_stack(network, depth)
+    stack = untrained_stack(network, depth)
     for name, tensor in weights.items():
         layer, kind = stack[int(name.partition(".")[0])], name.partition(".")[2]
         delattr(layer, kind)
@@ -174,7 +174,7 @@ def trained_stack(network: Network, depth: int, file: Path, sha256: str | None) 
 def _read(
     network: Network, depth: int, file: Path, sha256: str | None, stamp: tuple[int, int]
 ) -> Mapping[str, Tensor]:
-    """Weights by their names in `hollow_stack`. `stamp` makes a file that changed another one."""
+    """Weights by their names in `untrained_stack`. `stamp` makes a file that changed another one."""
     _check_hash(file, sha256)
     try:
         tensors = (
@@ -184,7 +184,7 @@ def _read(
     except Exception as error:
         raise ValueError(f"{file}: not readable as weights: {str(error).partition('.')[0]}") from None
     weights = {}
-    for name, wanted in hollow_stack(network, depth).state_dict().items():
+    for name, wanted in untrained_stack(network, depth).state_dict().items():
         found = tensors.get(f"features.{name}") if isinstance(tensors, dict) else None
         if not isinstance(found, Tensor) or found.shape != wanted.shape:
             shape = tuple(found.shape) if isinstance(found, Tensor) else "missing"
@@ -198,7 +198,7 @@ def _read(
 
 
 def _check_hash(file: Path, sha256: str | None) -> None:
-    """`ValueError` unless the file has that sha256, or, if None, the one that its name begins to tell."""
+    """`ValueError` unless the file has that sha256 or, if None, one that starts with the digits in its name."""
     named = re.fullmatch(r".*-([0-9a-f]{8})\.pth", file.name)
     expected = sha256 or (named[1] if named else "")
     if not expected:

@@ -14,7 +14,7 @@ from search.analysis import ablation
 from search.analysis.ablation import Ablation, TrainedChange
 from search.analysis.ablation_configs import changes_of
 from search.analysis.mattered import comparable
-from search.analysis.questions import LOSS, QUESTIONS, RATE, WIDTH, question_sides
+from search.analysis.questions import LOSS, QUESTIONS, RATE, WIDTH, trial_groups
 from search.database import Record, default_storage_url, load_study
 from search.statistics import effects
 from search.trial import TrialConfig
@@ -123,11 +123,11 @@ def records(configs: Sequence[dict[str, Any]], **more: Any) -> list[Record]:
 def test_numbers_fall_into_thirds_and_few_values_stay_apart() -> None:
     rates = [{"optimizer": {"lr": 0.001 * (n + 1)}} for n in range(9)]
     assert (
-        question_sides(RATE, records(rates))
+        trial_groups(RATE, records(rates))
         == ["0.001 to 0.003"] * 3 + ["0.004 to 0.006"] * 3 + ["0.007 to 0.009"] * 3
     )
     widths = [{"model": {"width": width}} for width in (8, 16, 8)]
-    assert question_sides(WIDTH, [*records(widths), *records([{}])]) == ["8", "16", "8", None]
+    assert trial_groups(WIDTH, [*records(widths), *records([{}])]) == ["8", "16", "8", None]
 
 
 def test_names_of_sides() -> None:
@@ -137,7 +137,7 @@ def test_names_of_sides() -> None:
         "loss": summed,
         "augmentation": {"flips": True, "rotations": False, "rescale": 0.0, "rescale_limit": 2.0},
     }
-    said = {question.name: question.of(tree) for question in QUESTIONS}
+    said = {question.name: question.answer(tree) for question in QUESTIONS}
     assert said["loss"] == "l1 + ssim"
     assert said["augmentation"] == "flips"
     assert (said["width"], said["depth"]) == (8.0, 6.0)

@@ -18,7 +18,7 @@ from optuna_dashboard import get_note, save_note
 from search.__main__ import main
 from search.dashboard import notes
 from search.dashboard import server as dashboard
-from search.dashboard.auth import COOKIE, Guard, is_loopback
+from search.dashboard.auth import COOKIE, AccessControl, is_loopback
 from search.database import default_storage_url, load_study, open_database, trial_handle
 from search.errors import UserError
 from tests.search.chromium import Browser
@@ -33,7 +33,10 @@ def inner(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
 
 
 def ask(
-    guard: Guard, method: str = "GET", address: str = "http://localhost:8080/api/studies", **headers: str
+    access: AccessControl,
+    method: str = "GET",
+    address: str = "http://localhost:8080/api/studies",
+    **headers: str,
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body that a browser gets at this address."""
     place = urlsplit(address)
@@ -50,7 +53,7 @@ def ask(
     def start(status: str, found: list[tuple[str, str]]) -> None:
         answer.update(status=int(status.split()[0]), headers=dict(found))
 
-    body = b"".join(guard(environ, start))
+    body = b"".join(access(environ, start))
     return answer["status"], answer["headers"], body
 
 
@@ -75,25 +78,25 @@ def test_only_own_addresses_are_loopback(host: str, own: bool) -> None:
 
 
 def test_without_a_token_only_own_names_of_this_machine_are_served() -> None:
-    guard = Guard(inner, token=None, read_only=False)
-    assert ask(guard)[2] == b"inside"
-    assert ask(guard, address="http://[::1]:8080/")[2] == b"inside"
+    access = AccessControl(inner, token=None, read_only=False)
+    assert ask(access)[2] == b"inside"
+    assert ask(access, address="http://[::1]:8080/")[2] == b"inside"
     # A page elsewhere can point its own name at 127.0.0.1, but the browser still says that name.
-    assert ask(guard, address="http://evil.example:8080/api/studies")[0] == 403
+    assert ask(access, address="http://evil.example:8080/api/studies")[0] == 403
 
 
 def test_token_lets_in_once_and_a_cookie_from_then_on() -> None:
-    guard = Guard(inner, TOKEN, read_only=False)
-    assert ask(guard)[0] == 401
-    assert b"<form" in ask(guard, address="http://server/dashboard")[2]
+    access = AccessControl(inner, TOKEN, read_only=False)
+    assert ask(access)[0] == 401
+    assert b"<form" in ask(access, address="http://server/dashboard")[2]
     query = TOKEN.replace(" ", "%20")
-    status, headers, _ = ask(guard, address=f"http://server/dashboard/studies/1?token={query}&page=2")
+    status, headers, _ = ask(access, address=f"http://server/dashboard/studies/1?token={query}&page=2")
     assert (status, headers["Location"]) == (303, "/dashboard/studies/1?page=2")
     cookie, *attributes = headers["Set-Cookie"].split("; ")
     assert {"HttpOnly", "SameSite=Lax"} <= set(attributes)
     assert TOKEN not in cookie
-    assert ask(guard, cookie=f"other=1; {cookie}")[2] == b"inside"
-    assert ask(guard, authorization=f"Bearer {TOKEN}")[2] == b"inside"
+    assert ask(access, cookie=f"other=1; {cookie}")[2] == b"inside"
+    assert ask(access, authorization=f"Bearer {TOKEN}")[2] == b"inside"
 
 
 @pytest.mark.parametrize(
@@ -110,17 +113,17 @@ def test_token_lets_in_once_and_a_cookie_from_then_on() -> None:
     ],
 )
 def test_nothing_else_lets_in(headers: dict[str, str]) -> None:
-    guard = Guard(inner, TOKEN, read_only=False)
+    access = AccessControl(inner, TOKEN, read_only=False)
     for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
-        assert ask(guard, method, **headers)[0] == 401
-        assert ask(guard, method, address="http://server/x?token=wrong", **headers)[0] == 401
-    other = Guard(inner, "another token of length", read_only=False)
+        assert ask(access, method, **headers)[0] == 401
+        assert ask(access, method, address="http://server/x?token=wrong", **headers)[0] == 401
+    other = AccessControl(inner, "another token of length", read_only=False)
     cookie = ask(other, address="http://server/?token=another%20token%20of%20length")[1]["Set-Cookie"]
-    assert ask(guard, cookie=cookie.split(";")[0])[0] == 401
+    assert ask(access, cookie=cookie.split(";")[0])[0] == 401
 
 
 def test_way_in_leads_nowhere_else() -> None:
-    guard = Guard(inner, TOKEN, read_only=False)
+    access = AccessControl(inner, TOKEN, read_only=False)
     query = TOKEN.replace(" ", "%20")
     for path in ("//evil.example/x", "/\\evil.example", "///evil.example", "/a\r\nSet-Cookie: x"):
         environ = f"http://server/?token={query}"
@@ -132,28 +135,28 @@ def test_way_in_leads_nowhere_else() -> None:
             "HTTP_HOST": "server",
         }
         found: dict[str, str] = {}
-        list(guard(request, lambda status, headers, found=found: found.update(headers)))  # type: ignore[misc]
+        list(access(request, lambda status, headers, found=found: found.update(headers)))  # type: ignore[misc]
         assert found["Location"].startswith("/")
         assert not found["Location"].startswith(("//", "/\\"))
         assert "\n" not in found["Location"]
-    assert b"<script>" not in ask(guard, address="http://server/<script>")[2]
+    assert b"<script>" not in ask(access, address="http://server/<script>")[2]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "BREW"])
 def test_read_only_refuses_every_change(method: str) -> None:
-    guard = Guard(inner, token=None, read_only=True)
-    status, headers, body = ask(guard, method)
+    access = AccessControl(inner, token=None, read_only=True)
+    status, headers, body = ask(access, method)
     assert (status, headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert b"read-only" in body
-    assert ask(guard, "GET")[0] == ask(guard, "HEAD")[0] == 200
-    assert ask(Guard(inner, None, read_only=False), method)[0] == 200
+    assert ask(access, "GET")[0] == ask(access, "HEAD")[0] == 200
+    assert ask(AccessControl(inner, None, read_only=False), method)[0] == 200
 
 
 def test_other_sites_change_nothing() -> None:
-    guard = Guard(inner, token=None, read_only=False)
-    assert ask(guard, "DELETE", origin="http://localhost:8080")[0] == 200
-    assert ask(guard, "DELETE", origin="http://evil.example")[0] == 403
-    assert ask(guard, "DELETE", origin="null")[0] == 403
+    access = AccessControl(inner, token=None, read_only=False)
+    assert ask(access, "DELETE", origin="http://localhost:8080")[0] == 200
+    assert ask(access, "DELETE", origin="http://evil.example")[0] == 403
+    assert ask(access, "DELETE", origin="null")[0] == 403
 
 
 def study_of(out: Path, name: str = "tiny") -> optuna.Study:

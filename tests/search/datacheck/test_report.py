@@ -12,7 +12,7 @@ from PIL import Image
 from data.files import decode_image, write_png
 from search.__main__ import main
 from search.datacheck import warnings_for_a_search
-from search.datacheck.report import shown
+from search.datacheck.report import printable
 from tests.data.examples import write_scenes
 
 _ORIENTATION = 0x0112
@@ -112,8 +112,8 @@ def test_page_is_whole_in_itself_and_escapes_names(pairs: Path, run: Run, tmp_pa
 
 
 def test_names_of_other_bytes_are_written_out() -> None:
-    assert shown("스캔 1.png") == "스캔 1.png"
-    assert shown("two\nlines\t\udcff\x1b[31m") == r"two\nlines\t\udcff\x1b[31m"
+    assert printable("스캔 1.png") == "스캔 1.png"
+    assert printable("two\nlines\t\udcff\x1b[31m") == r"two\nlines\t\udcff\x1b[31m"
 
 
 def test_originals_are_never_touched_and_the_copy_is_good(pairs: Path, run: Run, tmp_path: Path) -> None:

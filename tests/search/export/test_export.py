@@ -1,5 +1,7 @@
 """What export-best writes, and what it refuses."""
 
+import ast
+import importlib
 import json
 import re
 import shutil
@@ -17,12 +19,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.files import write_png
-from data.files.images import read_image
+from data.files import read_image, write_png
 from search.__main__ import main
 from search.database import best_trial, default_storage_url, load_study, ranked_trials
-from search.export import load_exported
-from search.export.export import load_model
+from search.export import load_exported, load_model
 from search.export.formats import CHECK_SIZES
 from search.export.model_card import CURVE
 from search.launch import run_in_process
@@ -159,12 +159,25 @@ def test_card_names_scores_recipes_and_both_ways_of_use(exported: Path) -> None:
     assert "4 validation pairs" in card and "learning_curve.png" in card and "`optimizer.lr`" in card
 
 
+def offered_imports(code: str) -> set[str]:
+    """The project's names that `code` imports; fails for one that its package does not offer."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            package = importlib.import_module(str(node.module))
+            names = {name.name for name in node.names}
+            assert hasattr(package, "__path__") and names <= set(package.__all__)
+            found |= names
+    return found
+
+
 def test_code_in_the_card_runs(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = (exported / "README.md").read_text(encoding="utf-8")
     first, second = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     scan = np.random.default_rng(0).integers(0, 256, (17, 23, 1), np.uint8)
     write_png(tmp_path / "scan.png", scan)
     monkeypatch.chdir(tmp_path)
+    assert {"load_model", "read_image", "write_png"} <= offered_imports(first)
     exec(first.replace("FOLDER OF THIS FILE", str(exported)), {})
     restored = read_image(tmp_path / "restored.png")
     assert restored.shape == scan.shape
@@ -238,6 +251,7 @@ def test_card_of_a_filter_tells_of_no_training_and_no_graph(
     scan = np.random.default_rng(0).integers(0, 256, (17, 23, 1), np.uint8)
     write_png(tmp_path / "scan.png", scan)
     monkeypatch.chdir(tmp_path)
+    assert {"load_model", "read_image", "write_png"} <= offered_imports(code)
     exec(code.replace("FOLDER OF THIS FILE", str(filtered)), {})
     assert read_image(tmp_path / "restored.png").std() < scan.std()
 

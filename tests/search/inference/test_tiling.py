@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.layers import Whole, calibrated, global_layers, sees_whole, traits
-from search.inference import ImageSurvey, Precision, TiledImage, Tiles, Tiling, measure_margin
+from search.inference import ImageSample, Precision, TiledImage, Tiles, Tiling, measure_margin
 from search.inference.tiling import spans
 from tests.models.examples import EXAMPLES, Example
 
@@ -103,10 +103,10 @@ def test_a_sample_and_one_pass_are_enough_to_know_the_whole(name: str) -> None:
         return float((in_tiles(tiles, degraded, Tiling(80, 32), whole) - expected).abs().max())
 
     blind = distance(None)
-    sample = ImageSurvey.drawn_from(as_image(degraded), tiles.multiple, 2**18)
-    whole = tiles.survey(sample)
+    sample = ImageSample.drawn_from(as_image(degraded), tiles.multiple, 2**18)
+    whole = tiles.estimate_statistics(sample)
     first = distance(whole)
-    moved = tiles.settle(whole, sample)
+    moved = tiles.calibrate_statistics(whole, sample)
     second = distance(whole)
     assert first < 0.5 * blind
     limit = distance(known_exactly(tiles, degraded))  # what the margin leaves

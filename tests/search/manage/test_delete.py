@@ -18,7 +18,7 @@ from search.database import (
     this_process,
 )
 from search.errors import UserError
-from search.manage import delete, delete_study, study_belongings
+from search.manage import delete, delete_study, study_contents
 
 WHAT = """\
 kbnet: 2 trials, the best at 24.00 dB (trial 1)
@@ -128,7 +128,7 @@ def test_study_that_is_worked_on_is_kept_until_its_worker_has_ended(
 def test_worker_that_came_while_a_person_thought_keeps_the_study(
     study: optuna.Study, out: Path, request: pytest.FixtureRequest
 ) -> None:
-    found = study_belongings(study, out)
+    found = study_contents(study, out)
     request.getfixturevalue("worker")
     with pytest.raises(UserError, match="at work"):
         delete_study(study, found)
@@ -143,14 +143,14 @@ def test_files_stay_where_the_database_cannot_forget(
     before = files(out)
     monkeypatch.setattr(delete, "remove_study", fails)
     with pytest.raises(OSError, match="disk full"):
-        delete_study(study, study_belongings(study, out))
+        delete_study(study, study_contents(study, out))
     assert files(out) == before
 
 
 def test_what_an_interrupted_attempt_left_goes_with_the_next(study: optuna.Study, out: Path) -> None:
     (out / ".deleted-kbnet").mkdir()
     (out / ".deleted-kbnet" / "state.pt").touch()
-    delete_study(study, study_belongings(study, out))
+    delete_study(study, study_contents(study, out))
     assert files(out) == set()
 
 
@@ -160,7 +160,7 @@ def test_folders_that_are_not_the_study_s_stay(name: str, out: Path) -> None:
     study = optuna.create_study(study_name=name, storage=database, direction="maximize")
     (out / name).mkdir(parents=True, exist_ok=True)
     (out / name / "mine.txt").touch()
-    found = study_belongings(study, out)
+    found = study_contents(study, out)
     assert found.folder is None
     delete_study(study, found)
     assert (out / name / "mine.txt").exists()
@@ -172,7 +172,7 @@ def test_link_goes_and_what_it_leads_to_stays(out: Path, tmp_path: Path) -> None
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "mine.txt").touch()
     (out / "far").symlink_to(tmp_path / "elsewhere")
-    found = study_belongings(study, out)
+    found = study_contents(study, out)
     assert str(found).splitlines()[1] == f"{out}/far: a link; what it leads to stays"
     delete_study(study, found)
     assert not (out / "far").is_symlink()

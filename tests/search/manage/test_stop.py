@@ -81,8 +81,8 @@ def worker(study: optuna.Study) -> Iterator[Worker]:
 
 def test_all_workers_are_asked_and_waited_for(study: optuna.Study, worker: Worker) -> None:
     processes, lines = [worker("a"), worker("b")], list[str]()
-    ending = stop.stop_workers(study, 10, lines.append)
-    assert ending == stop.Ending(asked=("a", "b"), still_there=())
+    result = stop.stop_workers(study, 10, lines.append)
+    assert result == stop.StopResult(asked=("a", "b"), not_stopped=())
     assert all(process.wait(0.1) == -9 for process in processes)
     assert lines[:2] == ["asked a, at work on trial 0", "asked b, at work on trial 1"]
     assert lines[2:] == [
@@ -111,7 +111,7 @@ def test_silence_of_a_worker_elsewhere_is_mentioned(
     beat = {"count": 3, "at": now - 130, "step": 1, "steps": 2}
     study._storage.set_trial_user_attr(trial_id, "beat", beat)
     lines: list[str] = []
-    assert stop.stop_workers(study, 0, lines.append).still_there == ("far",)
+    assert stop.stop_workers(study, 0, lines.append).not_stopped == ("far",)
     assert lines[1] == "far still works on trial 0; its last sign of life was 2:10 ago"
 
 
@@ -121,7 +121,7 @@ def test_trial_of_a_worker_that_is_silent_for_long_is_handed_back(
     monkeypatch.setattr(leases, "LEASE_TIMEOUT_S", 0.2)
     running(study, worker="far", name="far", host="another")
     lines: list[str] = []
-    assert stop.stop_workers(study, 5, lines.append) == stop.Ending(asked=("far",), still_there=())
+    assert stop.stop_workers(study, 5, lines.append) == stop.StopResult(asked=("far",), not_stopped=())
     assert lines[1] == "far gave no sign of life, and is taken for dead; trial 0 is kept at step 30 of 90"
     assert study.trials[0].state == TrialState.WAITING
 
@@ -142,7 +142,7 @@ def test_worker_between_two_trials_is_found(
     monkeypatch.setattr(stop, "BETWEEN_TRIALS_S", 30.0)
     late = threading.Timer(0.6, worker, ["late"])
     late.start()
-    assert stop.stop_workers(study, 60, lambda line: None) == stop.Ending(asked=("late",), still_there=())
+    assert stop.stop_workers(study, 60, lambda line: None) == stop.StopResult(asked=("late",), not_stopped=())
 
 
 def test_real_search_saves_and_ends(

@@ -31,9 +31,11 @@ from tests.search.chromium import Browser
 from tests.search.conftest import NASTY
 
 
-def facts(out: Path, name: str = "tiny", *, look: bool = True) -> ReportFacts:
+def facts(out: Path, name: str = "tiny", *, restore_images: bool = True) -> ReportFacts:
     url = default_storage_url(out)
-    return report.gather_facts(load_study(name, url), out, url, lambda line: None, look=look)
+    return report.gather_facts(
+        load_study(name, url), out, url, lambda line: None, restore_images=restore_images
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,25 +65,25 @@ def test_gains_are_those_of_the_images_on_disk(explored: Path, gathered: ReportF
         codes = (restored.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         before.append(psnr_db(scan, clean))
         after.append(psnr_db(codes, clean))
-    assert gathered.judgement is not None
-    assert gathered.judgement.images == len(after) == 7
-    assert gathered.judgement.psnr_db.mean == pytest.approx(np.mean(after), abs=1e-6)
-    gain = gathered.judgement.gains[0].gain_db
+    assert gathered.validation is not None
+    assert gathered.validation.images == len(after) == 7
+    assert gathered.validation.psnr_db.mean == pytest.approx(np.mean(after), abs=1e-6)
+    gain = gathered.validation.gains[0].gain_db
     assert gain.mean == pytest.approx(np.mean(after) - np.mean(before), abs=1e-6)
     # The bootstrap interval of a mean is near that of its standard error.
     error = np.std(np.subtract(after, before)) / np.sqrt(7)
     assert gain.high - gain.low == pytest.approx(2 * 1.96 * error, rel=0.25)
     changes = sorted(np.subtract(after, before))
-    shown = [sample.after_db - sample.before_db for sample in gathered.judgement.samples]
+    shown = [sample.after_db - sample.before_db for sample in gathered.validation.samples]
     assert shown == pytest.approx([changes[-1], changes[3], changes[0]])
 
 
 def test_best_filter_of_the_database_is_a_rival(gathered: ReportFacts, explored: Path) -> None:
-    assert gathered.judgement is not None
-    assert "the best filter (median)" in [gain.over for gain in gathered.judgement.gains]
+    assert gathered.validation is not None
+    assert "the best filter (median)" in [gain.over for gain in gathered.validation.gains]
     of_filters = facts(explored, "filters")
-    assert of_filters.judgement is not None
-    assert "filter" not in str([gain.over for gain in of_filters.judgement.gains])
+    assert of_filters.validation is not None
+    assert "filter" not in str([gain.over for gain in of_filters.validation.gains])
     assert of_filters.headline.startswith("The best filter is median: it restores at ")
 
 
@@ -118,7 +120,7 @@ def test_ticks_are_round_and_within(values: list[float]) -> None:
         axis = make_axis("x", values, log=log)
         assert axis.low < min(values) and max(values) < axis.high
         assert log or 2 <= len(axis.ticks) <= 7
-        assert all(0 <= axis.place(tick) <= 1 for tick in axis.ticks)
+        assert all(0 <= axis.fraction(tick) <= 1 for tick in axis.ticks)
         assert all(len(short_number(tick)) <= 7 for tick in axis.ticks)
 
 
@@ -165,12 +167,12 @@ def test_sides_are_compared_at_a_rung_that_all_of_them_reached() -> None:
     ]
     (contrast,) = report._contrasts(trials)
     assert (contrast.what, contrast.percent) == ("precision", 6)
-    assert [(side.value, side.mean, len(side.scores)) for side in contrast.sides] == [
+    assert [(side.value, side.mean, len(side.scores)) for side in contrast.groups] == [
         ("auto", 19.0, 1),
         ("fp32", 21.0, 2),
     ]
-    assert contrast.sides[0].spread is None
-    assert contrast.sides[1].spread == pytest.approx(2**0.5)
+    assert contrast.groups[0].spread is None
+    assert contrast.groups[1].spread == pytest.approx(2**0.5)
 
 
 def test_sparsity_is_judged_only_after_its_sparse_phase_began() -> None:
@@ -217,7 +219,7 @@ def test_verdict_meets_known_recipes_where_they_were_left() -> None:
         ended(0, "pruned", "", label="one", reported={6: 25.0}),
         ended(1, "pruned", "", label="two", reported={6: 19.0, 25: 23.0}),
     ]
-    (said,) = conclusions._over_known([*known, best], best, None)
+    (said,) = conclusions._known_recipe_sentences([*known, best], best, None)
     assert "at 25 % of the steps the best of them ('two') had 23.00 dB, the winner 24.00 dB" in said
 
 
@@ -238,7 +240,7 @@ def test_report_without_weights_says_why_nothing_was_restored(explored: Path, tm
     for path in (tmp_path / "runs" / "tiny").rglob("*.safetensors"):
         path.unlink()
     found = facts(tmp_path / "runs")
-    assert found.judgement is None
+    assert found.validation is None
     assert any("are gone" in sentence for sentence in found.sentences)
     assert "Before and after" not in render_report(found)
 

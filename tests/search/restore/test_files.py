@@ -300,14 +300,14 @@ def test_an_interrupt_leaves_whole_files(
     (tmp_path / "in").mkdir()
     for name in "abc":
         write_png(tmp_path / "in" / f"{name}.png", noise(5, 7, 1))
-    one = files._one
+    one = files._restore_job
 
     def interrupted(job: Any, *rest: Any) -> None:
         if job.source.name == "b.png":
             raise KeyboardInterrupt
         one(job, *rest)
 
-    monkeypatch.setattr(files, "_one", interrupted)
+    monkeypatch.setattr(files, "_restore_job", interrupted)
     assert run(unchanged, tmp_path / "in", "-o", tmp_path / "out") == 130
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
 

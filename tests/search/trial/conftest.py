@@ -25,7 +25,7 @@ class Record:
         self.rungs_before: list[Score] = []
         self.losses: list[float] = []
         self.scores: list[Score] = []
-        self.settled: list[bool] = []
+        self.dense: list[bool] = []
         self.notes: list[str] = []
 
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None:
@@ -34,9 +34,9 @@ class Record:
     def stepped(self, step: int, steps: int, loss: Tensor) -> None:
         self.losses.append(float(loss))
 
-    def scored(self, score: Score, settled: bool) -> None:
+    def scored(self, score: Score, dense: bool) -> None:
         self.scores.append(score)
-        self.settled.append(settled)
+        self.dense.append(dense)
         if self.error:
             raise self.error
 

@@ -276,4 +276,4 @@ def test_scores_are_unsettled_only_while_weights_are_held_at_zero(
     ):
         report = record(stop_after=None)
         run(config(sparsity={**DSD, "sparsity": sparsity}, evaluations=10), tmp_path / folder, report)
-        assert report.settled == expected  # type: ignore[attr-defined]
+        assert report.dense == expected  # type: ignore[attr-defined]

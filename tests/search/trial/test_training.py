@@ -230,7 +230,7 @@ def test_weights_are_those_of_the_best_rung_not_of_the_last(
         return Score(step, next(offered, 0.0), 0.5, 0.1, seconds)
 
     class Copies(record):  # type: ignore[misc, valid-type]
-        def scored(self, score: Score, settled: bool) -> None:
+        def scored(self, score: Score, dense: bool) -> None:
             kept.append((tmp_path / BEST_WEIGHTS).read_bytes())
 
     monkeypatch.setattr("search.trial.training.mean_score", scored)

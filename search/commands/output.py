@@ -1,4 +1,4 @@
-"""How a command ends: its exit codes, what it gives to other programs, and what it says can be typed next."""
+"""The end of a command: its exit codes, its output for other programs, and the next command that it suggests."""
 
 import argparse
 import shlex
@@ -9,26 +9,26 @@ from pathlib import Path
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 
-def say_how_to_go_on() -> None:
+def print_how_to_continue() -> None:
     print(f"stopped; go on with: python -m search {shlex.join(sys.argv[1:])}")
 
 
-def say_last_command(typed: Sequence[str]) -> None:
-    """Of those typed to work on a study, the one that goes on with it; nothing where none is known."""
+def print_last_command(typed: Sequence[str]) -> None:
+    """Print the recorded command that continues a study; nothing where none is recorded."""
     if typed:
         print(f"go on with: {typed[-1]}")
 
 
-def write(target: str, text: str) -> None:
-    """For other programs: to the file `target`, or for - to the terminal."""
+def write_output(target: str, text: str) -> None:
+    """Write output for other programs to the file `target`, or for - to the terminal."""
     if target == "-":
         print(text)
     else:
         Path(target).write_text(text + "\n", encoding="utf-8")
 
 
-def places(options: argparse.Namespace) -> str:
-    """The flags that lead another command to the same places; nothing where these are the default ones."""
+def location_flags(options: argparse.Namespace) -> str:
+    """The flags that give another command the same database and folder; empty where they are the default ones."""
     out = f" --out {shlex.quote(str(options.out))}" if options.out != Path("runs") else ""
     given = vars(options)
     return out + (f" --storage {shlex.quote(given['storage'])}" if "storage" in given else "")

@@ -1,4 +1,4 @@
-"""What the flags that several commands share mean."""
+"""Values of the flags that several commands share: times, sizes, devices, settings of a search."""
 
 import argparse
 import re
@@ -35,7 +35,7 @@ def seconds(flag: str, text: str) -> float:
     return found
 
 
-def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
+def study_spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
     """The study of that name, with these settings and the data as the flags say."""
     from search.study import load_spec, with_flags
 
@@ -48,12 +48,12 @@ def spec(name: str, options: argparse.Namespace, *changes: str) -> "StudySpec":
     return spec
 
 
-def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOptions":
-    """How the flags say that a search is carried out, on this device if they name several."""
+def run_options(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOptions":
+    """The settings for running a search, from flags; on `on` if the flags name several devices."""
     from search.worker import RunOptions
 
     return RunOptions(
-        storage=url(options),
+        storage=database_url(options),
         out=options.out,
         device=on or device(options.device),
         memory=size_in_bytes(options.memory) if "memory" in vars(options) else None,
@@ -64,7 +64,7 @@ def how(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOp
     )
 
 
-def inference(options: argparse.Namespace) -> "RestorerOptions":
+def restorer_options(options: argparse.Namespace) -> "RestorerOptions":
     from search.restore import RestorerOptions
 
     if options.tile != "auto" and not (options.tile.isdecimal() and int(options.tile) >= 64):
@@ -78,7 +78,7 @@ def inference(options: argparse.Namespace) -> "RestorerOptions":
     )
 
 
-def url(options: argparse.Namespace) -> str:
+def database_url(options: argparse.Namespace) -> str:
     from search.database import default_storage_url
 
     return str(vars(options).get("storage") or default_storage_url(options.out))
@@ -93,7 +93,7 @@ def size_in_bytes(size: str) -> int:
 
 
 def devices(names: str, workers: int | None) -> "tuple[torch.device, ...]":
-    """A device for each worker: those named, dealt out in turn."""
+    """A device for each worker: the named ones, in turn."""
     from search.inference import graphics_cards
 
     found = graphics_cards() if names == "auto" else []
