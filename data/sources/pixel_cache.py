@@ -20,7 +20,7 @@ from data.files import (
     decode_image,
     read_header,
     some_names,
-    warn_simplified,
+    warn_of_changes,
     with_bits,
     with_channels,
 )
@@ -48,7 +48,7 @@ def load_pixels(
     mapped from `cache`/data; a mapped block is kept there and found again while the files are unchanged.
     Warns once if any file holds more than plain pixels.
     """
-    warn_simplified([path for path, header in zip(paths, headers, strict=True) if header.simplified])
+    warn_of_changes(dict(zip(paths, headers, strict=True)))
     bits = max(header.bits for header in headers)
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     shapes = [(channels, header.height, header.width) for header in headers]
