@@ -31,6 +31,8 @@ class Page:
     exif: Image.Exif | None = None
     dpi: tuple[float, float] | None = None
     """Across and down."""
+    stored_bits: int = 8
+    """Of a sample in the file."""
     notes: list[str] = field(default_factory=list)
     """Contents of the file that are not in here."""
 
@@ -86,6 +88,7 @@ class _Images:
             profile=profile or None,
             exif=_exif(file, number),
             dpi=_resolution(file.resolution(number)),
+            stored_bits=header.stored_bits,
             notes=notes,
         )
 

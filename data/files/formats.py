@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from data.files.header import DataError
+
 PDF = ".pdf"
 OPTIONAL = {
     ".heic": ("pillow_heif", "heic"),
@@ -82,6 +84,14 @@ def _advice(extension: str, documents: bool) -> str:
     if extension == PDF:
         return "draw its pages as PNG; restore reads it"
     return "save as PNG or TIFF" if extension in OTHER_IMAGES else ""
+
+
+def no_images(folder: Path) -> DataError:
+    """What there is to say of a folder in which nothing is read."""
+    others = left_out(path for path in folder.iterdir() if path.is_file())
+    return DataError(
+        f"{folder}: no images (looked for {' '.join(EXTENSIONS)}{'; ' if others else ''}{others})"
+    )
 
 
 def is_left_out(path: Path) -> bool:

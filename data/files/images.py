@@ -132,6 +132,29 @@ def with_bits(pixels: Pixels, bits: int) -> Pixels:
     return pixels
 
 
+FULL_WHITE = 65535
+"""The largest value of 16 bits."""
+_USUAL_BITS = (8, 10, 12, 14)
+"""Of the values that cameras, scanners and film scanners write into files of 16 bits."""
+
+
+def white_of(largest: int) -> int:
+    """The value of white in 16-bit files of which none goes beyond `largest`: of 8, 10, 12, 14 or all 16 bits."""
+    return next((2**bits - 1 for bits in _USUAL_BITS if largest < 2**bits), FULL_WHITE)
+
+
+def stretched(pixels: Pixels, white: int) -> Pixels:
+    """uint16 pixels from 0 to `white` over the full range; others pass."""
+    if pixels.dtype != np.uint16 or white == FULL_WHITE:
+        return pixels
+    return np.asarray((pixels.astype(np.uint32) * FULL_WHITE + white // 2) // white).astype(np.uint16)
+
+
+def unstretched(pixels: Pixels, white: int) -> Pixels:
+    """uint16 pixels of the full range from 0 to `white`."""
+    return np.asarray((pixels.astype(np.uint32) * white + FULL_WHITE // 2) // FULL_WHITE).astype(np.uint16)
+
+
 def to_tensor(pixels: Pixels) -> Tensor:
     """(C, H, W) float32 in [0, 1] of an (H, W, C) uint8 or uint16 image."""
     return to_unit(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
