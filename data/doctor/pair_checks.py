@@ -72,8 +72,8 @@ def _range_of_set(measured: Pairs) -> Told:
         said = f"none goes beyond {common} of 65535 ({common.bit_length()} bit): {common} is taken as white"
         yield Finding("range", said, pairs=keys, whole_set=True)
     elif bits <= NEARLY_BLACK_BITS:
-        side = SIDES[whites.index(min(whites))]
-        said = f"the {side} side ends at {min(whites)} of 65535 ({bits} bit) and is nearly black"
+        dark = SIDES[whites.index(min(whites))]
+        said = f"the {dark} side ends at {min(whites)} of 65535 ({bits} bit) and is nearly black"
         yield Finding("range-differs", said, pairs=keys, whole_set=True)
 
 

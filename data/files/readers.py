@@ -126,6 +126,7 @@ class _PillowFile:
         self.path, self.image, self.format = path, image, image.format or ""
         self.frames = int(getattr(image, "n_frames", 1))
         self.mode = image.mode
+        self.png_bits = self._png(24) if self.format == "PNG" else 8
         check_size(path, image.height, image.width)
 
     def close(self) -> None:
@@ -139,10 +140,8 @@ class _PillowFile:
         gray = mode in ("1", "L", "LA", "La") or mode.startswith("I;16") or (palette and _gray_palette(image))
         deep = mode.startswith("I;16")
         if self.format == "PNG":
-            with self.path.open("rb") as file:
-                start = file.read(26)
-            # IHDR: bit depth and colour type; Pillow shows 16-bit colour as 8-bit, and gray with alpha as RGBA.
-            deep, gray = start[24] == 16, gray or start[25] == 4
+            # Pillow shows 16-bit colour as 8-bit, and gray with alpha as RGBA.
+            deep, gray = self.png_bits == 16, gray or self._png(25) == 4
         width, height = image.size
         if self.orientation(number) >= 5:
             width, height = height, width
@@ -159,14 +158,19 @@ class _PillowFile:
             losses=self._losses(),
         )
 
+    def _png(self, place: int) -> int:
+        """A byte of the header: 24 is the bit depth, 25 the kind of colour."""
+        with self.path.open("rb") as file:
+            return file.read(26)[place]
+
     def _losses(self) -> tuple[str, ...]:
         if self.frames > 1 and self.format in ("WEBP", "GIF", "PNG", "AVIF", "HEIF"):
             return (f"the first of {self.frames} pictures was taken",)
         return ("black and white became gray",) if self.mode == "1" else ()
 
     def orientation(self, number: int) -> int:
-        # A PNG whose EXIF does not precede its pixels would be decoded. HEIC and AVIF are turned as they are read.
-        if (self.format == "PNG" and "exif" not in self.image.info) or self.format in ("HEIF", "AVIF"):
+        # A PNG whose EXIF does not precede its pixels would be decoded.
+        if self.format == "PNG" and "exif" not in self.image.info:
             return 1
         value = self.image.getexif().get(_ORIENTATION, 1)
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
@@ -174,7 +178,13 @@ class _PillowFile:
     def layers(self, number: int) -> Pixels:
         header = self.header(number)
         check_memory(self.path, header.height, header.width, 4 * header.bits // 8)
-        return self._decode_deep() if header.bits == 16 else _decode_8bit(self.image)
+        if header.bits == 16:
+            return self._decode_deep()
+        clear = self.image.info.get("transparency")
+        if self.mode == "L" and isinstance(clear, int):
+            # Pillow widens gray of 2 and 4 bits to 8, and not the value that is transparent.
+            self.image.info["transparency"] = clear * (255 // (2 ** min(self.png_bits, 8) - 1))
+        return _decode_8bit(self.image)
 
     def profile(self, number: int) -> bytes | None:
         return self.image.info.get("icc_profile")
@@ -195,6 +205,10 @@ class _PillowFile:
         image.load()  # raises for truncated files, which OpenCV may fill up silently
         if image.mode.startswith("I;16"):
             pixels = np.asarray(image).astype(np.uint16)[..., None]
+            clear = image.info.get("transparency")
+            if isinstance(clear, int):
+                alpha = np.where(pixels == clear, 0, 65535).astype(np.uint16)
+                pixels = np.concatenate((np.repeat(pixels, 3, 2), alpha), 2)
         else:
             # Pillow cuts 16-bit colour to 8 bits.
             found = cv2.imdecode(np.frombuffer(self.path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)

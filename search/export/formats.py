@@ -166,7 +166,7 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
 
 
 def _forget_origin(model: Any) -> None:
-    """Remove what the exporter notes in an onnx_ir model of the source lines behind each node: they name folders of this machine."""
+    """Remove the source lines that the exporter notes in an onnx_ir model: they name folders of this machine."""
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         for part in (graph, *graph.all_nodes()):
             part.metadata_props.clear()

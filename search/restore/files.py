@@ -16,6 +16,7 @@ from data.files import (
     SEVERAL_PAGES,
     DataError,
     Page,
+    left_out,
     open_document,
     open_writer,
     stretched,
@@ -72,7 +73,7 @@ def restore_files(options: RestoreOptions) -> Summary:
     """
     if any(sign in options.suffix for sign in "/\\\0"):
         raise UserError(f"--suffix {options.suffix}: part of a file name, so without / and \\")
-    todo = jobs(options.inputs, options.out, options.suffix, EXTENSIONS.get(options.format or ""))
+    todo, others = jobs(options.inputs, options.out, options.suffix, EXTENSIONS.get(options.format or ""))
     restorer = Restorer(load_exported(options.model), options.how)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,8 @@ def restore_files(options: RestoreOptions) -> Summary:
         except KeyboardInterrupt:
             summary.stopped = True
     _tell(console, summary, restorer, options, time.monotonic() - started)
+    if advice := left_out(others, documents=True):
+        console.print(advice, markup=False, emoji=False, soft_wrap=True)
     return summary
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.files import DOCUMENTS, FORMATS
+from data.files import DOCUMENTS, FORMATS, left_out
 from search.errors import UserError
 
 MAGIC = "*?["
@@ -20,16 +20,19 @@ class Job:
     target: Path
 
 
-def jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -> list[Job]:
-    """A job for every image in `inputs`: files, folders with all below them, and patterns.
+def jobs(
+    inputs: Sequence[str], out: Path, suffix: str, extension: str | None
+) -> tuple[list[Job], list[Path]]:
+    """A job for every image in `inputs`: files, folders with all below them, and patterns. Also what is left out.
 
     What lies in a folder keeps its place below `out`. Results have the extension of their source unless
-    one is given. Raises `UserError` for inputs that do not exist or hold no images, and where a result would
-    take the place of an input or of another result.
+    one is given; PNG stands for formats that are read and not written. Raises `UserError` for inputs that do
+    not exist or hold no images, and where a result would take the place of an input or of another result.
     """
     found: dict[Path, Path] = {}
+    others: list[Path] = []
     for text in inputs:
-        for source, place in _found(text, out):
+        for source, place in _found(text, out, others):
             found.setdefault(source, place)
     targets = {source: _target(out / place, suffix, extension) for source, place in found.items()}
     twice = {target for target, count in Counter(targets.values()).items() if count > 1}
@@ -51,7 +54,7 @@ def jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -
                 "restore them one by one"
             )
         owners[target] = source
-    return [Job(source, target) for source, target in targets.items()]
+    return [Job(source, target) for source, target in targets.items()], others
 
 
 def shown(path: Path | str) -> str:
@@ -61,7 +64,8 @@ def shown(path: Path | str) -> str:
 
 
 def _target(place: Path, suffix: str, extension: str | None) -> Path:
-    return place.with_name(f"{place.stem}{suffix}{extension or place.suffix}")
+    own = place.suffix if place.suffix.lower() in FORMATS else ".png"
+    return place.with_name(f"{place.stem}{suffix}{extension or own}")
 
 
 def _same(target: Path, source: Path) -> bool:
@@ -74,31 +78,34 @@ def _same(target: Path, source: Path) -> bool:
         return False
 
 
-def _found(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Source files of one input, each with its place below the output folder."""
+def _found(text: str, out: Path, others: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Source files of one input, each with its place below the output folder; other files go into `others`."""
     path = Path(text)
     if path.is_dir():
         if out.resolve() == path.resolve():
             raise UserError(f"{shown(out)}: is the input folder; results go to another one")
-        yield from _below(path, out)
+        yield from _below(path, out, others)
     elif os.path.lexists(path):
-        if path.suffix.lower() not in FORMATS:
+        if path.suffix.lower() not in DOCUMENTS:
+            advice = left_out([path], documents=True)
             raise UserError(
                 f"{shown(path)}: not an image that can be restored (allowed: {' '.join(DOCUMENTS)})"
+                + (f"\n{advice}" if advice else "")
             )
         yield path, Path(path.name)
     elif any(sign in text for sign in MAGIC):
         root = _root(path)
         matches = sorted(root.glob(str(path.relative_to(root))))
         images = [match for match in matches if match.suffix.lower() in DOCUMENTS and not match.is_dir()]
+        others += (match for match in matches if match not in images)
         if not images:
-            raise UserError(f"{shown(text)}: matches no images (looked for {' '.join(DOCUMENTS)})")
+            raise UserError(_no_images(f"{shown(text)}: matches no images", others))
         yield from ((match, match.relative_to(root)) for match in images)
     else:
         raise UserError(f"{shown(path)}: no such file or folder")
 
 
-def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+def _below(folder: Path, out: Path, others: list[Path]) -> Iterator[tuple[Path, Path]]:
     """All images below a folder but those in `out`; hidden files are left out."""
     count, own = 0, out.resolve()
     for place, folders, names in os.walk(folder):
@@ -107,11 +114,20 @@ def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
             name for name in folders if not name.startswith(".") and (here / name).resolve() != own
         )
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in DOCUMENTS:
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in DOCUMENTS:
                 count += 1
                 yield here / name, (here / name).relative_to(folder)
+            else:
+                others.append(here / name)
     if not count:
-        raise UserError(f"{shown(folder)}: no images (looked for {' '.join(DOCUMENTS)})")
+        raise UserError(_no_images(f"{shown(folder)}: no images", others))
+
+
+def _no_images(what: str, others: Sequence[Path]) -> str:
+    advice = left_out(others, documents=True)
+    return f"{what} (looked for {' '.join(DOCUMENTS)})" + (f"\n{advice}" if advice else "")
 
 
 def _root(pattern: Path) -> Path:
