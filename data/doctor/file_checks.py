@@ -172,7 +172,7 @@ def _at_once(path: Path) -> tuple[str, str] | None:
 def _problem(path: Path, text: str, has_header: bool) -> tuple[str, str]:
     """Kind and text for what `decode` said."""
     said = text.removeprefix(f"{path}: ")
-    if "pixels of type" in said or "not supported" in said:
+    if any(words in said for words in ("pixels of type", "not supported", "allowed are", "no numbers")):
         return "unsupported", said
     if "not a readable image" in said:
         return "unreadable", f"{said}; it begins with {_beginning(path)!r}"

@@ -11,7 +11,9 @@ Pixels = NDArray[Any]
 """Whole numbers of type uint8 or uint16, 0 is black."""
 
 MOST_PIXELS = 1_000_000_000
-"""A scan of the largest sheets has fewer; a small file that promises more is an attack or damaged."""
+"""A scan of the largest sheets has fewer."""
+LARGE, PIXELS_PER_BYTE = 100_000_000, 100_000
+"""No picture beyond so many pixels is compressed to so few bytes, but for blank ones and attacks."""
 
 
 class DataError(ValueError):
@@ -40,11 +42,12 @@ class Header:
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Raises DataError for an image that promises more pixels than any scan has."""
-    if height * width > MOST_PIXELS:
+    """Raises DataError for an image that promises more pixels than any scan has, or than its file can hold."""
+    pixels, size = height * width, path.stat().st_size
+    if pixels > MOST_PIXELS or (pixels > LARGE and pixels > PIXELS_PER_BYTE * size):
         raise DataError(
-            f"{path}: {width} x {height} pixels in a file of {path.stat().st_size:,} bytes; "
-            f"allowed are {MOST_PIXELS // 10**6:,} megapixels"
+            f"{path}: {width} x {height} pixels in a file of {size:,} bytes; "
+            f"allowed are {MOST_PIXELS // 10**6:,} megapixels, and {PIXELS_PER_BYTE:,} pixels a byte"
         )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -124,16 +125,15 @@ class _PillowFile:
 
     def __init__(self, path: Path, image: Image.Image) -> None:
         self.path, self.image, self.format = path, image, image.format or ""
-        self.frames = int(getattr(image, "n_frames", 1))
         self.mode = image.mode
         self.png_bits = self._png(24) if self.format == "PNG" else 8
-        check_size(path, image.height, image.width)
 
     def close(self) -> None:
         self.image.close()
 
     def header(self, number: int) -> Header:
         image, mode = self.image, self.mode
+        check_size(self.path, image.height, image.width)
         if mode in ("F", "I", "LAB", "HSV"):
             raise DataError(f"{self.path}: pixels of type {mode}; allowed are gray and RGB with 8 or 16 bit")
         palette = mode in ("P", "PA")
@@ -163,6 +163,10 @@ class _PillowFile:
         with self.path.open("rb") as file:
             return file.read(26)[place]
 
+    @cached_property
+    def frames(self) -> int:
+        return int(getattr(self.image, "n_frames", 1))
+
     def _losses(self) -> tuple[str, ...]:
         if self.frames > 1 and self.format in ("WEBP", "GIF", "PNG", "AVIF", "HEIF"):
             return (f"the first of {self.frames} pictures was taken",)
@@ -177,7 +181,9 @@ class _PillowFile:
 
     def layers(self, number: int) -> Pixels:
         header = self.header(number)
-        check_memory(self.path, header.height, header.width, 4 * header.bits // 8)
+        # A WebP is decoded as a film: two frames besides the pixels.
+        copies = 3 if self.format == "WEBP" else 1
+        check_memory(self.path, header.height, header.width, copies * 4 * header.bits // 8)
         if header.bits == 16:
             return self._decode_deep()
         clear = self.image.info.get("transparency")

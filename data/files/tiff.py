@@ -57,7 +57,11 @@ class TiffFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = tifffile.TiffFile(path)
-        found: Sequence[Any] = [self._file.pages[n] for n in range(len(self._file.pages))]
+        try:
+            found: Sequence[Any] = [self._file.pages[n] for n in range(len(self._file.pages))]
+        except BaseException:
+            self.close()
+            raise
         self._pages = [page for page in found if not page.is_reduced and not page.is_mask] or found
         self.pages = len(self._pages)
 

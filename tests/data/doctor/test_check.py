@@ -93,7 +93,7 @@ def test_files_that_do_not_decode_are_told_apart(pairs: Path) -> None:
     (scan / "t1.png").write_bytes((scan / "t1.png").read_bytes()[:3000])
     (scan / "t2.png").write_bytes(b"<!doctype html>")
     (scan / "t3.png").unlink()
-    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)).save(scan / "t3.tif")
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.int32)).save(scan / "t3.tif")
     (scan / "t4.png").unlink()
     Image.fromarray(decode_image(scan / "t5.png")).save(scan / "t5.bmp")
     assert [(finding.kind, finding.files[0].stem) for finding in told(pairs)] == [
