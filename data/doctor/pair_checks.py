@@ -21,7 +21,7 @@ from data.doctor.outliers import (
     tell,
     unusual_pairs,
 )
-from data.doctor.pair_stats import MeasuredPair
+from data.doctor.pair_stats import NEARLY_BLACK, MeasuredPair
 from data.files import FULL_WHITE, white_of
 
 CAUSES = (
@@ -32,8 +32,6 @@ CAUSES = (
 
 FEWEST_FOR_RANGE = 2
 """One pair tells nothing of its set."""
-NEARLY_BLACK_BITS = 12
-"""A degraded side of 14 bits may be as dark as that."""
 
 Pairs = Sequence[MeasuredPair]
 Told = Iterable[Finding]
@@ -66,14 +64,14 @@ def _range_of_set(measured: Pairs) -> Told:
         )
     if len(measured) < FEWEST_FOR_RANGE or min(whites) == FULL_WHITE:
         return
-    common, bits = max(whites), min(whites).bit_length()
+    common = max(whites)
     keys = tuple(m.pair.key for m in measured)
     if common < FULL_WHITE:
         said = f"none goes beyond {common} of 65535 ({common.bit_length()} bit): {common} is taken as white"
         yield Finding("range", said, pairs=keys, whole_set=True)
-    elif bits <= NEARLY_BLACK_BITS:
+    elif min(whites) <= NEARLY_BLACK:
         dark = SIDES[whites.index(min(whites))]
-        said = f"the {dark} side ends at {min(whites)} of 65535 ({bits} bit) and is nearly black"
+        said = f"the {dark} side ends at {min(whites)} of 65535 ({min(whites).bit_length()} bit) and is nearly black"
         yield Finding("range-differs", said, pairs=keys, whole_set=True)
 
 

@@ -94,7 +94,14 @@ def _opened(path: Path) -> ImageFile:
     module = "pillow_heif" if _is_heic(start) else "pillow_jxl" if _is_jxl(start) else None
     if module is not None:
         _register(path, module)
-    return _PillowFile(path, Image.open(path))
+    try:
+        return _PillowFile(path, Image.open(path))
+    except UnidentifiedImageError:
+        if not start.startswith(b"\xff\xd8"):
+            raise
+        raise DataError(
+            f"{path}: a JPEG of a kind that is not supported (12 bit, lossless or damaged); save as PNG or TIFF"
+        ) from None
 
 
 def _register(path: Path, module: str) -> None:
@@ -126,6 +133,8 @@ class _PillowFile:
     def __init__(self, path: Path, image: Image.Image) -> None:
         self.path, self.image, self.format = path, image, image.format or ""
         self.mode = image.mode
+        # To look for EXIF behind the pixels of a PNG, they would be decoded; it does not count there.
+        self.has_exif = self.format != "PNG" or "exif" in image.info
         self.png_bits = self._png(24) if self.format == "PNG" else 8
 
     def close(self) -> None:
@@ -173,10 +182,7 @@ class _PillowFile:
         return ("black and white became gray",) if self.mode == "1" else ()
 
     def orientation(self, number: int) -> int:
-        # A PNG whose EXIF does not precede its pixels would be decoded.
-        if self.format == "PNG" and "exif" not in self.image.info:
-            return 1
-        value = self.image.getexif().get(_ORIENTATION, 1)
+        value = self.image.getexif().get(_ORIENTATION, 1) if self.has_exif else 1
         return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
     def layers(self, number: int) -> Pixels:
@@ -190,7 +196,16 @@ class _PillowFile:
         if self.mode == "L" and isinstance(clear, int):
             # Pillow widens gray of 2 and 4 bits to 8, and not the value that is transparent.
             self.image.info["transparency"] = clear * (255 // (2 ** min(self.png_bits, 8) - 1))
-        return _decode_8bit(self.image)
+        if self.mode == "1" and isinstance(clear, int):
+            # Versions of Pillow differ in whether they take the value for transparent, and as 1 or as 255.
+            gray = np.asarray(self.image.convert("L"))[..., None]
+            return np.concatenate(
+                (gray, gray, gray, np.where(gray == (255 if clear else 0), 0, 255)), 2
+            ).astype(np.uint8)
+        pixels = _decode_8bit(self.image)
+        # Many programs leave the fourth byte of a BMP empty; no picture is transparent all over.
+        empty = self.format == "BMP" and pixels.shape[2] == 4 and not pixels[..., 3].any()
+        return pixels[..., :3] if empty else pixels
 
     def profile(self, number: int) -> bytes | None:
         return self.image.info.get("icc_profile")
@@ -203,8 +218,7 @@ class _PillowFile:
         return across, down
 
     def exif(self, number: int) -> Image.Exif | None:
-        # A PNG whose EXIF does not precede its pixels would be decoded to look for it.
-        return None if self.format == "PNG" and "exif" not in self.image.info else self.image.getexif()
+        return self.image.getexif() if self.has_exif else None
 
     def _decode_deep(self) -> Pixels:
         image = self.image

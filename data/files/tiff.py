@@ -64,6 +64,9 @@ class TiffFile:
             raise
         self._pages = [page for page in found if not page.is_reduced and not page.is_mask] or found
         self.pages = len(self._pages)
+        # ImageJ writes stacks of which only the first picture has tags.
+        of_imagej = (self._file.imagej_metadata or {}).get("images", 1) if self._file.is_imagej else 1
+        self._pictures = max(int(of_imagej), self.pages)
 
     def close(self) -> None:
         self._file.close()
@@ -86,11 +89,11 @@ class TiffFile:
             width=width,
             channels=channels,
             bits=16 if floats or (depth > 8 and photometric != _PALETTE) else 8,
-            simplified=photometric == _PALETTE or more or self.pages > 1,
+            simplified=photometric == _PALETTE or more or self._pictures > 1,
             stored_bits=depth,
             note=_note(depth, _float_white(page)) if floats else "",
             inks=photometric == _CMYK,
-            losses=_losses(page, photometric, depth),
+            losses=(*self._hidden(), *_losses(page, photometric, depth)),
         )
 
     def orientation(self, number: int) -> int:
@@ -151,6 +154,9 @@ class TiffFile:
         found.endian, found.bigtiff = self._file.byteorder, self._file.is_bigtiff
         found.load_from_fp(cast(IO[bytes], self._file.filehandle), self._pages[number].offset)
         return found
+
+    def _hidden(self) -> tuple[str, ...]:
+        return (f"the first of {self._pictures} pictures was taken",) if self._pictures > self.pages else ()
 
     def _known(self, page: Any) -> tuple[int, int]:
         """PhotometricInterpretation and bits of a sample, of pixels that are read. Raises DataError for others."""

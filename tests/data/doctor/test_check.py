@@ -299,3 +299,17 @@ def test_findings_come_worst_first_and_common_ones_once() -> None:
 def test_every_kind_says_what_to_do() -> None:
     for kind, (_, title, advice) in KINDS.items():
         assert title and advice, kind
+
+
+def test_images_of_formats_that_are_not_read_are_told_by_both_checks(pairs: Path) -> None:
+    for name in ("a.gif", "b.gif", "c.dng", "notes.txt"):
+        (pairs / "train" / "scan" / name).write_bytes(b"anything")
+    for findings in (told(pairs), check.check_quickly(pairs)):
+        (found,) = [finding for finding in findings if finding.kind == "not-read"]
+        assert (
+            "2 files left out: .gif is not read" in found.found
+            and ".dng is not read (camera RAW" in found.found
+        )
+        assert found.severity == Severity.WARNING
+        (other,) = [finding for finding in findings if finding.kind == "ignored"]
+        assert other.found == "1 files: notes.txt"

@@ -253,3 +253,47 @@ def test_formats_without_their_package_are_left_out_with_its_command() -> None:
         "2 files left out: .heic is not read (pip install 'restune[heic]'); "
         "1 file left out: .jxl is not read (pip install 'restune[jxl]')\n"
     ), done.stderr
+
+
+def bmp_with_masks(alpha: int) -> bytes:
+    """A BMP of 32 bits that says where its alpha is, filled with one value of it."""
+    pixels = np.concatenate((SMOOTH[..., ::-1], np.full((H, W, 1), alpha, np.uint8)), 2)[::-1].tobytes()
+    head = struct.pack("<IiiHHIIiiII", 124, W, H, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(64)
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(pixels), 0, 0, 14 + len(head)) + head + pixels
+
+
+@pytest.mark.parametrize(
+    ("alpha", "shown"), [(0, SMOOTH), (255, SMOOTH), (51, on_white(SMOOTH.astype(int), np.array(51), 255))]
+)
+def test_bmp_whose_alpha_is_empty_is_not_clear_all_over(tmp_path: Path, alpha: int, shown: Array) -> None:
+    (tmp_path / "a.bmp").write_bytes(bmp_with_masks(alpha))
+    np.testing.assert_array_equal(decode_image(tmp_path / "a.bmp"), shown)
+
+
+def test_jpeg_of_12_bits_is_refused_as_such(tmp_path: Path) -> None:
+    file = bytearray(encoded(Image.fromarray(SMOOTH), "JPEG"))
+    file[file.index(b"\xff\xc0") + 4] = 12
+    (tmp_path / "a.jpg").write_bytes(file)
+    with pytest.raises(DataError, match=r"a\.jpg: a JPEG of a kind that is not supported \(12 bit"):
+        decode_image(tmp_path / "a.jpg")
+
+
+def test_jpeg_without_its_last_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded(Image.fromarray(SMOOTH), "JPEG")[:-40])
+    with pytest.raises(DataError, match=r"a\.jpg.*cut short"):
+        decode_image(tmp_path / "a.jpg")
+
+
+def test_orientation_in_png_counts_only_before_the_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    body = rows(SMOOTH.astype(int), 8)
+    before = png(8, 2, body, chunk)
+    name, content = chunk
+    end = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    plain = png(8, 2, body)
+    for file, shown in ((before, np.rot90(SMOOTH, -1)), (plain[:-12] + end + plain[-12:], SMOOTH)):
+        (tmp_path / "a.png").write_bytes(file)
+        np.testing.assert_array_equal(decode_image(tmp_path / "a.png"), shown)

@@ -359,3 +359,13 @@ def test_pages_of_one_file_may_differ_in_every_way(tmp_path: Path) -> None:
     with open_document(tmp_path / "a.tif", 300) as document:
         np.testing.assert_array_equal(document.read(0).pixels[..., 0], GRAY)
         np.testing.assert_array_equal(document.read(1).pixels, DEEP_RGB)
+
+
+def test_stack_of_imagej_with_the_tags_of_one_picture_is_told(tmp_path: Path) -> None:
+    stack = RNG.integers(0, 65536, (5, H, W)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, truncate=True)
+    assert read_header(tmp_path / "stack.tif").simplified
+    with open_document(tmp_path / "stack.tif", 300) as document:
+        page = document.read(0)
+    np.testing.assert_array_equal(page.pixels[..., 0], stack[0])
+    assert page.notes == ["the first of 5 pictures was taken"]
