@@ -1,6 +1,7 @@
 """The settings beside exported weights, `config.json`: what the files of an export are called, and what one holds."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class ExportedModel:
     """The value of white in the 16-bit files it was trained with."""
 
 
-def white_level_of(settings: dict[str, Any]) -> int:
+def white_level_of(settings: Mapping[str, Any]) -> int:
     """The value of white in 16-bit files that the settings of an export say, or the largest there is."""
     white = settings.get("input", {}).get("white_level")
     return white if isinstance(white, int) and 255 <= white <= FULL_WHITE else FULL_WHITE
