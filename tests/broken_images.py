@@ -83,7 +83,7 @@ def _files() -> Iterator[tuple[str, bytes, bool]]:
     yield "16 bit.png", _encoded(gray16, "PNG"), True
     yield "16 bit.tif", _encoded(gray16, "TIFF"), True
     yield "32 bit.tif", _encoded(gray16.convert("I"), "TIFF"), False
-    yield "float.tif", _encoded(Image.fromarray(np.float32(gray16) / 65535), "TIFF"), False
+    yield "float.tif", _encoded(Image.fromarray(np.float32(gray16) / 65535), "TIFF"), True
     yield "Lab.tif", _encoded(Image.merge("LAB", _rgb().split()), "TIFF"), False
 
     yield "progressive.jpg", _encoded(_rgb(), "JPEG", progressive=True), True

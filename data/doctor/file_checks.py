@@ -8,9 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from data.files import DataError, Header, Pixels, decode_image, read_header, with_channels
+from data.files import DataError, Header, Pixels, decode_image, open_image, reading, with_channels
 
 FORMATS = {
     "PNG": (".png",),
@@ -19,10 +18,12 @@ FORMATS = {
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp",),
     "WEBP": (".webp",),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "JXL": (".jxl",),
 }
 WINDOW = 512
 """Texture is measured in the central square of at most this side."""
-_ORIENTATION = 0x0112
 _MEAN_OF_SMALLER = 0.4736
 """Mean of the smaller 70 % of |z| for z normal: sqrt(2 / pi) (1 - exp(-q^2 / 2)) / 0.7, q = 1.0364."""
 
@@ -73,23 +74,17 @@ def read_label(path: Path) -> Label:
     if problem:
         return Label(problem)
     try:
-        header = read_header(path)
-        with Image.open(path) as image:
-            profile = image.info.get("icc_profile") or b""
-            # A PNG that has no EXIF before its pixels would be decoded for it.
-            asks = image.format != "PNG" or "exif" in image.info
-            turned = image.getexif().get(_ORIENTATION, 1) if asks else 1
+        with open_image(path) as file, reading(path):
+            profile = file.profile(0) or b""
             return Label(
                 None,
-                header,
-                image.format or "",
-                turned if isinstance(turned, int) and 1 <= turned <= 8 else 1,
+                file.header(0),
+                file.format,
+                file.orientation(0),
                 hashlib.blake2b(profile, digest_size=8).hexdigest() if profile else "",
             )
     except DataError as error:
         return Label(_problem(path, str(error), has_header=False))
-    except Exception as error:  # Pillow raises whatever its decoders meet
-        return Label(("truncated", f"damaged header ({error})"))
 
 
 def read_pixels(path: Path) -> Pixels | tuple[str, str]:
@@ -177,7 +172,7 @@ def _at_once(path: Path) -> tuple[str, str] | None:
 def _problem(path: Path, text: str, has_header: bool) -> tuple[str, str]:
     """Kind and text for what `decode` said."""
     said = text.removeprefix(f"{path}: ")
-    if "pixels of type" in said or "not supported" in said:
+    if any(words in said for words in ("pixels of type", "not supported", "allowed are", "no numbers")):
         return "unsupported", said
     if "not a readable image" in said:
         return "unreadable", f"{said}; it begins with {_beginning(path)!r}"

@@ -71,7 +71,13 @@ KINDS = {
     "simplified": Kind(WARNING, "more than plain pixels", "read on white and first page; save plain images"),
     "tiny": Kind(WARNING, "very small images", "use larger images, or a patch that fits"),
     "few": Kind(WARNING, "few pairs", "scores over few images are not sure"),
-    "range": Kind(NOTE, "not all of the range is used", "scale the values to the full range of the file"),
+    "range": Kind(
+        WARNING, "16-bit files with values of fewer bits", "nothing where that is meant, else scale them to 0 to 65535"
+    ),
+    "range-differs": Kind(
+        ERROR, "16-bit files with values of fewer bits on one side", "scale both sides to 0 to 65535"
+    ),
+    "not-read": Kind(WARNING, "images of a format that is not read", "see each"),
     "together": Kind(NOTE, "images that belong together", "intervals over them are too narrow; see compare --groups"),
     "shared-name": Kind(
         NOTE, "names that go together, in training and validation", "if they show one scene: --fix --groups PATTERN"

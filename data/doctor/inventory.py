@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.doctor.findings import Finding
-from data.files import EXTENSIONS, DataError, some_names
+from data.files import EXTENSIONS, is_left_out, left_out, no_images, some_names
 from data.sources import CLEAN_NAMES, SCAN_NAMES, find_parts, find_sides
 
 SIDE_WORDS = re.compile("|".join(sorted({*SCAN_NAMES, *CLEAN_NAMES, "noise", "real", "mean"}, key=len)[::-1]))
@@ -49,7 +49,9 @@ def take_inventory(folder: Path, scan_dir: str | None, clean_dir: str | None) ->
         ours, theirs = (_images(side, findings, ignored) for side in (scan, clean))
         pairs += [PairFiles(part, name, ours[name], theirs[name]) for name in sorted(ours.keys() & theirs)]
         findings += _lonely(ours, theirs, clean) + _lonely(theirs, ours, scan)
-    if ignored:
+    if unread := [path for path in ignored if is_left_out(path)]:
+        findings.append(Finding("not-read", left_out(unread), tuple(unread)))
+    if ignored := [path for path in ignored if not is_left_out(path)]:
         findings.append(
             Finding(
                 "ignored",
@@ -71,7 +73,7 @@ def _images(side: Path, findings: list[Finding], ignored: list[Path]) -> dict[st
         else:
             ignored.append(path)
     if not found:
-        raise DataError(f"{side}: no images (looked for {' '.join(EXTENSIONS)})")
+        raise no_images(side)
     findings += [
         Finding("same-name", some_names(path.name for path in paths), tuple(paths))
         for paths in found.values()

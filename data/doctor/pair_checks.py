@@ -21,13 +21,17 @@ from data.doctor.outliers import (
     tell,
     unusual_pairs,
 )
-from data.doctor.pair_stats import MeasuredPair
+from data.doctor.pair_stats import NEARLY_BLACK, MeasuredPair
+from data.files import FULL_WHITE, white_of
 
 CAUSES = (
     "depth-lost", "constant", "identical", "inverted", "exif", "turned", "size", "missing-part", "channel-order",
     "wrong-partner", "swapped",
 )  # fmt: skip
 """A pair is told the first of these that it has, and nothing that follows from it."""
+
+FEWEST_FOR_RANGE = 2
+"""One pair tells nothing of its set."""
 
 Pairs = Sequence[MeasuredPair]
 Told = Iterable[Finding]
@@ -44,8 +48,36 @@ def pair_findings(measured: Pairs) -> list[Finding]:
     ill = {key for finding in found if finding.kind in CAUSES for key in finding.pairs}
     if len(fitting) >= FEWEST:
         found += [finding for finding in unusual_pairs(fitting) if finding.pairs[0] not in ill]
-    found += _traces(whole)
+    found += [*_traces(whole), *_range_of_set(whole)]
+    if any(finding.kind.startswith("range") for finding in found):
+        found = [finding for finding in found if finding.kind != "depth-lost"]
     return [*found, *_small_shift_of_all(fitting, found)]
+
+
+def _range_of_set(measured: Pairs) -> Told:
+    """16-bit files of which none goes beyond a value of fewer bits, on either side or on both."""
+    whites = []
+    for side in range(2):
+        deep = [m.textures[side].largest for m in measured if m.textures and _is_deep(m, side)]
+        whites.append(
+            white_of(max(deep)) if len(deep) == len(measured) and max(deep, default=0) else FULL_WHITE
+        )
+    if len(measured) < FEWEST_FOR_RANGE or min(whites) == FULL_WHITE:
+        return
+    common = max(whites)
+    keys = tuple(m.pair.key for m in measured)
+    if common < FULL_WHITE:
+        said = f"none goes beyond {common} of 65535 ({common.bit_length()} bit): {common} is taken as white"
+        yield Finding("range", said, pairs=keys, whole_set=True)
+    elif min(whites) <= NEARLY_BLACK:
+        dark = SIDES[whites.index(min(whites))]
+        said = f"the {dark} side ends at {min(whites)} of 65535 ({min(whites).bit_length()} bit) and is nearly black"
+        yield Finding("range-differs", said, pairs=keys, whole_set=True)
+
+
+def _is_deep(m: MeasuredPair, side: int) -> bool:
+    header = m.labels[side].header
+    return header is not None and header.stored_bits == 16
 
 
 def _first_causes(found: list[Finding]) -> list[Finding]:
@@ -62,7 +94,7 @@ def _by_itself(m: MeasuredPair) -> Told:
     assert m.textures is not None
     scan, clean = m.textures
     for side, texture, label in zip(SIDES, m.textures, m.labels, strict=True):
-        if label.header is not None and label.header.bits == 16 and texture.largest <= 255:
+        if label.header is not None and label.header.stored_bits == 16 and texture.largest <= 255:
             yield tell(m, "depth-lost", f"the largest value of the {side} side is {texture.largest} of 65535")
         if texture.spread < 0.5:
             yield tell(m, "constant", f"the {side} side is one colour ({texture.mean[0]:.0f} of 255)")

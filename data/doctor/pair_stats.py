@@ -1,7 +1,7 @@
 """Numbers about one pair: how its two sides fit together. Nothing here knows of the rest of the set."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -21,7 +21,7 @@ from data.doctor.file_checks import (
 from data.doctor.inventory import PairFiles
 from data.doctor.jpeg_blocks import jpeg_trace
 from data.doctor.registration import Shift, band_pass, correlation, measure_shift
-from data.files import Pixels, with_channels
+from data.files import FULL_WHITE, Pixels, stretched, white_of, with_channels
 from data.loading import dihedral
 
 THUMB = 64
@@ -32,6 +32,8 @@ _TRACE_SIDE = 256
 _CELLS = 32
 _PATCHY = 0.5
 _FITS, _LARGE = 0.7, 256
+NEARLY_BLACK = 4095
+"""In files of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ def measure_pair(pair: PairFiles) -> MeasuredPair:
                     images.append(read)
     if len(images) < 2:
         return MeasuredPair(pair, labels)
+    largest = int(images[0].max()), int(images[1].max())
+    if all(label.header is not None and label.header.stored_bits == 16 for label in labels):
+        white = white_of(max(largest))
+        # Values of 12 bits and fewer would all be measured as black.
+        images = [stretched(image, white if white <= NEARLY_BLACK else FULL_WHITE) for image in images]
     scan, clean = images
     grays = to_gray(scan), to_gray(clean)
     thumbs = _thumb(grays[0]), _thumb(grays[1])
@@ -108,7 +115,10 @@ def measure_pair(pair: PairFiles) -> MeasuredPair:
     return MeasuredPair(
         pair,
         labels,
-        (measure_texture(scan), measure_texture(clean)),
+        (
+            replace(measure_texture(scan), largest=largest[0]),
+            replace(measure_texture(clean), largest=largest[1]),
+        ),
         fit,
         likeness,
         element,

@@ -1,5 +1,6 @@
 """Files that are whole whenever anyone sees them: written under another name, then renamed."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Where writing fails, `path` stays what it was, and nothing is left beside it.
     """
-    partial = path.with_name(f".{path.name[:100]}.{os.getpid()}.partial")
+    # No part of the name itself: with anything added, the longest names would be too long.
+    digest = hashlib.blake2b(os.fsencode(path.name), digest_size=8).hexdigest()
+    partial = path.with_name(f".{digest}.{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(path)

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from data.files.images import EXTENSIONS, DataError, Pixels, cannot_read, header_of, layers, open_image
-
-PDF = ".pdf"
-DOCUMENTS = (*EXTENSIONS, PDF)
+from data.files.formats import PDF
+from data.files.header import DataError, Pixels, check_size
+from data.files.readers import ImageFile, open_image, reading, upright_layers
 
 ORIENTATION = 0x0112
 EXIF_FOLDERS = (0x8769, 0x8825)  # camera settings, GPS
@@ -32,6 +31,8 @@ class Page:
     exif: Image.Exif | None = None
     dpi: tuple[float, float] | None = None
     """Across and down."""
+    stored_bits: int = 8
+    """Of a sample in the file."""
     notes: list[str] = field(default_factory=list)
     """Contents of the file that are not in here."""
 
@@ -54,72 +55,50 @@ def open_document(path: Path, pdf_dpi: float) -> Iterator[Document]:
         with _opened_pdf(path, pdf_dpi) as document:
             yield document
         return
-    try:
-        image = open_image(path)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything for broken files
-        raise DataError(cannot_read(path, error)) from error
-    with image:
-        yield _Images(path, image)
+    with open_image(path) as file:
+        with reading(path):
+            document = _Images(path, file)
+        yield document
 
 
 class _Images:
-    """Images that Pillow opens. Several frames are pages in TIFF alone; elsewhere they are a film or previews."""
+    """The pages of an image file."""
 
-    def __init__(self, path: Path, image: Image.Image) -> None:
-        self.path, self.image, self.size = path, image, (image.height, image.width)
-        try:
-            frames = int(getattr(image, "n_frames", 1))
-        except Exception as error:
-            raise DataError(cannot_read(path, error)) from error
-        self.pages = frames if image.format == "TIFF" else 1
-        self.notes = (
-            [f"the first of {frames} pictures was taken"]
-            if frames > 1 and image.format in ("WEBP", "GIF", "PNG")
-            else []
-        )
+    def __init__(self, path: Path, file: ImageFile) -> None:
+        self.path, self.file, self.pages = path, file, file.pages
+        header = file.header(0)
+        self.size = header.height, header.width
 
     def read(self, number: int) -> Page:
-        try:
-            if self.pages > 1:
-                self.image.seek(number)
+        with reading(self.path):
             return self._page(number)
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(cannot_read(self.path, error)) from error
 
     def _page(self, number: int) -> Page:
-        image, notes = self.image, list(self.notes)
-        header = header_of(image, self.path)
-        mode = image.mode
-        profile, dpi = _of_tiff(image) if image.format == "TIFF" else _of_info(image)
-        exif = _exif(image)
-        pixels = layers(image, self.path, header, number)
+        file = self.file
+        header = file.header(number)
+        pixels = upright_layers(self.path, file, number)
         alpha = pixels[..., 3:] if pixels.shape[2] == 4 else None
-        if mode in ("CMYK", "YCCK") and profile:
+        profile, notes = file.profile(number), list(header.losses)
+        if header.inks and profile:
             # A profile of inks is wrong for red, green and blue.
             profile, notes = None, [*notes, "CMYK became RGB, without its colour profile"]
-        elif mode == "1":
-            notes.append("black and white became gray")
         return Page(
             pixels=np.ascontiguousarray(pixels[..., : header.channels]),
             alpha=None if alpha is None else np.ascontiguousarray(alpha),
             profile=profile or None,
-            exif=exif,
-            dpi=dpi,
+            exif=_exif(file, number),
+            dpi=_resolution(file.resolution(number)),
+            stored_bits=header.stored_bits,
             notes=notes,
         )
 
 
-def _exif(image: Image.Image) -> Image.Exif | None:
+def _exif(file: ImageFile, number: int) -> Image.Exif | None:
     """Metadata of how the file was made, without what it says of its storage; the pixels are upright now."""
-    # A PNG whose EXIF does not precede its pixels would be decoded to look for it.
-    if image.format == "PNG" and "exif" not in image.info:
+    found, kept = file.exif(number), Image.Exif()
+    if found is None:
         return None
-    found, kept = image.getexif(), Image.Exif()
-    tags = DESCRIPTIVE if image.format == "TIFF" else [tag for tag in found if tag not in EXIF_FOLDERS]
+    tags = DESCRIPTIVE if file.format == "TIFF" else [tag for tag in found if tag not in EXIF_FOLDERS]
     for tag in tags:
         if tag in found:
             kept[tag] = found[tag]
@@ -131,27 +110,9 @@ def _exif(image: Image.Image) -> Image.Exif | None:
     return kept if len(kept) or any(kept.get_ifd(folder) for folder in EXIF_FOLDERS) else None
 
 
-def _of_info(image: Image.Image) -> tuple[bytes | None, tuple[float, float] | None]:
-    """Profile and resolution."""
-    return image.info.get("icc_profile"), _resolution(image.info.get("dpi"))
-
-
-def _of_tiff(image: Image.Image) -> tuple[bytes | None, tuple[float, float] | None]:
-    """The same of the page that `image` is at; its `info` still has what earlier pages said."""
-    tags = image.tag_v2  # type: ignore[attr-defined]
-    across, down, unit = (tags.get(tag) for tag in (0x011A, 0x011B, 0x0128))
-    per_inch = {2: 1.0, 3: 2.54}.get(unit or 2)
-    if across is None or down is None or per_inch is None:
-        return tags.get(0x8773), None
-    return tags.get(0x8773), _resolution((per_inch * float(across), per_inch * float(down)))
-
-
-def _resolution(dpi: Any) -> tuple[float, float] | None:
-    try:
-        across, down = (float(value) for value in dpi)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (across, down) if 1 < across < 1e5 and 1 < down < 1e5 else None
+def _resolution(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+    """What is credible of it."""
+    return dpi if dpi is not None and all(1 < value < 1e5 for value in dpi) else None
 
 
 @contextmanager
@@ -180,6 +141,7 @@ class _Pdf:
         self.pages = len(document)
         width, height = document[0].get_size() if self.pages else (0.0, 0.0)
         self.size = round(height * dpi / 72), round(width * dpi / 72)
+        check_size(path, *self.size)
 
     def read(self, number: int) -> Page:
         try:

@@ -1,7 +1,6 @@
 """Writing images with all that belongs to them, whole or not at all."""
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,21 +13,13 @@ import numpy as np
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from data.files.documents import DESCRIPTIVE, EXIF_FOLDERS, PDF, Page
-from data.files.images import Pixels, on_white
+from data.files.atomic import whole_file
+from data.files.documents import DESCRIPTIVE, EXIF_FOLDERS, Page
+from data.files.formats import FORMATS, SEVERAL_PAGES
+from data.files.header import Pixels
+from data.files.images import on_white
 
 JPEG_QUALITY = 95
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".webp": "WEBP",
-    PDF: "PDF",
-}
-SEVERAL_PAGES = ("TIFF", "PDF")
 
 
 class Writer(Protocol):
@@ -43,17 +34,16 @@ class Writer(Protocol):
 @contextmanager
 def open_writer(path: Path) -> Iterator[Writer]:
     """A file in the format that its name says. It appears under its name when all is written, else not at all."""
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.partial")
     kind = FORMATS[path.suffix.lower()]
-    writer: Writer = _Tiff(temporary) if kind == "TIFF" else _Single(temporary, kind)
-    try:
-        yield writer
-        writer.close()
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):
+    with whole_file(path) as temporary:
+        writer: Writer = _Tiff(temporary) if kind == "TIFF" else _Single(temporary, kind)
+        try:
+            yield writer
             writer.close()
-        temporary.unlink(missing_ok=True)
+        except BaseException:
+            with suppress(OSError):
+                writer.close()
+            raise
 
 
 class _Single:

@@ -3,7 +3,7 @@
 import unicodedata
 from pathlib import Path
 
-from data.files import EXTENSIONS, DataError, some_names
+from data.files import EXTENSIONS, DataError, no_images, some_names
 
 SCAN_NAMES = ("scan", "scans", "noisy", "lq", "input", "inputs", "degraded", "dirty", "low")
 CLEAN_NAMES = ("clean", "cleaned", "gt", "hq", "target", "targets", "groundtruth", "high")
@@ -56,7 +56,7 @@ def find_images(folder: Path) -> dict[str, Path]:
             raise DataError(f"{folder}: two images of one name, {found[stem].name} and {path.name}; keep one")
         found[stem] = path
     if not found:
-        raise DataError(f"{folder}: no images (looked for {' '.join(EXTENSIONS)})")
+        raise no_images(folder)
     return dict(sorted(found.items()))
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from data.files import DataError, Header, Pair, Pixels, to_unit
 from data.loading import Crop, Vary, cut_crop, dihedral, resize_crop
 from data.sources.folders import find_parts, find_sides, match_names
-from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers
+from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers, white_level
 from data.sources.split import PairSet, Split, divided, place_key
 
 
@@ -63,7 +63,7 @@ class PairsConfig(BaseModel):
     def open_all(self, *, cache: Path) -> "FolderPairs":
         """Decodes all pairs of DIR/{scan,clean} as one set: images to judge by, none to train on."""
         files = match_names(*find_sides(self.dir, self.scan_dir, self.clean_dir))
-        _, pixels, _ = _decoded([path for pair in files.values() for path in pair], self.channels, cache)
+        _, _, pixels, _ = _decoded([path for pair in files.values() for path in pair], self.channels, cache)
         return FolderPairs(list(files), pixels[::2], pixels[1::2])
 
 
@@ -112,25 +112,30 @@ def open_files(
 ) -> Split:
     """Decodes (degraded, clean) files by name into a Split; `how` ends its note."""
     paths = [path for files in (train, val) for pair in files.values() for path in pair]
-    number, pixels, digest = _decoded(paths, channels, cache)
+    number, white, pixels, digest = _decoded(paths, channels, cache)
     cutoff = 2 * len(train)
     return Split(
         train=FolderPairs(list(train), pixels[:cutoff:2], pixels[1:cutoff:2]),
         val=FolderPairs(list(val), pixels[cutoff::2], pixels[cutoff + 1 :: 2]),
         channels=number,
         fingerprint=place_key(digest, *train, "", *val),
-        note=f"{len(train)} train / {len(val)} val pairs, {pixel_kind(pixels)}, {how}",
+        note=f"{len(train)} train / {len(val)} val pairs, {pixel_kind(pixels, white)}, {how}",
+        white_level=white,
     )
 
 
 def _decoded(
     paths: Sequence[Path], channels: Literal["auto", 1, 3], cache: Path
-) -> tuple[int, list[Pixels], str]:
-    """Channel count, (C, H, W) pixels and their digest, of files in which degraded and clean ones take turns."""
+) -> tuple[int, int, list[Pixels], str]:
+    """Channel count, the value of white in 16-bit files, (C, H, W) pixels and their digest.
+
+    Degraded and clean files take turns in `paths`.
+    """
     headers = read_headers(paths)
     _check_sizes(paths, headers)
     number = channel_count(headers, channels)
-    return number, *load_pixels(paths, headers, number, cache)
+    white = white_level(paths, headers)
+    return number, white, *load_pixels(paths, headers, number, cache, white)
 
 
 def channel_count(headers: Sequence[Header], wanted: Literal["auto", 1, 3]) -> int:

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,16 @@ import numpy as np
 import psutil
 
 from data.files import (
+    FULL_WHITE,
     DataError,
     Header,
     Pixels,
     decode_image,
     read_header,
     some_names,
-    warn_simplified,
+    stretched,
+    warn_of_changes,
+    white_of,
     with_bits,
     with_channels,
 )
@@ -39,19 +43,40 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     return _each(read_header, paths)
 
 
+def white_level(paths: Sequence[Path], headers: Sequence[Header]) -> int:
+    """The value of white in the 16-bit files among these: less than 65535 if none goes beyond that of fewer bits.
+
+    Cameras and scanners write values of 10, 12 or 14 bits into files of 16; taken as they are, they are nearly
+    black. Reads files until one is beyond them, which mostly is the first.
+    """
+    largest, deep = 0, [path for path, header in zip(paths, headers, strict=True) if header.stored_bits == 16]
+    for path in deep:
+        with suppress(DataError):  # told by `load_pixels`, of all files together
+            largest = max(largest, int(decode_image(path).max()))
+        if white_of(largest) == FULL_WHITE:
+            break
+    return white_of(largest) if deep and largest else FULL_WHITE
+
+
 def load_pixels(
-    paths: Sequence[Path], headers: Sequence[Header], channels: int, cache: Path
+    paths: Sequence[Path], headers: Sequence[Header], channels: int, cache: Path, white: int = FULL_WHITE
 ) -> tuple[list[Pixels], str]:
     """All images as (channels, H, W) arrays of one type, and 16 hex digits that depend on every pixel.
 
-    uint16 if any file has 16 bits, else uint8. The arrays are read-only views of one block, in memory or
-    mapped from `cache`/data; a mapped block is kept there and found again while the files are unchanged.
-    Warns once if any file holds more than plain pixels.
+    uint16 if any file has 16 bits, else uint8. `white` is the value of white in files that store 16 bits.
+    The arrays are read-only views of one block, in memory or mapped from `cache`/data; a mapped block is
+    kept there and found again while the files are unchanged. Warns once if any file holds more than plain
+    pixels.
     """
-    warn_simplified([path for path, header in zip(paths, headers, strict=True) if header.simplified])
+    warn_of_changes(dict(zip(paths, headers, strict=True)))
     bits = max(header.bits for header in headers)
     dtype = np.dtype(np.uint16 if bits == 16 else np.uint8)
     shapes = [(channels, header.height, header.width) for header in headers]
+    partial = {
+        path
+        for path, header in zip(paths, headers, strict=True)
+        if header.stored_bits == 16 and white < FULL_WHITE
+    }
     ends = np.cumsum([channels * header.height * header.width for header in headers])
     total = int(ends[-1])
 
@@ -62,7 +87,10 @@ def load_pixels(
         places = dict(zip(paths, views(block), strict=True))
 
         def decode_into_place(path: Path) -> bytes:
-            pixels = with_bits(with_channels(decode_image(path), channels), bits).transpose(2, 0, 1)
+            decoded = decode_image(path)
+            if path in partial:
+                decoded = stretched(decoded, white)
+            pixels = with_bits(with_channels(decoded, channels), bits).transpose(2, 0, 1)
             place = places[path]
             if pixels.shape != place.shape:
                 raise DataError(f"{path}: changed while it was being read")
@@ -76,26 +104,32 @@ def load_pixels(
         digest = fill(block)
         block.flags.writeable = False
     else:
-        block, digest = _mapped(paths, channels, dtype, total, cache, fill)
+        block, digest = _mapped(paths, (channels, white), dtype, total, cache, fill)
     return views(block), digest
 
 
-def pixel_kind(pixels: Sequence[Pixels]) -> str:
-    """Kind of the pixels that `load` returned, for people: "gray 8 bit"."""
-    return f"{'gray' if pixels[0].shape[0] == 1 else 'colour'} {8 * pixels[0].itemsize} bit"
+def pixel_kind(pixels: Sequence[Pixels], white: int = FULL_WHITE) -> str:
+    """Kind of the pixels that `load_pixels` returned, for people: "gray 8 bit"."""
+    kind = f"{'gray' if pixels[0].shape[0] == 1 else 'colour'} {8 * pixels[0].itemsize} bit"
+    return (
+        kind if white == FULL_WHITE else f"{kind} with values of {white.bit_length()} bit ({white} is white)"
+    )
 
 
 def _mapped(
     paths: Sequence[Path],
-    channels: int,
+    how: tuple[int, int],
     dtype: np.dtype[Any],
     total: int,
     cache: Path,
     fill: Callable[[Pixels], str],
 ) -> tuple[Pixels, str]:
-    """The block as a read-only memory map of `cache`/data/pixels-KEY.raw, made first if need be."""
+    """The block as a read-only memory map of `cache`/data/pixels-KEY.raw, made first if need be.
+
+    `how` is what pixels depend on besides their files: channels and white.
+    """
     stamps = [(path.resolve(), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    raw = cache_folder(cache) / f"pixels-{place_key(channels, dtype, *stamps)}.raw"
+    raw = cache_folder(cache) / f"pixels-{place_key(*how, dtype, *stamps)}.raw"
     index = raw.with_suffix(".json")
     digest = _kept_digest(raw, index, total * dtype.itemsize)
     if digest is None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.files import DataError, Pair
+from data.files import FULL_WHITE, DataError, Pair
 from data.loading import Crop, Vary
 
 T = TypeVar("T")
@@ -87,6 +87,8 @@ class Split:
     """16 hex digits that change with any pixel, name or side of the split, but not with the place on disk."""
     note: str
     """One line for people: how many pairs, of what kind, and where the split comes from."""
+    white_level: int = FULL_WHITE
+    """The value that 1.0 stands for in 16-bit files: less than 65535 where all hold values of fewer bits."""
 
 
 def shared_images(pairs: PairSet, split: Split) -> dict[str, str]:

@@ -16,7 +16,7 @@ from data.files import Pair, Pixels, jpeg_round_trip, to_unit
 from data.loading import Crop, Vary
 from data.sources.folders import find_images, find_originals, find_parts
 from data.sources.pairs import channel_count, collate
-from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers
+from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers, white_level
 from data.sources.split import PairSet, Split, divided, place_key
 
 
@@ -90,14 +90,15 @@ class SyntheticConfig(BaseModel):
         train, val, how = divided(files, self.val_fraction, seed, self.dir, cache, (self.clean_dir,))
         paths = [*train.values(), *val.values()]
         headers = read_headers(paths)
-        pixels, digest = load_pixels(paths, headers, channel_count(headers, self.channels), cache)
+        white = white_level(paths, headers)
+        pixels, digest = load_pixels(paths, headers, channel_count(headers, self.channels), cache, white)
         settings = self.model_dump_json(include={"sigma", "photons", "blur", "jpeg_quality", "clip"})
         return Split(
             train=SyntheticPairs(list(train), pixels[: len(train)], self),
             val=SyntheticPairs(list(val), pixels[len(train) :], self),
             channels=pixels[0].shape[0],
             fingerprint=place_key(digest, settings, *train, "", *val),
-            note=f"{len(train)} train / {len(val)} val clean images, {pixel_kind(pixels)}, degraded by "
+            note=f"{len(train)} train / {len(val)} val clean images, {pixel_kind(pixels, white)}, degraded by "
             f"{self.summary()}, {how}",
         )
 

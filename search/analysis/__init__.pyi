@@ -14,8 +14,8 @@ from .conclusions import known_recipe_name as known_recipe_name
 from .conclusions import known_recipe_trials as known_recipe_trials
 from .importance import END as END
 from .importance import FEWEST_RANKED as FEWEST_RANKED
-from .importance import Importance as Importance
 from .importance import SHUFFLES as SHUFFLES
+from .importance import Importance as Importance
 from .importance import setting_importance as setting_importance
 from .mattered import SIGNIFICANCE_RULE as SIGNIFICANCE_RULE
 from .mattered import find_what_mattered as find_what_mattered

@@ -6,8 +6,8 @@ from .folders import ablation_folder as ablation_folder
 from .folders import artifacts_folder as artifacts_folder
 from .folders import confirm_folder as confirm_folder
 from .folders import trial_folder as trial_folder
-from .leases import Heartbeat as Heartbeat
 from .leases import LEASE_TIMEOUT_S as LEASE_TIMEOUT_S
+from .leases import Heartbeat as Heartbeat
 from .leases import LeaseMonitor as LeaseMonitor
 from .leases import begin_trial as begin_trial
 from .leases import claim_trial as claim_trial
@@ -30,8 +30,8 @@ from .records import FINISHED as FINISHED
 from .records import PAUSED as PAUSED
 from .records import PRUNED as PRUNED
 from .records import RUNNING as RUNNING
-from .records import Record as Record
 from .records import WAITING as WAITING
+from .records import Record as Record
 from .records import best_record as best_record
 from .records import flatten as flatten
 from .records import read_records as read_records

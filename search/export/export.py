@@ -198,6 +198,7 @@ def _settings(
             "colour_order": "RGB" if config.model.channels == 3 else "gray",
             "dtype": "float32",
             "range": [0.0, 1.0],
+            "white_level": split.white_level,
             "size_multiple": int(winner.model.size_multiple),  # type: ignore[arg-type]
             "padding": "zeros at the right and at the bottom up to a multiple, cropped from the output",
         },

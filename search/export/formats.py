@@ -153,6 +153,7 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
             verbose=False,
         )
     assert program is not None
+    _forget_origin(program.model)
     program.save(str(path))
     onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -164,12 +165,27 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
     return {"opset": OPSET, "largest_difference_to_torch": apart}
 
 
+def _forget_origin(model: Any) -> None:
+    """Remove the source lines that the exporter notes in an onnx_ir model: they name folders of this machine."""
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        for part in (graph, *graph.all_nodes()):
+            part.metadata_props.clear()
+            part.doc_string = None
+        for node in graph.all_nodes():
+            for value in node.outputs:
+                value.metadata_props.clear()
+    model.metadata_props.clear()
+
+
 def _save_program(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
     multiple = int(model.size_multiple)  # type: ignore[arg-type]
     example = torch.rand(1, channels, 4 * multiple, 6 * multiple)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about its own parts
-        torch.export.save(torch.export.export(_Body(model), (example,), dynamic_shapes=_any_size()), path)
+        program = torch.export.export(_Body(model), (example,), dynamic_shapes=_any_size())
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # names folders of this machine
+        torch.export.save(program, path)
         # torch unpickles parts of such a file, so only the one written a moment ago is ever opened.
         again = torch.export.load(path).module()
     apart = difference(again, model, channels, "the PyTorch program")

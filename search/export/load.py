@@ -10,7 +10,7 @@ from torch import nn
 
 from models import ModelConfig, count_parameters
 from search.errors import UserError, first_line
-from search.export.settings import SETTINGS, WEIGHTS, ExportedModel, read_export_settings
+from search.export.settings import SETTINGS, WEIGHTS, ExportedModel, read_export_settings, white_level_of
 from search.trial import load_weights
 
 _MODEL: TypeAdapter[Any] = TypeAdapter(ModelConfig)
@@ -35,7 +35,8 @@ def load_exported(path: Path) -> ExportedModel:
     settings = read_export_settings(folder)
     weights = file if file is not None and file.suffix == ".safetensors" else folder / WEIGHTS
     model, config = _build(folder, settings, weights)
-    return ExportedModel(model, config.channels, int(model.size_multiple), config.kind)  # type: ignore[arg-type]
+    multiple = int(model.size_multiple)  # type: ignore[arg-type]
+    return ExportedModel(model, config.channels, multiple, config.kind, white_level_of(settings))
 
 
 def _build(folder: Path, settings: dict[str, Any], weights: Path) -> tuple[nn.Module, Any]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import matplotlib
 
+from data.files import FULL_WHITE
 from data.sources import Split
 from search.database import FrozenTrial, Study, TrialFacts, TrialState, facts_of
 from search.export.formats import check_sizes
+from search.export.settings import white_level_of
 from search.inference import ImageScore, mean_score
 from search.worker import TrainedTrial, inheritance_sentence, repeat_sentences
 
@@ -67,17 +69,19 @@ def write_card(
         "## Use",
         "From Python, with this program installed:",
         _code(
+            "from pathlib import Path",
             "import torch",
-            "from data.files import read_image, to_tensor, with_channels, write_png",
+            "from data.files import decode_image, to_tensor, with_channels, write_png",
             "from search.export import load_model",
             "from search.inference import to_codes",
             "",
             'model = load_model("FOLDER OF THIS FILE")',
-            f'degraded = to_tensor(with_channels(read_image("scan.png"), {config.model.channels}))',
+            f'degraded = to_tensor(with_channels(decode_image(Path("scan.png")), {config.model.channels}))',
             "with torch.inference_mode():",
             "    restored = model(degraded[None])[0]",
             'write_png("restored.png", to_codes(restored))',
         ),
+        *_white(settings),
         *(_use_elsewhere(settings) if settings["files"] else _use_of_a_filter()),
         *(_files(settings) if settings["files"] else []),
     ]
@@ -92,6 +96,16 @@ def _cost(facts: TrialFacts) -> str:
 
 def _length(facts: TrialFacts) -> str:
     return f"{facts.steps_done:,} steps" if facts.steps_done else "Scored as it is, without training,"
+
+
+def _white(settings: Mapping[str, Any]) -> list[str]:
+    """What else than the largest value of 16 bits stands for 1.0."""
+    white = white_level_of(settings)
+    if white == FULL_WHITE:
+        return []
+    return [
+        f"It was trained with 16-bit files whose white is {white}: divide their values by that, not by 65535."
+    ]
 
 
 def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:

@@ -8,9 +8,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from data.files import FULL_WHITE
 from models.layers import crop_like, pad_to_multiple
 from search.errors import UserError
-from search.export.settings import SETTINGS, ExportedModel, read_export_settings
+from search.export.settings import SETTINGS, ExportedModel, read_export_settings, white_level_of
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 ALLOWED = "allowed: one input and one output (1, C, H, W), float32, C = 1 or 3, any H and W"
@@ -54,7 +55,9 @@ def load_graph(path: Path) -> ExportedModel:
         raise UserError(f"{path}: its input is {shape}; {ALLOWED}")
     channels = int(shape[1])
     multiple = _multiple_in_settings(path) or _probed_multiple(session, channels, path)
-    return ExportedModel(Graph(session, multiple), channels, multiple, path.stem)
+    beside = (path.parent / SETTINGS).is_file()
+    white = white_level_of(read_export_settings(path.parent)) if beside else FULL_WHITE
+    return ExportedModel(Graph(session, multiple), channels, multiple, path.stem, white)
 
 
 def _multiple_in_settings(path: Path) -> int | None:

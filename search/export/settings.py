@@ -1,12 +1,14 @@
 """The settings beside exported weights, `config.json`, and the file names of an export."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from data.files import FULL_WHITE
 from search.errors import UserError, first_line
 
 WEIGHTS, ONNX, SETTINGS = "model.safetensors", "model.onnx", "config.json"
@@ -23,6 +25,14 @@ class ExportedModel:
     multiple: int
     """`model.body` takes sides that are multiples of this."""
     name: str
+    white_level: int = FULL_WHITE
+    """The value of white in the 16-bit files it was trained with."""
+
+
+def white_level_of(settings: Mapping[str, Any]) -> int:
+    """The value of white in 16-bit files that the settings of an export say, or the largest there is."""
+    white = settings.get("input", {}).get("white_level")
+    return white if isinstance(white, int) and 255 <= white <= FULL_WHITE else FULL_WHITE
 
 
 def read_export_settings(folder: Path) -> dict[str, Any]:

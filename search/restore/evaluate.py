@@ -12,12 +12,12 @@ from rich.progress import track
 from rich.table import Table
 
 from data import image_groups
-from data.files import DataError, Pixels, decode_image, to_tensor, with_channels
+from data.files import DataError, Pixels, decode_image, stretched, to_tensor, with_channels
 from data.sources import find_parts, find_sides, match_names
 from search.errors import UserError
 from search.export import load_exported
 from search.inference import ImageScore, score_image, to_codes
-from search.restore.restorer import Restorer, RestorerOptions
+from search.restore.restorer import Restorer, RestorerOptions, white_of_file
 from search.statistics import CONFIDENCE, ENOUGH_GROUPS, Estimate, bootstrap_mean
 from search.worker import CROP_SIDE, Crops, write_crop_rows
 
@@ -129,6 +129,8 @@ def _result(name: str, group: str, files: tuple[Path, Path], restorer: Restorer)
     if degraded.shape[:2] != clean.shape[:2]:
         sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (degraded, clean)]
         raise DataError(f"{files[0]} is {sizes[0]}, its clean image is {sizes[1]}; both must have one size")
+    white = max(white_of_file(image, restorer.white_level) for image in (degraded, clean))
+    degraded, clean = stretched(degraded, white), stretched(clean, white)
     channels = max(restorer.channels, degraded.shape[2], clean.shape[2])
     degraded, clean = with_channels(degraded, channels), with_channels(clean, channels)
     restored, _ = restorer.restore(degraded)

@@ -10,12 +10,24 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from data.files import FORMATS, SEVERAL_PAGES, DataError, open_document, open_writer
+from data.files import (
+    FORMATS,
+    FULL_WHITE,
+    SEVERAL_PAGES,
+    DataError,
+    Page,
+    left_out,
+    open_document,
+    open_writer,
+    stretched,
+    unstretched,
+    white_of,
+)
 from search.errors import UserError
 from search.export import load_exported
 from search.inference import is_lack_of_memory
 from search.restore.jobs import Job, find_jobs, printable
-from search.restore.restorer import Restorer, RestorerOptions, Trace
+from search.restore.restorer import Restorer, RestorerOptions, Trace, white_of_file
 from search.terminal import PLAIN_EVERY_S
 from search.text import clock
 
@@ -61,7 +73,9 @@ def restore_files(options: RestoreOptions) -> Summary:
     """
     if any(sign in options.suffix for sign in "/\\\0"):
         raise UserError(f"--suffix {options.suffix}: part of a file name, so without / and \\")
-    todo = find_jobs(options.inputs, options.out, options.suffix, EXTENSIONS.get(options.format or ""))
+    todo, others = find_jobs(
+        options.inputs, options.out, options.suffix, EXTENSIONS.get(options.format or "")
+    )
     restorer = Restorer(load_exported(options.model), options.how)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -87,6 +101,8 @@ def restore_files(options: RestoreOptions) -> Summary:
         except KeyboardInterrupt:
             summary.stopped = True
     _print_summary(console, summary, restorer, options, time.monotonic() - started)
+    if advice := left_out(others, documents=True):
+        console.print(advice, markup=False, emoji=False, soft_wrap=True)
     return summary
 
 
@@ -108,8 +124,10 @@ def _restore_job(
                 summary.kept += 1
                 continue
             channels = page.pixels.shape[2]
-            pixels, trace = restorer.restore(page.pixels, display.advance)
-            page = replace(page, pixels=pixels)
+            white = white_of_file(page.pixels, restorer.white_level)
+            pixels, trace = restorer.restore(stretched(page.pixels, white), display.advance)
+            page = replace(page, pixels=pixels if white == FULL_WHITE else unstretched(pixels, white))
+            summary.notes.update(_about_white(page, white))
             if writer is not None:
                 lost = writer.add(page)
             else:
@@ -129,6 +147,17 @@ def _adapted(model: int, image: int) -> list[str]:
     if model == 1:
         return ["the model is for gray images: red, green and blue were restored one by one"]
     return ["the model is for colour images: gray went in as red, green and blue, their mean came out"]
+
+
+def _about_white(page: Page, white: int) -> list[str]:
+    """What there is to say of a 16-bit page whose values use a part of their range."""
+    if white < FULL_WHITE:
+        return [f"{white} of 65535 was taken as white, as in the images that the model was trained with"]
+    if page.stored_bits == 16 and white_of(int(page.pixels.max())) < FULL_WHITE // 8:
+        return [
+            "16 bits whose values are nearly black: values of fewer bits, perhaps, which the model does not know"
+        ]
+    return []
 
 
 def _failed(job: Job, reason: str, display: "_Display", summary: Summary) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.files import DOCUMENTS, FORMATS
+from data.files import DOCUMENTS, FORMATS, left_out
 from search.errors import UserError
 
 MAGIC = "*?["
@@ -20,16 +20,19 @@ class Job:
     target: Path
 
 
-def find_jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | None) -> list[Job]:
-    """A job for every image in `inputs`: files, folders with all below them, and patterns.
+def find_jobs(
+    inputs: Sequence[str], out: Path, suffix: str, extension: str | None
+) -> tuple[list[Job], list[Path]]:
+    """A job for every image in `inputs`: files, folders with all below them, and patterns. Also what is left out.
 
     Files of a folder keep their relative paths below `out`. Results have the extension of their source unless
-    one is given. Raises `UserError` for inputs that do not exist or hold no images, and where a result would
-    overwrite an input or another result.
+    one is given; PNG stands for formats that are read and not written. Raises `UserError` for inputs that do
+    not exist or hold no images, and where a result would overwrite an input or another result.
     """
     found: dict[Path, Path] = {}
+    others: list[Path] = []
     for text in inputs:
-        for source, relative_target in _found(text, out):
+        for source, relative_target in _found(text, out, others):
             found.setdefault(source, relative_target)
     targets = {
         source: _target(out / relative_target, suffix, extension) for source, relative_target in found.items()
@@ -53,7 +56,7 @@ def find_jobs(inputs: Sequence[str], out: Path, suffix: str, extension: str | No
                 "there; restore them one by one"
             )
         owners[target] = source
-    return [Job(source, target) for source, target in targets.items()]
+    return [Job(source, target) for source, target in targets.items()], others
 
 
 def printable(path: Path | str) -> str:
@@ -63,7 +66,8 @@ def printable(path: Path | str) -> str:
 
 
 def _target(relative_target: Path, suffix: str, extension: str | None) -> Path:
-    return relative_target.with_name(f"{relative_target.stem}{suffix}{extension or relative_target.suffix}")
+    own = relative_target.suffix if relative_target.suffix.lower() in FORMATS else ".png"
+    return relative_target.with_name(f"{relative_target.stem}{suffix}{extension or own}")
 
 
 def _same(target: Path, source: Path) -> bool:
@@ -76,31 +80,34 @@ def _same(target: Path, source: Path) -> bool:
         return False
 
 
-def _found(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Source files of one input, each with its place below the output folder."""
+def _found(text: str, out: Path, others: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Source files of one input, each with its place below the output folder; other files go into `others`."""
     path = Path(text)
     if path.is_dir():
         if out.resolve() == path.resolve():
             raise UserError(f"{printable(out)}: is the input folder; results go to another one")
-        yield from _below(path, out)
+        yield from _below(path, out, others)
     elif os.path.lexists(path):
-        if path.suffix.lower() not in FORMATS:
+        if path.suffix.lower() not in DOCUMENTS:
+            advice = left_out([path], documents=True)
             raise UserError(
                 f"{printable(path)}: not an image that can be restored (allowed: {' '.join(DOCUMENTS)})"
+                + (f"\n{advice}" if advice else "")
             )
         yield path, Path(path.name)
     elif any(sign in text for sign in MAGIC):
         root = _root(path)
         matches = sorted(root.glob(str(path.relative_to(root))))
         images = [match for match in matches if match.suffix.lower() in DOCUMENTS and not match.is_dir()]
+        others += (match for match in matches if match not in images)
         if not images:
-            raise UserError(f"{printable(text)}: matches no images (looked for {' '.join(DOCUMENTS)})")
+            raise UserError(_no_images(f"{printable(text)}: matches no images", others))
         yield from ((match, match.relative_to(root)) for match in images)
     else:
         raise UserError(f"{printable(path)}: no such file or folder")
 
 
-def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+def _below(folder: Path, out: Path, others: list[Path]) -> Iterator[tuple[Path, Path]]:
     """All images below a folder but those in `out`; hidden files are left out."""
     count, own = 0, out.resolve()
     for directory, folders, names in os.walk(folder):
@@ -109,11 +116,20 @@ def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
             name for name in folders if not name.startswith(".") and (here / name).resolve() != own
         )
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in DOCUMENTS:
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in DOCUMENTS:
                 count += 1
                 yield here / name, (here / name).relative_to(folder)
+            else:
+                others.append(here / name)
     if not count:
-        raise UserError(f"{printable(folder)}: no images (looked for {' '.join(DOCUMENTS)})")
+        raise UserError(_no_images(f"{printable(folder)}: no images", others))
+
+
+def _no_images(what: str, others: Sequence[Path]) -> str:
+    advice = left_out(others, documents=True)
+    return f"{what} (looked for {' '.join(DOCUMENTS)})" + (f"\n{advice}" if advice else "")
 
 
 def _root(pattern: Path) -> Path:

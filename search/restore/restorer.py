@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import Pixels, to_unit
+from data.files import FULL_WHITE, Pixels, to_unit
 from models import count_parameters
 from search.export import ExportedModel
 from search.inference import (
@@ -73,6 +73,7 @@ class Restorer:
 
     def __init__(self, exported: ExportedModel, how: RestorerOptions) -> None:
         self.how, self.channels, self.multiple = how, exported.channels, exported.multiple
+        self.white_level = exported.white_level
         self.model = exported.model.to(how.device).eval()
         self.precisions: dict[int, PrecisionName] = {}
         self.note = ""
@@ -252,6 +253,12 @@ class _Meter:
     def restart(self) -> None:
         self.done(-self.reported)
         self.now = self.reported = 0
+
+
+def white_of_file(pixels: Pixels, white_level: int) -> int:
+    """The value of white in an image: `white_level` of a model that was trained with so few bits if it has no more."""
+    fits = pixels.dtype == np.uint16 and int(pixels.max()) <= white_level
+    return white_level if fits else FULL_WHITE
 
 
 def _reader(pixels: Pixels, channels: int) -> Callable[[slice, slice], Tensor]:

@@ -17,9 +17,9 @@ from .policy import Wait as Wait
 from .policy import WorkerView as WorkerView
 from .policy import best_repeated as best_repeated
 from .policy import next_action as next_action
-from .rungs import LadderConfig as LadderConfig
 from .rungs import MIN_STEPS_TO_COMPARE as MIN_STEPS_TO_COMPARE
-from .rungs import State as State
 from .rungs import TOP as TOP
+from .rungs import LadderConfig as LadderConfig
+from .rungs import State as State
 from .rungs import TrialView as TrialView
 from .rungs import ranked as ranked

@@ -1,15 +1,15 @@
-from .effects import Effect as Effect
 from .effects import FEWEST_ON_A_SIDE as FEWEST_ON_A_SIDE
 from .effects import FEWEST_TRIALS as FEWEST_TRIALS
 from .effects import SIGNIFICANCE as SIGNIFICANCE
+from .effects import Effect as Effect
 from .effects import SettingPair as SettingPair
 from .effects import estimate_effect as estimate_effect
 from .effects import holm_adjusted as holm_adjusted
 from .effects import pool_rare_groups as pool_rare_groups
 from .effects import strongest_pair as strongest_pair
 from .intervals import CONFIDENCE as CONFIDENCE
-from .intervals import Difference as Difference
 from .intervals import ENOUGH_GROUPS as ENOUGH_GROUPS
+from .intervals import Difference as Difference
 from .intervals import Effort as Effort
 from .intervals import Entry as Entry
 from .intervals import Estimate as Estimate

@@ -16,8 +16,8 @@ from .run_options import RunOptions as RunOptions
 from .run_trial import STRIP as STRIP
 from .run_trial import Worker as Worker
 from .sample_strip import CROP_SIDE as CROP_SIDE
-from .sample_strip import Crops as Crops
 from .sample_strip import STRIP_CROPS as STRIP_CROPS
+from .sample_strip import Crops as Crops
 from .sample_strip import save_strip as save_strip
 from .sample_strip import write_crop_rows as write_crop_rows
 from .setup import Measure as Measure

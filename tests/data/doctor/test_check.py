@@ -93,7 +93,7 @@ def test_files_that_do_not_decode_are_told_apart(pairs: Path) -> None:
     (scan / "t1.png").write_bytes((scan / "t1.png").read_bytes()[:3000])
     (scan / "t2.png").write_bytes(b"<!doctype html>")
     (scan / "t3.png").unlink()
-    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32)).save(scan / "t3.tif")
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.int32)).save(scan / "t3.tif")
     (scan / "t4.png").unlink()
     Image.fromarray(decode_image(scan / "t5.png")).save(scan / "t5.bmp")
     assert [(finding.kind, finding.files[0].stem) for finding in told(pairs)] == [
@@ -299,3 +299,17 @@ def test_findings_come_worst_first_and_common_ones_once() -> None:
 def test_every_kind_says_what_to_do() -> None:
     for kind, (_, title, advice) in KINDS.items():
         assert title and advice, kind
+
+
+def test_images_of_formats_that_are_not_read_are_told_by_both_checks(pairs: Path) -> None:
+    for name in ("a.gif", "b.gif", "c.dng", "notes.txt"):
+        (pairs / "train" / "scan" / name).write_bytes(b"anything")
+    for findings in (told(pairs), check.check_quickly(pairs)):
+        (found,) = [finding for finding in findings if finding.kind == "not-read"]
+        assert (
+            "2 files left out: .gif is not read" in found.found
+            and ".dng is not read (camera RAW" in found.found
+        )
+        assert found.severity == Severity.WARNING
+        (other,) = [finding for finding in findings if finding.kind == "ignored"]
+        assert other.found == "1 files: notes.txt"

@@ -177,12 +177,6 @@ def test_zero_byte_missing_and_foreign_files_are_refused_by_name(tmp_path: Path)
                 read(tmp_path / name)
 
 
-def test_float_tiff_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((3, 3), np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match="allowed are gray and RGB with 8 or 16 bit"):
-        decode_image(tmp_path / "a.tif")
-
-
 def test_only_the_first_page_is_read_and_that_is_said(tmp_path: Path) -> None:
     pages = [Image.new("L", (4, 3), shade) for shade in (50, 60)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

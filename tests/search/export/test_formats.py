@@ -1,6 +1,7 @@
 """The files of an export, for every model: what other programs make of them."""
 
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,17 @@ def test_core_ml_is_a_float16_program_of_one_size_that_nothing_was_compared_with
     (block,) = spec.mlProgram.functions["main"].block_specializations.values()
     kinds = [op.outputs[0].type.tensorType.dataType for op in block.operations if op.type == "conv"]
     assert kinds == [10] * 3  # FLOAT16 of Core ML's MIL.proto
+
+
+@pytest.mark.parametrize(
+    "config", [DnCNNConfig(width=4, layers=3), UNetConfig(width=4, levels=2, blocks=1)], ids=["dncnn", "unet"]
+)
+def test_exported_graphs_name_no_folder_of_this_machine(config: Any, tmp_path: Path) -> None:
+    write_formats(tmp_path, stirred(config), 3, ("safetensors", "onnx", "pt2"), half=False)
+    parts = [(tmp_path / "model.onnx").read_bytes()]
+    with zipfile.ZipFile(tmp_path / "model.pt2") as file:
+        parts += [file.read(name) for name in file.namelist()]
+    here = Path(__file__).resolve().parents[3]
+    for part in parts:
+        for trace in (str(here), str(Path.home()), "site-packages", '.py"', 'stack_trace": "', str(tmp_path)):
+            assert trace.encode() not in part

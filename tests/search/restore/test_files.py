@@ -488,3 +488,60 @@ def test_a_filter_restores_as_its_library_does(tmp_path: Path) -> None:
     assert run(model, tmp_path / "a.png", "-o", tmp_path / "out") == 0
     expected = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.3)
     np.testing.assert_allclose(read_image(tmp_path / "out" / "a.png"), expected, atol=0.51)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_longest_name_that_a_file_may_have_is_restored(
+    unchanged: Path, tmp_path: Path, extension: str
+) -> None:
+    name = "漢" * 83 + "ab." + extension
+    assert len(os.fsencode(name)) == 255
+    write_png(tmp_path / "page.png", noise(17, 23, 3))
+    with open_writer(tmp_path / name) as writer:
+        writer.add(Page(decode_image(tmp_path / "page.png")))
+    assert run(unchanged, tmp_path / name, "-o", tmp_path / "out") == 0
+    np.testing.assert_array_equal(decode_image(tmp_path / "out" / name), decode_image(tmp_path / "page.png"))
+
+
+def test_files_that_are_not_read_are_named_once_with_what_to_do(
+    unchanged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    write_png(tmp_path / "in" / "page.png", noise(17, 23, 3))
+    for name in ("a.gif", "deep/b.GIF", "c.nef", "notes.txt"):
+        (tmp_path / "in" / name).write_bytes(b"anything")
+    assert run(unchanged, tmp_path / "in", "-o", tmp_path / "out") == 0
+    told = capsys.readouterr().out
+    assert told.count("2 files left out: .gif is not read (save as PNG or TIFF)") == 1
+    assert told.count("1 file left out: .nef is not read (camera RAW") == 1 and "notes.txt" not in told
+    assert run(unchanged, tmp_path / "in" / "c.nef", "-o", tmp_path / "out") == 2
+    assert "camera RAW: develop it" in capsys.readouterr().err
+
+
+def test_formats_that_are_read_and_not_written_become_png(unchanged: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(noise(17, 23, 3)).save(tmp_path / "a.avif", quality=100)
+    assert run(unchanged, tmp_path / "a.avif", "-o", tmp_path / "out") == 0
+    np.testing.assert_array_equal(decode_image(tmp_path / "out" / "a.png"), decode_image(tmp_path / "a.avif"))
+
+
+def test_every_file_of_a_run_in_tiles_becomes_its_own_result(unchanged: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_png(tmp_path / f"{number}.png", noise(150, 170, 3))
+    assert (
+        run(unchanged, *(tmp_path / f"{n}.png" for n in range(3)), "-o", tmp_path / "out", "--tile", "64")
+        == 0
+    )
+    for number in range(3):
+        np.testing.assert_array_equal(
+            decode_image(tmp_path / "out" / f"{number}.png"), decode_image(tmp_path / f"{number}.png")
+        )
+
+
+def test_16_bit_gray_becomes_an_8_bit_file_without_clipping(unchanged: Path, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 40 * 50).reshape(40, 50, 1).round().astype(np.uint16)
+    with open_writer(tmp_path / "a.tif") as writer:
+        writer.add(Page(ramp))
+    assert run(unchanged, tmp_path / "a.tif", "-o", tmp_path / "out", "--format", "jpg") == 0
+    assert np.abs(decode_image(tmp_path / "out" / "a.jpg") - ramp / 257).max() < 4
