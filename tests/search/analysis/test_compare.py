@@ -108,7 +108,7 @@ def timeouts(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         given[spec.name] = spec.timeout
         return in_process.SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
-    monkeypatch.setattr(in_process, "run_in_process", noted)
+    monkeypatch.setattr(compare, "run_in_process", noted)
     return given
 
 
@@ -377,7 +377,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Exception | No
                 raise error
             return in_process.SearchOutcome(None, float("nan"), 20.0, stopped=False)
 
-        monkeypatch.setattr(in_process, "run_in_process", failing)
+        monkeypatch.setattr(compare, "run_in_process", failing)
 
     yield choose
 

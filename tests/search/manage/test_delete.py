@@ -14,7 +14,6 @@ from search.database import (
     attach_picture,
     default_storage_url,
     list_studies,
-    maintenance,
     open_database,
     this_process,
 )
@@ -142,7 +141,7 @@ def test_files_stay_where_the_database_cannot_forget(
         raise OSError("disk full")
 
     before = files(out)
-    monkeypatch.setattr(maintenance, "remove_study", fails)
+    monkeypatch.setattr("search.manage.delete.remove_study", fails)
     with pytest.raises(OSError, match="disk full"):
         delete_study(study, study_contents(study, out))
     assert files(out) == before

@@ -149,7 +149,7 @@ def test_check_that_breaks_is_a_finding_and_the_others_go_on(
 
     quiet = ("versions", "memory", "processor", "precision", "operator", "onnx")
     for name in quiet:
-        monkeypatch.setattr(doctor, name, lambda: iter(()))
+        monkeypatch.setattr(doctor, f"check_{name}", lambda: iter(()))
     monkeypatch.setattr(doctor, "check_devices", broken)
     assert main(["doctor", "--out", str(out)]) == 1
     text = capsys.readouterr().out

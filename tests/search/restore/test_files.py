@@ -23,7 +23,7 @@ from models.filters import Gaussian, Unchanged
 from search.__main__ import main
 from search.export import load_exported
 from search.export.settings import FORMAT, SETTINGS, WEIGHTS
-from search.inference import memory, to_codes
+from search.inference import to_codes
 from search.restore import RestorerOptions, files
 from search.restore.restorer import Restorer
 from search.trial import save_weights
@@ -126,7 +126,7 @@ def test_where_memory_runs_out_tiles_become_smaller(network: Path, monkeypatch: 
         return body(tile)  # type: ignore[operator, no-any-return]
 
     monkeypatch.setattr(exported.model, "body", failing)
-    monkeypatch.setattr(memory, "measure_bytes_per_pixel", lambda *_: 100.0)
+    monkeypatch.setattr("search.restore.restorer.measure_bytes_per_pixel", lambda *_: 100.0)
     told: list[int] = []
     found, trace = Restorer(exported, RestorerOptions(CPU, "fp32")).restore(image, told.append)
     assert trace.tile is not None and sum(told) == 150 * 170
@@ -134,8 +134,8 @@ def test_where_memory_runs_out_tiles_become_smaller(network: Path, monkeypatch: 
 
 
 def test_tiles_fit_into_the_memory_that_is_given(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "measure_bytes_per_pixel", lambda *_: 1000.0)
-    monkeypatch.setattr(memory, "resident_bytes", lambda: 10**8)
+    monkeypatch.setattr("search.restore.restorer.measure_bytes_per_pixel", lambda *_: 1000.0)
+    monkeypatch.setattr("search.restore.restorer.resident_bytes", lambda: 10**8)
     exported, image = load_exported(network), noise(300, 400, 3)
     largest = 0
     body = exported.model.body
@@ -465,7 +465,7 @@ def test_half_precision_that_does_not_hold_is_not_used(
     network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exported = load_exported(network)
-    monkeypatch.setattr("search.inference.precision._fastest", lambda device: "bf16")
+    monkeypatch.setattr("search.inference.precision.half_precision", lambda device: "bf16")
     body = exported.model.body
 
     def coarse(tile: torch.Tensor) -> torch.Tensor:
