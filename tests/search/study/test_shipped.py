@@ -13,7 +13,7 @@ from search.inference import Score
 from search.study import KnownSuggester, StudySpec, fill_leaves, shipped_specs, with_replacements
 from search.trial import TrialConfig, train
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STUDIES = [spec for spec in shipped_specs() if not spec.name.endswith("_gpu")]
 
 TOY = '''
@@ -67,7 +67,7 @@ ema_decay = 0.5
 class Silent:
     def begun(self, step: int, rungs: list[Score], seconds: float) -> None: ...
     def stepped(self, step: int, steps: int, loss: torch.Tensor) -> None: ...
-    def scored(self, score: Score, settled: bool) -> None: ...
+    def scored(self, score: Score, dense: bool) -> None: ...
     def rescued(self, note: str) -> None: ...
     def stop_requested(self) -> bool:
         return False
