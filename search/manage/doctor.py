@@ -77,7 +77,7 @@ def examine_machine(url: str, out: Path) -> Iterator[DoctorFinding]:
     for topic, check in zip(DOCTOR_TOPICS, checks, strict=True):
         try:
             yield from check()
-        except Exception as error:  # a doctor outlives what he finds
+        except Exception as error:  # a check that fails is a finding, too
             yield DoctorFinding("wrong", topic, f"could not be examined: {type(error).__name__}: {error}")
 
 

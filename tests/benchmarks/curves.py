@@ -67,7 +67,7 @@ class Clock(Silent):
         self.step_seconds += self.lap()
         self.steps = step
 
-    def scored(self, score: Score, settled: bool) -> None:
+    def scored(self, score: Score, dense: bool) -> None:
         self.evaluation_seconds += self.lap()
         self.rungs.append(score)
 
