@@ -76,6 +76,8 @@ KINDS = {
     "shared-name": Kind(
         NOTE, "names that go together, in training and validation", "if they show one scene: --fix --groups PATTERN"
     ),
+    "left-out": Kind(WARNING, "images that are left out", "say which are pairs with --pair-by, or move them away"),
+    "names": Kind(NOTE, "names that were related", "if it is wrong: --pair-by PATTERN"),
     "ignored": Kind(NOTE, "files that are not read", "nothing, unless they were meant to be pairs"),
 }  # fmt: skip
 

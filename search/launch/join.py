@@ -35,6 +35,7 @@ class JoinOptions:
     """Where the pairs are on this machine, if not where the study has them."""
     scan_dir: str | None = None
     clean_dir: str | None = None
+    pair_by: str | None = None
     elapsed: float | None = None
     """Seconds of the search that are over; what its `run` has written down if None."""
     wire: IO[str] | None = None
@@ -55,7 +56,11 @@ def join_search(how: JoinOptions) -> bool:
     facts = study_facts_of(study)
     spec = StudySpec.model_validate_json(facts.spec or "")
     # Trials are recorded with the pairs where the study has them: whoever exports one looks there.
-    here = spec if how.data is None else with_data_elsewhere(spec, how.data, how.scan_dir, how.clean_dir)
+    here = (
+        spec
+        if how.data is None
+        else with_data_elsewhere(spec, how.data, how.scan_dir, how.clean_dir, how.pair_by)
+    )
     elapsed = how.elapsed if how.elapsed is not None else _elapsed(facts, spec)
     split = open_data(here, how.options.out)
     if split.fingerprint != facts.data:
@@ -75,12 +80,12 @@ def join_search(how: JoinOptions) -> bool:
 
 
 def with_data_elsewhere(
-    spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str | None
+    spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str | None, pair_by: str | None
 ) -> StudySpec:
     """The same search on the same pairs, which are in folder `data` of this machine."""
-    here = spec.with_data(data, scan_dir, clean_dir)
+    here = spec.with_data(data, scan_dir, clean_dir, pair_by)
     before = spec.recipe.get("data", {})
-    kept = {"channels": before["channels"]} if "channels" in before else {}
+    kept = {key: before[key] for key in ("channels", "pair_by") if key in before}
     return here.with_changes(recipe={**here.recipe, "data": {**kept, **here.recipe["data"]}})
 
 

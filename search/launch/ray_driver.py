@@ -122,7 +122,11 @@ class _Fleet:
         data = data_of(self.spec)
         if isinstance(data, PairsConfig):
             if place.has_data:
-                named = {"--scan-dir": data.scan_dir, "--clean-dir": data.clean_dir}
+                named = {
+                    "--scan-dir": data.scan_dir,
+                    "--clean-dir": data.clean_dir,
+                    "--pair-by": data.pair_by,
+                }
                 flags |= {"--data": str(data.dir.resolve())}
                 flags |= {flag: name for flag, name in named.items() if name is not None}
             else:
@@ -131,7 +135,8 @@ class _Fleet:
                         self.packed = self.ray.put(pack_pairs(data, self.options.out))
                 folder = f"{place.out}/{self.spec.name}/pairs-{self.mark[-8:]}"
                 self.ray.get(actor.unpack.remote(self.packed, folder))
-                flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean"}
+                # Names are equal there, in sub-folders as well.
+                flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean", "--pair-by": "{}"}
         return flags
 
     def bring_home(self, actor: Any, place: ActorPlace) -> None:

@@ -1,6 +1,6 @@
 """Setting up a search: data, study, starting points, length of a training, known recipes, and what to say."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def open_search(spec: StudySpec, options: RunOptions, measure: Measure | None = 
     record_study(study, spec=spec, data=split.fingerprint)
     judged = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = input_score(split, judged).psnr_db
-    lines = greeting(spec, split, options.device, len(judged), input_psnr_db)
+    lines = greeting(spec, split, options.device, judged, input_psnr_db)
     lines += [*carried_on, *warnings(spec, options), *left_behind]
     return Opened(spec, study, split, input_psnr_db, tuple(lines))
 
@@ -117,12 +117,18 @@ def enqueue_first_trials(study: Study, spec: StudySpec, options: RunOptions, fin
 
 
 def greeting(
-    spec: StudySpec, split: Split, device: torch.device, judged: int, input_psnr_db: float
+    spec: StudySpec, split: Split, device: torch.device, judged: Sequence[int], input_psnr_db: float
 ) -> list[str]:
     """What is searched, on what, and what is to be beaten: the score of the `judged` images as they are."""
+    beside = ""
+    if split.leaked:
+        unseen = [index for index in judged if split.val.name(index) not in split.leaked]
+        score = f"{input_score(split, unseen).psnr_db:.2f} dB on " if unseen else ""
+        beside = f" ({score}{len(unseen)} that share nothing with training)"
     return [
         f"{spec.name}: {split.note}; {device_name(device)}",
-        f"trials are scored on {judged} validation pairs, input {input_psnr_db:.2f} dB",
+        f"trials are scored on {len(judged)} validation pairs, input {input_psnr_db:.2f} dB{beside}",
+        *split.remarks,
     ]
 
 
@@ -130,7 +136,7 @@ def warnings(spec: StudySpec, options: RunOptions) -> list[str]:
     """What is doubtful about the pairs, and what makes training slow."""
     found = list[str]()
     if isinstance(data := data_of(spec), PairsConfig):
-        doubts = warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
+        doubts = warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir, data.pair_by)
         found += [f"check: {doubt}" for doubt in doubts]
     if _runs_compiled_code(spec, options) and (why := why_not_compiled()):
         found.append(f"KBNet's operator is not compiled ({why}): it trains several times slower")

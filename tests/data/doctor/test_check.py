@@ -13,9 +13,9 @@ from PIL import Image
 from data.doctor import Finding, Severity, check, file_checks
 from data.doctor.findings import KINDS, of_the_set, worst_first
 from data.doctor.jpeg_blocks import VISIBLE, jpeg_trace
-from data.doctor.near_duplicates import NEARLY, descriptors, merge_groups, near_duplicate_groups
-from data.doctor.registration import measure_shift
 from data.files import DataError, Pixels, decode_image, jpeg_round_trip, write_png
+from data.likeness.near_duplicates import NEARLY, descriptors, merge_groups, near_duplicate_groups
+from data.likeness.registration import measure_shift
 from tests.data.examples import HEIGHT, WIDTH, scene, write_scenes
 
 TRAIN, VAL = 8, 4
