@@ -177,8 +177,11 @@ def _names(kept: Sequence[MeasuredPair], plan: RepairPlan) -> dict[str, str]:
     """File names by key: the pair's own, or with its old part where two would be one."""
     taken: set[tuple[str, str]] = set()
     names = {}
+    # Where some lie in sub-folders and some do not, those below would be left out when the copy is read.
+    mixed = len({"/" in m.pair.name for m in kept}) > 1
     for m in kept:
         part, name = plan.parts[m.pair.key], m.pair.name
+        name = name.replace("/", "-") if mixed else name
         while (part, name) in taken:
             name = f"{name}-from-{m.pair.part}"
         taken.add((part, name))
@@ -189,6 +192,8 @@ def _names(kept: Sequence[MeasuredPair], plan: RepairPlan) -> dict[str, str]:
 def _write(m: MeasuredPair, found: Set[str], plan: RepairPlan, place: Path, name: str) -> None:
     """Both files of one pair: copied, or decoded, mended and written as PNG."""
     turns, words = _repairs(m, found)
+    for side in ("scan", "clean"):
+        (place / side / name).parent.mkdir(parents=True, exist_ok=True)
     plan.changed[m.pair.key] += words
     sources = (m.pair.clean, m.pair.scan) if "swapped" in found else (m.pair.scan, m.pair.clean)
     for side, source, turn in zip(("scan", "clean"), sources, turns, strict=True):

@@ -4,6 +4,7 @@ from .folders import SCAN_NAMES as SCAN_NAMES
 from .pair_pattern import checked_pattern as checked_pattern
 from .pairing import Pairing as Pairing
 from .pairing import find_pairs as find_pairs
+from .pairing import folder_groups as folder_groups
 from .pairs import PairsConfig as PairsConfig
 from .split import PairSet as PairSet
 from .split import Split as Split

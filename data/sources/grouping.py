@@ -36,7 +36,7 @@ class Shared:
 
 
 def pair_groups(names: Sequence[str], files: Mapping[str, Sequence[Path]]) -> list[list[str]]:
-    """Groupings of the pairs, the best first: by pixels and sub-folders, then by sub-folders alone.
+    """Groupings of the pairs, the best first: by pixels and sub-folders, then by one of the two.
 
     `files` are the degraded and the clean image of a pair, or a clean image alone. All are read.
     """
@@ -48,8 +48,9 @@ def pair_groups(names: Sequence[str], files: Mapping[str, Sequence[Path]]) -> li
 
     scans = looks([files[name][0] for name in names], background=True)
     cleans = looks([files[name][-1] for name in names], False) if len(files[names[0]]) > 1 else scans
-    merged = merge_groups([link_pairs(scans, cleans).all(), equal_groups(by_folder)])
-    return [[names[place] for place in merged], by_folder]
+    by_pixels = link_pairs(scans, cleans).all()
+    merged = merge_groups([by_pixels, equal_groups(by_folder)])
+    return [*([names[place] for place in groups] for groups in (merged, by_pixels)), by_folder]
 
 
 def shared_with_training(

@@ -126,11 +126,14 @@ def _parts_below(everything: Pairing) -> dict[str, Pairing]:
         first, _, rest = name.partition("/")
         part = "val" if first.casefold() in VAL_NAMES else first.casefold()
         by_part[part][rest or name] = files
-    if not {"train", "val"} <= by_part.keys() <= {"train", "val", "test"}:
+    if by_part.keys() not in ({"train", "val"}, {"train", "val", "test"}, {"train", "test"}):
         return {"all": everything}
     test = [path for files in by_part["test"].values() for path in files]
+    train = replace(everything, pairs=by_part["train"], left_out=(*everything.left_out, *test))
+    if "val" not in by_part:
+        return {"all": train}
     return {
-        "train": replace(everything, pairs=by_part["train"], left_out=(*everything.left_out, *test)),
+        "train": train,
         # What is wrong with the rest has been told of train.
         "val": Pairing(
             everything.place,

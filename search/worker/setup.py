@@ -55,7 +55,12 @@ def open_search(spec: StudySpec, options: RunOptions, measure: Measure | None = 
     Trials that a run left behind when it died are handed back. `measure` is `training_speed` unless given.
     """
     split = open_data(spec, options.out)
-    study = open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
+    study = open_study(
+        spec,
+        options.storage,
+        continue_with_changes=options.continue_with_changes,
+        data=split.fingerprint,
+    )
     check_starting_points(spec, options)
     left_behind = hand_back_left_behind(study)
     spec = fix_length(study, spec, split, options.device, measure or measure_training_speed)
