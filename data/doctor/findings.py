@@ -66,7 +66,7 @@ KINDS = {
         WARNING, "one background or scene in training and validation", "keep it on one side (--fix does it)"
     ),
     "groups": Kind(
-        WARNING, "images that belong together, and no split yet", "split by group: --fix does it, and keeps it"
+        WARNING, "images that belong together, and no split yet", "nothing: `run` splits by group, and so does --fix"
     ),
     "simplified": Kind(WARNING, "more than plain pixels", "read on white and first page; save plain images"),
     "tiny": Kind(WARNING, "very small images", "use larger images, or a patch that fits"),

@@ -15,7 +15,9 @@ from data.doctor.leakage import find_links, group_names
 from data.doctor.pair_checks import is_turned
 from data.doctor.pair_stats import MeasuredPair
 from data.files import DataError, Header, Pixels, decode_image, with_bits, with_channels, write_png
+from data.likeness import equal_groups, merge_groups
 from data.loading import dihedral
+from data.sources import folder_groups
 
 DROPPED = (
     "unreadable", "truncated", "empty", "unsupported", "same-name", "size", "wrong-partner", "inverted", "constant",
@@ -141,6 +143,12 @@ def _split(report: CheckReport, plan: RepairPlan, given: Sequence[str] | None) -
         by_key = {m.pair.key: name for m, name in zip(report.measured, given, strict=True)}
         names = [by_key[m.pair.key] for m in kept]
     groups = group_names(kept, find_links(kept), names)
+    folders = folder_groups([m.pair.name for m in kept])
+    with_folders = merge_groups(
+        [groups, equal_groups([folders.get(m.pair.name, f"/{place}") for place, m in enumerate(kept)])]
+    )
+    if len(set(with_folders)) > 1:
+        groups = with_folders
     members = {
         int(group): [m.pair for m, g in zip(kept, groups, strict=True) if g == group] for group in set(groups)
     }

@@ -69,7 +69,7 @@ class Pairing:
     @property
     def left_out_remark(self) -> str:
         folder = self.sides[0].folder
-        names = [path.relative_to(folder).as_posix() for path in self.left_out]
+        names = [Path(os.path.relpath(path, folder)).as_posix() for path in self.left_out]
         way = "--pair-by '{}' takes them in" if self.pattern is None else "--pair-by says what is a pair"
         return f"{len(names)} more images below {folder} are left out: {some_names(names)}; {way}"
 
@@ -128,7 +128,7 @@ def _parts_below(everything: Pairing) -> dict[str, Pairing]:
         by_part[part][rest or name] = files
     if by_part.keys() not in ({"train", "val"}, {"train", "val", "test"}, {"train", "test"}):
         return {"all": everything}
-    test = [path for files in by_part["test"].values() for path in files]
+    test = [scan for scan, _ in by_part["test"].values()]
     train = replace(everything, pairs=by_part["train"], left_out=(*everything.left_out, *test))
     if "val" not in by_part:
         return {"all": train}
