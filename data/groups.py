@@ -3,9 +3,10 @@
 import csv
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data.files import EXTENSIONS, DataError, some_names
+from data.sources import folder_groups
 
 COLUMNS = ("name", "group")
 
@@ -14,11 +15,12 @@ def image_groups(given: str | None, names: Sequence[str]) -> list[str]:
     """The group of each image.
 
     `given` is a CSV file with the columns name and group (it may name other images too), or a regular
-    expression with one capture group that finds the group in a name; without it every image is a
-    group of its own. Raises `DataError` for images that get no group.
+    expression with one capture group that finds the group in a name; without it the images of a
+    sub-folder are a group, and every other image is one of its own. Raises `DataError` for images that get no group.
     """
     if given is None:
-        return list(names)
+        folders = folder_groups(names)
+        return [folders.get(name, name) for name in names]
     if Path(given).is_file() or given.endswith(".csv"):
         found = _read(Path(given))
         groups = [found.get(name) for name in names]
@@ -58,8 +60,8 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _stem(name: str) -> str:
-    path = Path(name)
-    return path.stem if path.suffix.lower() in EXTENSIONS else name
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else name
 
 
 def _compiled(given: str) -> re.Pattern[str]:

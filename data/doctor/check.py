@@ -18,10 +18,11 @@ from data.doctor.file_checks import read_label
 from data.doctor.findings import Finding, Severity, of_the_set, worst_first
 from data.doctor.header_checks import pair_header_findings, set_header_findings
 from data.doctor.inventory import PairFiles, take_inventory
-from data.doctor.leakage import Links, find_links, leak_findings
+from data.doctor.leakage import find_links, leak_findings
 from data.doctor.pair_checks import pair_findings
 from data.doctor.pair_stats import MeasuredPair, measure_pair
 from data.files import DataError
+from data.likeness import Links
 
 ALONE = 24
 """As few pairs as this are measured in this process: others take seconds to start."""
@@ -50,6 +51,7 @@ def check_pairs(
     folder: Path,
     scan_dir: str | None = None,
     clean_dir: str | None = None,
+    pair_by: str | None = None,
     *,
     jobs: int | None = None,
     step: Callable[[int, int], None] = lambda done, total: None,
@@ -58,7 +60,7 @@ def check_pairs(
 
     Raises DataError where there are no two folders of images to look at.
     """
-    taken = take_inventory(folder, scan_dir, clean_dir)
+    taken = take_inventory(folder, scan_dir, clean_dir, pair_by)
     measured = []
     for done, result in enumerate(_each(taken.pairs, jobs or os.cpu_count() or 1), 1):
         measured.append(result)
@@ -79,12 +81,14 @@ def check_pairs(
     return CheckReport(folder, worst_first(found), measured, linked, readable)
 
 
-def check_quickly(folder: Path, scan_dir: str | None = None, clean_dir: str | None = None) -> list[Finding]:
+def check_quickly(
+    folder: Path, scan_dir: str | None = None, clean_dir: str | None = None, pair_by: str | None = None
+) -> list[Finding]:
     """The part of `check` that decodes no pixels: partners, headers, sizes, equal files in train and val.
 
     Raises DataError where there are no two folders of images to look at.
     """
-    taken = take_inventory(folder, scan_dir, clean_dir)
+    taken = take_inventory(folder, scan_dir, clean_dir, pair_by)
     paths = [path for pair in taken.pairs for path in (pair.scan, pair.clean)]
     with ThreadPoolExecutor(_THREADS) as pool:
         labels = dict(zip(paths, pool.map(read_label, paths), strict=True))

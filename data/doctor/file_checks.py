@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.files import DataError, Header, Pixels, decode_image, open_image, reading, with_channels
+from data.files import DataError, Header, Pixels, decode_image, open_image, reading
+from data.likeness import pixel_digest, to_gray
 
 FORMATS = {
     "PNG": (".png",),
@@ -112,16 +113,8 @@ def measure_texture(image: Pixels) -> Texture:
         clipped=float(((shown <= 0) | (shown >= 255)).mean()),
         largest=int(image.max()),
         colourful=float(np.sqrt(((thin - thin.mean(2, keepdims=True)) ** 2).mean())) / scale,
-        digest=hashlib.blake2b(
-            repr(image.shape).encode() + np.ascontiguousarray(image).tobytes(), digest_size=16
-        ).hexdigest(),
+        digest=pixel_digest(image),
     )
-
-
-def to_gray(image: Pixels) -> NDArray[np.float32]:
-    """(H, W) of 0 to 255."""
-    plane = with_channels(image, 1)[..., 0]
-    return np.asarray(plane, np.float32) / (1 if image.dtype == np.uint8 else np.float32(257))
 
 
 def central(plane: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -66,7 +66,7 @@ KINDS = {
         WARNING, "one background or scene in training and validation", "keep it on one side (--fix does it)"
     ),
     "groups": Kind(
-        WARNING, "images that belong together, and no split yet", "split by group: --fix does it, and keeps it"
+        WARNING, "images that belong together, and no split yet", "nothing: `run` splits by group, and so does --fix"
     ),
     "simplified": Kind(WARNING, "more than plain pixels", "read on white and first page; save plain images"),
     "tiny": Kind(WARNING, "very small images", "use larger images, or a patch that fits"),
@@ -82,6 +82,8 @@ KINDS = {
     "shared-name": Kind(
         NOTE, "names that go together, in training and validation", "if they show one scene: --fix --groups PATTERN"
     ),
+    "left-out": Kind(WARNING, "images that are left out", "say which are pairs with --pair-by, or move them away"),
+    "names": Kind(NOTE, "names that were related", "if it is wrong: --pair-by PATTERN"),
     "ignored": Kind(NOTE, "files that are not read", "nothing, unless they were meant to be pairs"),
 }  # fmt: skip
 

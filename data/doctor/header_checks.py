@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from data.doctor.file_checks import FORMATS, Label
 from data.doctor.findings import Finding
 from data.doctor.inventory import PairFiles
-from data.doctor.pair_stats import SMALLEST
 from data.files import some_names
+from data.likeness import SMALLEST
 
 FEW_PAIRS, FEW_VAL = 10, 4
 

@@ -2,13 +2,12 @@
 
 import difflib
 import re
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.doctor.findings import Finding
-from data.files import EXTENSIONS, is_left_out, left_out, no_images, some_names
-from data.sources import CLEAN_NAMES, SCAN_NAMES, find_parts, find_sides
+from data.files import is_left_out, left_out, some_names
+from data.sources import CLEAN_NAMES, SCAN_NAMES, find_pairs
 
 SIDE_WORDS = re.compile("|".join(sorted({*SCAN_NAMES, *CLEAN_NAMES, "noise", "real", "mean"}, key=len)[::-1]))
 _LOOK_ALIKES = 300
@@ -39,16 +38,29 @@ class Inventory:
     findings: list[Finding]
 
 
-def take_inventory(folder: Path, scan_dir: str | None, clean_dir: str | None) -> Inventory:
-    """Pairs by part and name. Raises DataError where there are no two folders with images to look at."""
+def take_inventory(
+    folder: Path, scan_dir: str | None, clean_dir: str | None, pair_by: str | None = None
+) -> Inventory:
+    """Pairs by part and name. Raises DataError where there are no images of two sides to look at."""
     pairs: list[PairFiles] = []
     findings: list[Finding] = []
     ignored: list[Path] = []
-    for part, place in find_parts(folder).items():
-        scan, clean = find_sides(place, scan_dir, clean_dir)
-        ours, theirs = (_images(side, findings, ignored) for side in (scan, clean))
-        pairs += [PairFiles(part, name, ours[name], theirs[name]) for name in sorted(ours.keys() & theirs)]
-        findings += _lonely(ours, theirs, clean) + _lonely(theirs, ours, scan)
+    for part, found in find_pairs(folder, scan_dir, clean_dir, pair_by, dead_links=True).items():
+        pairs += [PairFiles(part, name, *files) for name, files in found.pairs.items()]
+        ours, theirs = found.lonely
+        findings += _lonely(ours, theirs, found.sides[1].folder) + _lonely(
+            theirs, ours, found.sides[0].folder
+        )
+        findings += [
+            Finding("same-name", some_names(path.name for path in paths), tuple(paths))
+            for side in found.sides
+            for paths in side.doubled
+        ]
+        ignored += [path for side in found.sides for path in side.others]
+        if found.pattern is not None or found.by_case:
+            findings.append(Finding("names", "; ".join(found.name_remarks), whole_set=True))
+        if found.left_out:
+            findings.append(Finding("left-out", found.left_out_remark, found.left_out, whole_set=True))
     if unread := [path for path in ignored if is_left_out(path)]:
         findings.append(Finding("not-read", left_out(unread), tuple(unread)))
     if ignored := [path for path in ignored if not is_left_out(path)]:
@@ -60,30 +72,6 @@ def take_inventory(folder: Path, scan_dir: str | None, clean_dir: str | None) ->
             )
         )
     return Inventory(pairs, findings)
-
-
-def _images(side: Path, findings: list[Finding], ignored: list[Path]) -> dict[str, Path]:
-    """By name; of two files with one name the first counts. Raises DataError if there are none."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(side.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() in EXTENSIONS and (path.is_file() or _leads_nowhere(path)):
-            found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
-        else:
-            ignored.append(path)
-    if not found:
-        raise no_images(side)
-    findings += [
-        Finding("same-name", some_names(path.name for path in paths), tuple(paths))
-        for paths in found.values()
-        if len(paths) > 1
-    ]
-    return {name: paths[0] for name, paths in found.items()}
-
-
-def _leads_nowhere(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
 
 
 def _lonely(here: dict[str, Path], there: dict[str, Path], folder: Path) -> list[Finding]:

@@ -1,56 +1,38 @@
 """Things that pairs have in common, and whether that crosses from training to validation."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.doctor.findings import Finding
-from data.doctor.near_duplicates import background_groups, equal_groups, merge_groups, near_duplicate_groups
-from data.doctor.pair_stats import THUMB, MeasuredPair
+from data.doctor.pair_stats import MeasuredPair
 from data.files import some_names
-
-Groups = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Links:
-    """Group numbers of pairs, for each way in which images can belong together."""
-
-    same_scan: Groups
-    same_clean: Groups
-    nearly_scan: Groups
-    nearly_clean: Groups
-    background: Groups
-
-    def all(self) -> Groups:
-        """Pairs that must stay on one side of a split."""
-        return merge_groups(
-            [self.same_scan, self.same_clean, self.nearly_scan, self.nearly_clean, self.background]
-        )
+from data.likeness import (
+    BLANK,
+    LEAST_SPREAD,
+    Groups,
+    Links,
+    Look,
+    equal_groups,
+    link_pairs,
+    merge_groups,
+)
 
 
 def find_links(measured: Sequence[MeasuredPair]) -> Links:
     """Of pairs whose files can be read. Images of one colour belong to nobody."""
 
-    def digests(side: int) -> list[str | None]:
-        return [
-            m.textures[side].digest if m.textures and m.textures[side].spread > 0.5 else None
-            for m in measured
-        ]
+    def look(m: MeasuredPair, side: int) -> Look:
+        assert m.textures is not None and m.thumbs is not None, "only readable pairs are compared"
+        texture = m.textures[side]
+        return Look(
+            texture.digest if texture.spread > LEAST_SPREAD else None,
+            m.thumbs[side] if m.telling else BLANK,
+            m.paper,
+        )
 
-    blank = np.zeros((THUMB, THUMB), np.uint8)
-    scans, cleans = (
-        [m.thumbs[side] if m.thumbs is not None and m.telling else blank for m in measured] for side in (0, 1)
-    )
-    return Links(
-        equal_groups(digests(0)),
-        equal_groups(digests(1)),
-        near_duplicate_groups(scans),
-        near_duplicate_groups(cleans),
-        background_groups([m.paper for m in measured]),
-    )
+    return link_pairs(*([look(m, side) for m in measured] for side in (0, 1)))
 
 
 def leak_findings(

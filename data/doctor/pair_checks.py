@@ -10,7 +10,6 @@ import numpy as np
 
 from data.doctor.findings import MOST, Finding
 from data.doctor.jpeg_blocks import VISIBLE
-from data.doctor.near_duplicates import descriptors
 from data.doctor.outliers import (
     CLEAR_SHIFT,
     DEVIATIONS,
@@ -23,6 +22,7 @@ from data.doctor.outliers import (
 )
 from data.doctor.pair_stats import NEARLY_BLACK, MeasuredPair
 from data.files import FULL_WHITE, white_of
+from data.likeness import LEAST_SPREAD, descriptors
 
 CAUSES = (
     "depth-lost", "constant", "identical", "inverted", "exif", "turned", "size", "missing-part", "channel-order",
@@ -96,7 +96,7 @@ def _by_itself(m: MeasuredPair) -> Told:
     for side, texture, label in zip(SIDES, m.textures, m.labels, strict=True):
         if label.header is not None and label.header.stored_bits == 16 and texture.largest <= 255:
             yield tell(m, "depth-lost", f"the largest value of the {side} side is {texture.largest} of 65535")
-        if texture.spread < 0.5:
+        if texture.spread < LEAST_SPREAD:
             yield tell(m, "constant", f"the {side} side is one colour ({texture.mean[0]:.0f} of 255)")
     if scan.digest == clean.digest:
         yield tell(m, "identical", "every pixel is equal")

@@ -16,20 +16,26 @@ from data.doctor.file_checks import (
     read_label,
     read_pixels,
     smooth,
-    to_gray,
 )
 from data.doctor.inventory import PairFiles
 from data.doctor.jpeg_blocks import jpeg_trace
-from data.doctor.registration import Shift, band_pass, correlation, measure_shift
 from data.files import FULL_WHITE, Pixels, stretched, white_of, with_channels
+from data.likeness import (
+    NO_CELLS,
+    SMALLEST,
+    THUMB,
+    Shift,
+    band_pass,
+    correlation,
+    measure_shift,
+    paper_cells,
+    thumbnail,
+    to_gray,
+)
 from data.loading import dihedral
 
-THUMB = 64
-SMALLEST = 32
-"""An image with fewer pixels than this along a side is too small for much."""
 _TRACE_SIDE = 256
 """JPEG traces are looked for in a square of at most this side."""
-_CELLS = 32
 _PATCHY = 0.5
 _FITS, _LARGE = 0.7, 256
 NEARLY_BLACK = 4095
@@ -78,7 +84,7 @@ class MeasuredPair:
     """Of JPEG on the degraded side, looked for only where the clean side is the one with the noise."""
     thumbs: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
     """Both sides as THUMB x THUMB gray pictures."""
-    paper: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))
+    paper: NDArray[np.uint8] = field(default_factory=lambda: NO_CELLS)
     """The brightest of the smoothed degraded side in cells of a power of two of pixels: what is behind the ink."""
     telling: bool = True
     """True if the images are large enough to be told from others by their small pictures."""
@@ -105,12 +111,12 @@ def measure_pair(pair: PairFiles) -> MeasuredPair:
         images = [stretched(image, white if white <= NEARLY_BLACK else FULL_WHITE) for image in images]
     scan, clean = images
     grays = to_gray(scan), to_gray(clean)
-    thumbs = _thumb(grays[0]), _thumb(grays[1])
+    thumbs = thumbnail(grays[0]), thumbnail(grays[1])
     telling = min(*scan.shape[:2], *clean.shape[:2]) >= SMALLEST
     fit = _fit(scan, clean, *grays) if scan.shape[:2] == clean.shape[:2] else None
     # Only pairs that hardly fit as they are can be meant to be turned.
     fits = fit is not None and fit.shift.likeness > _FITS
-    likeness, element, turned = _likeness(*(thumbs if fits else (_thumb(gray, _LARGE) for gray in grays)))
+    likeness, element, turned = _likeness(*(thumbs if fits else (thumbnail(gray, _LARGE) for gray in grays)))
     noise_is_clean = fit is not None and fit.with_clean < -0.3 and abs(fit.with_scan) < 0.3
     return MeasuredPair(
         pair,
@@ -126,13 +132,9 @@ def measure_pair(pair: PairFiles) -> MeasuredPair:
         _trace(grays[1]),
         _trace(grays[0])[0] if noise_is_clean else 0.0,
         thumbs,
-        _paper(grays[0]) if telling else np.zeros((0, 0), np.uint8),
+        paper_cells(grays[0]) if telling else NO_CELLS,
         telling,
     )
-
-
-def _thumb(gray: NDArray[np.float32], side: int = THUMB) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)).round().astype(np.uint8)
 
 
 def _trace(gray: NDArray[np.float32]) -> tuple[float, int]:
@@ -205,11 +207,3 @@ def _edge_there(one: NDArray[np.float32], other: NDArray[np.float32], rows: int)
         *(np.ascontiguousarray(band_pass(np.ascontiguousarray(side))[:-rows]) for side in (one, other))
     )
     return within > _PATCHY
-
-
-def _paper(gray: NDArray[np.float32]) -> NDArray[np.uint8]:
-    cell = 2 ** max(round(np.log2(max(gray.shape) / _CELLS)), 2)
-    smooth = cv2.GaussianBlur(gray, (0, 0), cell / 8, borderType=cv2.BORDER_REFLECT)
-    height, width = (size // cell for size in gray.shape)
-    cells = smooth[: height * cell, : width * cell].reshape(height, cell, width, cell)
-    return cells.max((1, 3)).round().astype(np.uint8) if cells.size else np.zeros((0, 0), np.uint8)

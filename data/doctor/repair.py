@@ -15,7 +15,9 @@ from data.doctor.leakage import find_links, group_names
 from data.doctor.pair_checks import is_turned
 from data.doctor.pair_stats import MeasuredPair
 from data.files import DataError, Header, Pixels, decode_image, with_bits, with_channels, write_png
+from data.likeness import equal_groups, merge_groups
 from data.loading import dihedral
+from data.sources import folder_groups
 
 DROPPED = (
     "unreadable", "truncated", "empty", "unsupported", "same-name", "size", "wrong-partner", "inverted", "constant",
@@ -141,6 +143,12 @@ def _split(report: CheckReport, plan: RepairPlan, given: Sequence[str] | None) -
         by_key = {m.pair.key: name for m, name in zip(report.measured, given, strict=True)}
         names = [by_key[m.pair.key] for m in kept]
     groups = group_names(kept, find_links(kept), names)
+    folders = folder_groups([m.pair.name for m in kept])
+    with_folders = merge_groups(
+        [groups, equal_groups([folders.get(m.pair.name, f"/{place}") for place, m in enumerate(kept)])]
+    )
+    if len(set(with_folders)) > 1:
+        groups = with_folders
     members = {
         int(group): [m.pair for m, g in zip(kept, groups, strict=True) if g == group] for group in set(groups)
     }
@@ -177,8 +185,11 @@ def _names(kept: Sequence[MeasuredPair], plan: RepairPlan) -> dict[str, str]:
     """File names by key: the pair's own, or with its old part where two would be one."""
     taken: set[tuple[str, str]] = set()
     names = {}
+    # Where some lie in sub-folders and some do not, those below would be left out when the copy is read.
+    mixed = len({"/" in m.pair.name for m in kept}) > 1
     for m in kept:
         part, name = plan.parts[m.pair.key], m.pair.name
+        name = name.replace("/", "-") if mixed else name
         while (part, name) in taken:
             name = f"{name}-from-{m.pair.part}"
         taken.add((part, name))
@@ -189,6 +200,8 @@ def _names(kept: Sequence[MeasuredPair], plan: RepairPlan) -> dict[str, str]:
 def _write(m: MeasuredPair, found: Set[str], plan: RepairPlan, place: Path, name: str) -> None:
     """Both files of one pair: copied, or decoded, mended and written as PNG."""
     turns, words = _repairs(m, found)
+    for side in ("scan", "clean"):
+        (place / side / name).parent.mkdir(parents=True, exist_ok=True)
     plan.changed[m.pair.key] += words
     sources = (m.pair.clean, m.pair.scan) if "swapped" in found else (m.pair.scan, m.pair.clean)
     for side, source, turn in zip(("scan", "clean"), sources, turns, strict=True):

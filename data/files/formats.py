@@ -86,9 +86,9 @@ def _advice(extension: str, documents: bool) -> str:
     return "save as PNG or TIFF" if extension in OTHER_IMAGES else ""
 
 
-def no_images(folder: Path) -> DataError:
-    """What there is to say of a folder in which nothing is read."""
-    others = left_out(path for path in folder.iterdir() if path.is_file())
+def no_images(folder: Path, files: Iterable[Path]) -> DataError:
+    """What there is to say of a folder in which none of these files is read."""
+    others = left_out(files)
     return DataError(
         f"{folder}: no images (looked for {' '.join(EXTENSIONS)}{'; ' if others else ''}{others})"
     )

@@ -1,9 +1,10 @@
 from .archive import pack_pairs as pack_pairs
 from .folders import CLEAN_NAMES as CLEAN_NAMES
 from .folders import SCAN_NAMES as SCAN_NAMES
-from .folders import find_parts as find_parts
-from .folders import find_sides as find_sides
-from .folders import match_names as match_names
+from .pair_pattern import checked_pattern as checked_pattern
+from .pairing import Pairing as Pairing
+from .pairing import find_pairs as find_pairs
+from .pairing import folder_groups as folder_groups
 from .pairs import PairsConfig as PairsConfig
 from .split import PairSet as PairSet
 from .split import Split as Split

@@ -4,19 +4,12 @@ import io
 import zipfile
 from pathlib import Path
 
-from data.sources.folders import find_parts, find_sides, match_names
 from data.sources.pairs import PairsConfig
-from data.sources.split import divided
 
 
 def pack_pairs(config: PairsConfig, cache: Path) -> bytes:
     """A zip of {train,val}/{scan,clean} with the pairs as they are split here: opened elsewhere, they are the same."""
-    files = {
-        part: match_names(*find_sides(folder, config.scan_dir, config.clean_dir))
-        for part, folder in find_parts(config.dir).items()
-    }
-    settings = config.scan_dir, config.clean_dir
-    train, val, _ = divided(files, config.val_fraction, 0, config.dir, cache, settings)
+    train, val, _, _ = config.files(seed=0, cache=cache)
     parcel = io.BytesIO()
     # Images are compressed already.
     with zipfile.ZipFile(parcel, "w", zipfile.ZIP_STORED) as archive:

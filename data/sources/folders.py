@@ -1,6 +1,9 @@
 """Finding the image files of a data folder: its train and val parts, its two sides, its names."""
 
+import os
 import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data.files import EXTENSIONS, DataError, no_images, some_names
@@ -8,6 +11,35 @@ from data.files import EXTENSIONS, DataError, no_images, some_names
 SCAN_NAMES = ("scan", "scans", "noisy", "lq", "input", "inputs", "degraded", "dirty", "low")
 CLEAN_NAMES = ("clean", "cleaned", "gt", "hq", "target", "targets", "groundtruth", "high")
 VAL_NAMES = ("val", "valid", "validation")
+# Folders that systems and archives leave behind; they may hold small copies of the images.
+SYSTEM_FOLDERS = {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information",
+                  "lost+found"}  # fmt: skip
+SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+
+
+class ChoiceError(DataError):
+    """Several folders could be meant."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder. Hidden files and what systems leave behind are in neither list."""
+
+    folder: Path
+    images: dict[str, list[Path]] = field(default_factory=dict)
+    """By name: the path below `folder` without its extension, with / on every system. Sorted by name; of
+    several files with one name the first counts."""
+    others: list[Path] = field(default_factory=list)
+    """Files that are not read, and sub-folders where only the folder itself was looked through."""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        return {name: paths[0] for name, paths in self.images.items()}
+
+    @property
+    def doubled(self) -> list[list[Path]]:
+        """Files of one name."""
+        return [paths for paths in self.images.values() if len(paths) > 1]
 
 
 def find_parts(folder: Path) -> dict[str, Path]:
@@ -42,45 +74,74 @@ def find_originals(folder: Path, clean_dir: str | None) -> Path:
 
 
 def find_images(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by stem, sorted. Hidden and other files are ignored.
+    """The image files of a folder by name, sorted; those of its sub-folders where it has none itself.
 
-    Raises DataError if there are none, or two of one stem.
+    Raises DataError if there are none, or two of one name.
     """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in EXTENSIONS or not path.is_file():
+    found = list_images(folder)
+    if not found.images:
+        found = list_images(folder, deep=True)
+    refuse_empty(found)
+    refuse_doubled(found)
+    return found.files
+
+
+def refuse_empty(found: Listing) -> None:
+    if not found.images:
+        raise no_images(found.folder, filter(Path.is_file, found.others))
+
+
+def refuse_doubled(found: Listing) -> None:
+    for first, second, *_ in found.doubled:
+        raise DataError(f"{first.parent}: two images of one name, {first.name} and {second.name}; keep one")
+
+
+def list_images(
+    folder: Path, *, deep: bool = False, without: Sequence[Path] = (), dead_links: bool = False
+) -> Listing:
+    """The files of `folder`, and if `deep` those of all folders below it but `without`. Links are followed.
+
+    Links that lead nowhere are passed over, or are listed as well if `dead_links`.
+    """
+    found: dict[str, list[Path]] = {}
+    others: list[Path] = []
+    for path in _walk(folder, deep, {place.resolve() for place in without}):
+        dead = path.is_symlink() and not path.exists()
+        if path.suffix.lower() not in EXTENSIONS or not (dead or path.is_file()):
+            others.append(path)
+            continue
+        if dead and not dead_links:
             continue
         # The same accented name can be stored in two ways (macOS, others).
-        stem = unicodedata.normalize("NFC", path.stem)
-        if stem in found:
-            raise DataError(f"{folder}: two images of one name, {found[stem].name} and {path.name}; keep one")
-        found[stem] = path
-    if not found:
-        raise no_images(folder)
-    return dict(sorted(found.items()))
+        name = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        found.setdefault(name, []).append(path)
+    return Listing(folder, dict(sorted(found.items())), others)
 
 
-def match_names(scan: Path, clean: Path) -> dict[str, tuple[Path, Path]]:
-    """(degraded, clean) files by their common stem, sorted. Raises DataError if any has no partner."""
-    degraded, originals = find_images(scan), find_images(clean)
-    lonely = {
-        str(folder): sorted(here.keys() - there.keys())
-        for folder, here, there in ((scan, degraded, originals), (clean, originals, degraded))
-    }
-    if any(lonely.values()):
-        counts = f"{scan} has {len(degraded)} images, {clean} has {len(originals)}"
-        missing = "; ".join(
-            f"no partner for {len(stems)} of {folder}: {some_names(stems)}"
-            for folder, stems in lonely.items()
-            if stems
-        )
-        raise DataError(f"{counts}; partners have the same name up to the extension\n{missing}")
-    return {stem: (path, originals[stem]) for stem, path in degraded.items()}
+def _walk(folder: Path, deep: bool, seen: set[Path]) -> Iterator[Path]:
+    """Files, and folders that are not looked into."""
+    places = [folder]
+    while places:
+        place = places.pop()
+        seen.add(place.resolve())
+        for path in sorted(place.iterdir()):
+            if path.name.startswith(".") or path.name.lower() in SYSTEM_FILES | SYSTEM_FOLDERS:
+                continue
+            if deep and path.is_dir():
+                # A link to a folder above would never end.
+                if path.resolve() not in seen and os.access(path, os.R_OK | os.X_OK):
+                    places.append(path)
+            else:
+                yield path
 
 
 def _subfolders(folder: Path) -> dict[str, Path]:
+    if not folder.exists():
+        raise DataError(
+            f"{folder}: no such folder; if the images were moved, name their place with --data DIR"
+        )
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder" if not folder.exists() else f"{folder}: not a folder")
+        raise DataError(f"{folder}: not a folder")
     return {
         path.name.lower(): path
         for path in sorted(folder.iterdir())
@@ -99,7 +160,7 @@ def _side(folder: Path, given: str | None, known: tuple[str, ...], flag: str) ->
     if len(found) == 1 or (found and found[0].name.lower() == known[0]):
         return found[0]
     if found:
-        raise DataError(
+        raise ChoiceError(
             f"{folder}: {', '.join(path.name for path in found)} could all be meant; choose with {flag}"
         )
     raise DataError(

@@ -7,11 +7,15 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from data.files import DataError, Header, Pair, Pixels, to_unit
+from data.files import DataError, Header, Pair, Pixels, some_names, to_unit
 from data.loading import Crop, Vary, cut_crop, dihedral, resize_crop
-from data.sources.folders import find_parts, find_sides, match_names
+from data.sources.grouping import leak_remark, pair_groups, shared_with_training
+from data.sources.pair_pattern import parse_pattern
+from data.sources.pairing import match_files, match_pairs
 from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers, white_level
 from data.sources.split import PairSet, Split, divided, place_key
+
+Files = dict[str, tuple[Path, Path]]
 
 
 class PairsConfig(BaseModel):
@@ -26,6 +30,11 @@ class PairsConfig(BaseModel):
     )
     clean_dir: str | None = Field(
         None, description="name of the folder of clean images; none: clean, gt, hq, target, ..."
+    )
+    pair_by: str | None = Field(
+        None,
+        description="how the names of partners are made, as '{}_noisy={}_gt': {} is what they share, * anything else; "
+        "none: equal names, or what is recognised",
     )
     val_fraction: float = Field(
         0.2,
@@ -46,24 +55,46 @@ class PairsConfig(BaseModel):
             )
         return name
 
+    @field_validator("pair_by")
+    @classmethod
+    def _pattern(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_pattern(text)
+        return text
+
     def open(self, *, seed: int, cache: Path) -> Split:
         """Decodes all pairs. `seed` only matters where there is no train/ and val/ and no earlier split.
 
         Raises DataError for everything that is wrong with the files.
         """
-        files = {
-            part: match_names(*find_sides(folder, self.scan_dir, self.clean_dir))
-            for part, folder in find_parts(self.dir).items()
-        }
+        train, val, how, remarks = self.files(seed=seed, cache=cache)
+        return open_files(train, val, self.channels, how, cache, remarks)
+
+    def files(self, *, seed: int, cache: Path) -> tuple[Files, Files, str, list[str]]:
+        """The (degraded, clean) files of training and validation by name, how they were split, and remarks."""
+        found = match_pairs(self.dir, self.scan_dir, self.clean_dir, self.pair_by)
+        pairs = {part: pairing.pairs for part, pairing in found.items()}
+        remarks = list(dict.fromkeys(line for pairing in found.values() for line in pairing.remarks))
+        settings = (self.scan_dir, self.clean_dir) + ((self.pair_by,) if self.pair_by else ())
+        everything = pairs.get("all", {})
         train, val, how = divided(
-            files, self.val_fraction, seed, self.dir, cache, (self.scan_dir, self.clean_dir)
+            pairs,
+            self.val_fraction,
+            seed,
+            self.dir,
+            cache,
+            settings,
+            lambda names: pair_groups(names, everything),
+            {"pairing": remarks[0]} if remarks else None,
         )
-        return open_files(train, val, self.channels, how, cache)
+        return train, val, how, remarks
 
     def open_all(self, *, cache: Path) -> "FolderPairs":
         """Decodes all pairs of DIR/{scan,clean} as one set: images to judge by, none to train on."""
-        files = match_names(*find_sides(self.dir, self.scan_dir, self.clean_dir))
-        _, _, pixels, _ = _decoded([path for pair in files.values() for path in pair], self.channels, cache)
+        files = match_files(self.dir, self.scan_dir, self.clean_dir, self.pair_by).pairs
+        _, _, pixels, _, _ = _decoded(
+            [path for pair in files.values() for path in pair], self.channels, cache
+        )
         return FolderPairs(list(files), pixels[::2], pixels[1::2])
 
 
@@ -104,30 +135,83 @@ def collate(images: Sequence[Pixels], crops: Sequence[Crop], patch: int) -> Pixe
 
 
 def open_files(
-    train: dict[str, tuple[Path, Path]],
-    val: dict[str, tuple[Path, Path]],
+    train: Files,
+    val: Files,
     channels: Literal["auto", 1, 3],
     how: str,
     cache: Path,
+    remarks: Sequence[str] = (),
 ) -> Split:
-    """Decodes (degraded, clean) files by name into a Split; `how` ends its note."""
+    """Decodes (degraded, clean) files by name into a Split; `how` ends its note.
+
+    Raises DataError if there is nothing to restore, as both sides of every pair are the same.
+    """
     paths = [path for files in (train, val) for pair in files.values() for path in pair]
-    number, white, pixels, digest = _decoded(paths, channels, cache)
-    cutoff = 2 * len(train)
+    number, white, pixels, digest, headers = _decoded(paths, channels, cache)
+    scans, cleans = pixels[::2], pixels[1::2]
+    names = [*train, *val]
+    said = [*remarks, *_same_sides(names, scans, cleans, paths[0])]
+    cutoff = len(train)
+    first = FolderPairs(names[:cutoff], scans[:cutoff], cleans[:cutoff])
+    second = FolderPairs(names[cutoff:], scans[cutoff:], cleans[cutoff:])
+    fingerprint = place_key(digest, *train, "", *val)
+    shared = shared_with_training(first, second, lambda: (scans, cleans), fingerprint, cache)
+    note = f"{len(train)} train / {len(val)} val pairs, {pixel_kind(pixels, white)}{_mixed(headers, number)}, {how}"
+    if shared.note:
+        note += f"; of {len(val)} validation images {shared.note}"
+        said.append(leak_remark(shared, len(val)))
     return Split(
-        train=FolderPairs(list(train), pixels[:cutoff:2], pixels[1:cutoff:2]),
-        val=FolderPairs(list(val), pixels[cutoff::2], pixels[cutoff + 1 :: 2]),
+        train=first,
+        val=second,
         channels=number,
-        fingerprint=place_key(digest, *train, "", *val),
-        note=f"{len(train)} train / {len(val)} val pairs, {pixel_kind(pixels, white)}, {how}",
+        fingerprint=fingerprint,
+        note=note,
+        remarks=tuple(said),
+        leaked=frozenset(shared.alike | shared.background),
         white_level=white,
     )
 
 
+def _same_sides(
+    names: Sequence[str], scans: Sequence[Pixels], cleans: Sequence[Pixels], first: Path
+) -> list[str]:
+    """A remark about pairs whose sides are one image. Raises DataError if all are."""
+    same = [
+        name
+        for name, scan, clean in zip(names, scans, cleans, strict=True)
+        # Most pairs differ everywhere: a part tells.
+        if np.array_equal(scan[:, ::16], clean[:, ::16]) and np.array_equal(scan, clean)
+    ]
+    if len(same) == len(names):
+        raise DataError(
+            f"{first.parent}: nothing to restore on {len(same)} of {len(names)} pairs: both sides are the same image; "
+            "is one side a copy of the other?"
+        )
+    return (
+        [
+            f"nothing to restore on {len(same)} of {len(names)} pairs: {some_names(sorted(same))}: both sides are equal"
+        ]
+        if same
+        else []
+    )
+
+
+def _mixed(headers: Sequence[Header], channels: int) -> str:
+    """Words about pairs with one gray and one colour side, and what the model will be."""
+    sides = [(scan.channels, clean.channels) for scan, clean in zip(headers[::2], headers[1::2], strict=True)]
+    kinds = {1: "gray", 3: "colour"}
+    words = [
+        f"{number} of {len(sides)} pairs have a {kinds[mix[0]]} degraded and a {kinds[mix[1]]} clean side"
+        for mix in ((1, 3), (3, 1))
+        if (number := sides.count(mix))
+    ]
+    return f" ({'; '.join(words)}: the model will be {kinds[channels]})" if words else ""
+
+
 def _decoded(
     paths: Sequence[Path], channels: Literal["auto", 1, 3], cache: Path
-) -> tuple[int, int, list[Pixels], str]:
-    """Channel count, the value of white in 16-bit files, (C, H, W) pixels and their digest.
+) -> tuple[int, int, list[Pixels], str, list[Header]]:
+    """Channel count, the value of white in 16-bit files, (C, H, W) pixels, their digest and headers.
 
     Degraded and clean files take turns in `paths`.
     """
@@ -135,7 +219,7 @@ def _decoded(
     _check_sizes(paths, headers)
     number = channel_count(headers, channels)
     white = white_level(paths, headers)
-    return number, white, *load_pixels(paths, headers, number, cache, white)
+    return number, white, *load_pixels(paths, headers, number, cache, white), headers
 
 
 def channel_count(headers: Sequence[Header], wanted: Literal["auto", 1, 3]) -> int:

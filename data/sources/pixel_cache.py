@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 def read_headers(paths: Sequence[Path]) -> list[Header]:
     """The headers of all files, in order. Raises one DataError that names the files that have none."""
-    return _each(read_header, paths)
+    return each_file(read_header, paths)
 
 
 def white_level(paths: Sequence[Path], headers: Sequence[Header]) -> int:
@@ -97,7 +97,7 @@ def load_pixels(
             place[...] = pixels
             return hashlib.blake2b(place.data, digest_size=16).digest()
 
-        return hashlib.sha256(b"".join(_each(decode_into_place, paths))).hexdigest()[:16]
+        return hashlib.sha256(b"".join(each_file(decode_into_place, paths))).hexdigest()[:16]
 
     if total * dtype.itemsize <= RAM_SHARE * psutil.virtual_memory().available:
         block: Pixels = np.empty(total, dtype)
@@ -166,7 +166,7 @@ def _kept_digest(raw: Path, index: Path, size: int) -> str | None:
         return None
 
 
-def _each(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+def each_file(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
     """`work` on every path, a few at a time. Raises one DataError that speaks for all that failed."""
 
     def attempt(path: Path) -> T | DataError:

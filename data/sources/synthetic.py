@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from data.files import Pair, Pixels, jpeg_round_trip, to_unit
 from data.loading import Crop, Vary
 from data.sources.folders import find_images, find_originals, find_parts
+from data.sources.grouping import pair_groups
 from data.sources.pairs import channel_count, collate
 from data.sources.pixel_cache import load_pixels, pixel_kind, read_headers, white_level
 from data.sources.split import PairSet, Split, divided, place_key
@@ -87,7 +88,15 @@ class SyntheticConfig(BaseModel):
             part: find_images(find_originals(folder, self.clean_dir))
             for part, folder in find_parts(self.dir).items()
         }
-        train, val, how = divided(files, self.val_fraction, seed, self.dir, cache, (self.clean_dir,))
+        train, val, how = divided(
+            files,
+            self.val_fraction,
+            seed,
+            self.dir,
+            cache,
+            (self.clean_dir,),
+            lambda names: pair_groups(names, {name: (files["all"][name],) for name in names}),
+        )
         paths = [*train.values(), *val.values()]
         headers = read_headers(paths)
         white = white_level(paths, headers)

@@ -21,7 +21,14 @@ from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
 from search.terminal import Progress
 from search.text import clock
 from search.trial import Diverged, Stopped, TrialConfig, load_weights, measure_pace, train
-from search.worker import RepeatCallback, StopSignals, held_out_images, refuse_other_images, stored_config
+from search.worker import (
+    RepeatCallback,
+    StopSignals,
+    held_out_images,
+    open_images,
+    refuse_other_images,
+    stored_config,
+)
 
 SAFETY = 0.85  # of the budget: the rest is scoring and starting
 PATIENCE_SHARE = 0.002  # of the budget, for measuring the speed of one recipe
@@ -77,7 +84,7 @@ def run_ablation(study: Study, options: AblationOptions) -> bool:
     winner = stored_config(trial)
     if not winner.total_steps:
         raise UserError(f"study {study.study_name!r}: its winner is a filter, there is nothing to train")
-    split = winner.data.open(seed=0, cache=options.out)
+    split = open_images(study, winner, options.out)
     refuse_other_images(trial, split)
     changes = list(changes_of(winner, options.device))
     with (

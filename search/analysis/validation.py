@@ -17,7 +17,7 @@ from search.database import FrozenTrial, Study, best_trial, facts_of, studies_be
 from search.errors import UserError
 from search.inference import ImageScore, Precision, mean_score, restore_image, score_image, to_codes
 from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
-from search.worker import TrainedTrial, load_trained_trial, refuse_other_images, stored_config
+from search.worker import TrainedTrial, load_trained_trial, open_images, refuse_other_images, stored_config
 
 MEGAPIXELS = 6.0  # most validation pixels scored, in 10^6: minutes for a large model on a CPU
 CROP_HEIGHT, CROP_WIDTH = 400, 560
@@ -88,7 +88,7 @@ def validate_winner(
     weights is left out.
     """
     winner = load_trained_trial(study.study_name, trial, out)
-    split = winner.config.data.open(seed=0, cache=out)
+    split = open_images(study, winner.config, out)
     refuse_other_images(trial, split)
     chosen = split.val.representative(MEGAPIXELS)
     searched = set(split.val.representative(winner.config.val_megapixels))

@@ -24,8 +24,7 @@ def add(commands: flags.Commands) -> None:
         type=Path,
         required=True,
     )
-    flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
-    flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
+    flags.add_side_folders(flag)
     flag(
         "--groups",
         "FILE|PATTERN",
@@ -53,6 +52,7 @@ def main(options: argparse.Namespace) -> int:
             data=options.data,
             scan_dir=given.get("scan_dir"),
             clean_dir=given.get("clean_dir"),
+            pair_by=given.get("pair_by"),
             groups=given.get("groups"),
             to=options.to,
             how=flag_values.restorer_options(options),

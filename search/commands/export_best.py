@@ -19,6 +19,7 @@ def add(commands: flags.Commands) -> None:
     flags.add_study(export, "a study that has a finished trial, or its .toml file")
     flag = flags.flag_adder(export)
     flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
+    flag("--data", "DIR", "where the pairs of the study are now (default: where it found them)", type=Path)
     export.add_argument(
         "--format",
         metavar="A,B",
@@ -55,7 +56,9 @@ def main(options: argparse.Namespace) -> int:
     if limits and "trial" in given:
         raise UserError("--trial names one trial; --max-... choose among all: give one of them")
     choice = ExportChoice(given.get("trial"), given.get("top"), limits)
-    export_options = ExportOptions(parse_formats(options.format), half=options.half, force=options.force)
+    export_options = ExportOptions(
+        parse_formats(options.format), half=options.half, force=options.force, data=given.get("data")
+    )
     export_trials(
         name, flag_values.database_url(options), options.out, given.get("to"), choice, export_options
     )

@@ -42,10 +42,20 @@ def study_spec(name: str, options: argparse.Namespace, *changes: str) -> "StudyS
     given = vars(options)
     spec = with_flags(load_spec(name), {key: given[key] for key in changes if key in given})
     if "data" in given:
-        return spec.with_data(options.data, given.get("scan_dir"), given.get("clean_dir"))
-    if given.keys() & {"scan_dir", "clean_dir"}:
-        raise UserError("--scan-dir and --clean-dir name folders inside --data DIR, which is missing")
+        _check_pattern(given.get("pair_by"))
+        return spec.with_data(
+            options.data, given.get("scan_dir"), given.get("clean_dir"), given.get("pair_by")
+        )
+    if given.keys() & {"scan_dir", "clean_dir", "pair_by"}:
+        raise UserError("--scan-dir, --clean-dir and --pair-by are about --data DIR, which is missing")
     return spec
+
+
+def _check_pattern(text: str | None) -> None:
+    """Raises DataError for what is no pattern: a study would name a setting, not the flag."""
+    from data.sources import checked_pattern
+
+    checked_pattern(text)
 
 
 def run_options(options: argparse.Namespace, on: "torch.device | None" = None) -> "RunOptions":

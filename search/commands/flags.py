@@ -59,8 +59,15 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def add_side_folders(flag: Any) -> None:
+    """Adds the flags that name the two folders of a pair and the pattern of its names."""
     flag("--scan-dir", "NAME", "folder of degraded images inside DIR (default: scan, noisy, lq, input, ...)")
     flag("--clean-dir", "NAME", "folder of clean images inside DIR (default: clean, gt, hq, target, ...)")
+    flag(
+        "--pair-by",
+        "PATTERN",
+        "how names of partners are made, DEGRADED=CLEAN: '{}_noisy={}_gt', '{}/NOISY_*={}/GT_*'; {} is what they "
+        "share, * anything else (default: equal names, or what all names of a side have)",
+    )
 
 
 def add_search_flags(parser: argparse.ArgumentParser, device: str = "auto, cpu, cuda or cuda:N") -> None:

@@ -64,6 +64,7 @@ def main(options: argparse.Namespace) -> int:
         data=given.get("data"),
         scan_dir=given.get("scan_dir"),
         clean_dir=given.get("clean_dir"),
+        pair_by=given.get("pair_by"),
         elapsed=given.get("elapsed"),
         event_stream=event_stream,
     )

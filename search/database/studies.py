@@ -90,16 +90,20 @@ class ChangedRecipe(UserError):
     """Error: the study of that name has another recipe."""
 
 
-def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool) -> Study:
+def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool, data: str | None = None) -> Study:
     """The Optuna study of `spec`, created if it is new.
 
+    `data` is the fingerprint of its pairs: the same pairs in another place are no change of the recipe.
     Raises `ChangedRecipe` if a study of that name has trials of another recipe.
     """
     database = open_database(url, create=True)
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
     )
-    stored = study_facts_of(study).recipe
+    facts = study_facts_of(study)
+    stored = facts.recipe
+    if stored is not None and data is not None and data == facts.data:
+        stored = {**stored, **{key: spec.recipe[key] for key in ("data",) if key in spec.recipe}}
     if stored is None:
         if study.trials:
             raise UserError(f"{url}: study {spec.name!r} was not made by this program; choose another --name")

@@ -39,6 +39,7 @@ class CheckOptions:
     folder: Path
     scan_dir: str | None = None
     clean_dir: str | None = None
+    pair_by: str | None = None
     json: str | None = None
     """A file, or - for the terminal."""
     html: Path | None = None
@@ -62,7 +63,12 @@ def run_check(options: CheckOptions) -> int:
             _make_folder(path)
     with _bar("reading pairs", options.quiet) as step:
         report = check_pairs(
-            options.folder, options.scan_dir, options.clean_dir, jobs=options.jobs, step=step
+            options.folder,
+            options.scan_dir,
+            options.clean_dir,
+            options.pair_by,
+            jobs=options.jobs,
+            step=step,
         )
     if options.json == "-":
         print(json.dumps(as_json(report), indent=1))
@@ -168,10 +174,15 @@ def as_json(report: CheckReport) -> dict[str, Any]:
 
 
 def warnings_for_a_search(
-    folder: Path, scan_dir: str | None = None, clean_dir: str | None = None
+    folder: Path, scan_dir: str | None = None, clean_dir: str | None = None, pair_by: str | None = None
 ) -> Sequence[str]:
     """Warnings that `run` prints before it starts: a line for each kind of fault that the fast checks found."""
-    found = [f for f in check_quickly(folder, scan_dir, clean_dir) if f.severity > Severity.NOTE]
+    found = [
+        finding
+        for finding in check_quickly(folder, scan_dir, clean_dir, pair_by)
+        # Images that are left out are reported when the pairs are opened.
+        if finding.severity > Severity.NOTE and finding.kind != "left-out"
+    ]
     lines = []
     for title, same in groupby(found, lambda finding: finding.title):
         findings = list(same)

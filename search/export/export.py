@@ -21,7 +21,15 @@ from search.export.model_card import file_notes, write_card
 from search.export.settings import FORMAT, SETTINGS, WEIGHTS, read_export_settings
 from search.inference import ImageScore, Precision, mean_score, score_image, score_pairs
 from search.study import LimitsConfig
-from search.worker import TrainedTrial, load_best, load_numbered, load_top, refuse_other_images, save_strip
+from search.worker import (
+    TrainedTrial,
+    load_best,
+    load_numbered,
+    load_top,
+    open_images,
+    refuse_other_images,
+    save_strip,
+)
 
 CARD = "README.md"
 SCORE_TOLERANCE_DB = 0.01
@@ -47,6 +55,8 @@ class ExportOptions:
     """Weights stored as float16."""
     force: bool = False
     """Replace an export of the same study and data that has a higher score."""
+    data: Path | None = None
+    """Where the pairs are now, if they were moved."""
 
 
 def export_trials(
@@ -93,7 +103,7 @@ def _export(
     study: Study, winner: TrainedTrial, out: Path, target: Path, options: ExportOptions, say: Say
 ) -> None:
     trial, config, model = winner.trial, winner.config, winner.model
-    split = config.data.open(seed=0, cache=out)
+    split = open_images(study, config, out, options.data)
     say(f"trial {trial.number} ({winner.standing}): scoring {len(split.val)} validation pairs again")
     scores, inputs = _validate(winner, split)
     half = _halve(model, split, scores) if options.half else None

@@ -35,6 +35,7 @@ class JoinOptions:
     """Folder of the pairs on this machine; None if it is the one that the study names."""
     scan_dir: str | None = None
     clean_dir: str | None = None
+    pair_by: str | None = None
     elapsed: float | None = None
     """Seconds since the search began; None: as its `run` has recorded."""
     event_stream: IO[str] | None = None
@@ -55,7 +56,11 @@ def join_search(join: JoinOptions) -> bool:
     facts = study_facts_of(study)
     spec = StudySpec.model_validate_json(facts.spec or "")
     # Trials record the folder that the study names: an export reads the pairs from there.
-    here = spec if join.data is None else with_data_elsewhere(spec, join.data, join.scan_dir, join.clean_dir)
+    here = (
+        spec
+        if join.data is None
+        else with_data_elsewhere(spec, join.data, join.scan_dir, join.clean_dir, join.pair_by)
+    )
     elapsed = join.elapsed if join.elapsed is not None else _elapsed_seconds(facts, spec)
     split = open_data(here, join.options.out)
     if split.fingerprint != facts.data:
@@ -79,12 +84,12 @@ def join_search(join: JoinOptions) -> bool:
 
 
 def with_data_elsewhere(
-    spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str | None
+    spec: StudySpec, data: Path, scan_dir: str | None, clean_dir: str | None, pair_by: str | None
 ) -> StudySpec:
     """The same spec for the same pairs in another folder, `data`, of this machine."""
-    here = spec.with_data(data, scan_dir, clean_dir)
+    here = spec.with_data(data, scan_dir, clean_dir, pair_by)
     before = spec.recipe.get("data", {})
-    kept = {"channels": before["channels"]} if "channels" in before else {}
+    kept = {key: before[key] for key in ("channels", "pair_by") if key in before}
     return here.with_changes(recipe={**here.recipe, "data": {**kept, **here.recipe["data"]}})
 
 

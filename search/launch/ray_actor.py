@@ -90,7 +90,7 @@ class WorkerActor:
         torch.set_num_threads(int(arguments.get("--threads", torch.get_num_threads())))
         found = here = StudySpec.model_validate_json(spec)
         if "--data" in arguments:
-            sides = arguments.get("--scan-dir"), arguments.get("--clean-dir")
+            sides = (arguments.get(flag) for flag in ("--scan-dir", "--clean-dir", "--pair-by"))
             here = with_data_elsewhere(found, Path(arguments["--data"]), *sides)
         split = open_data(here, Path(arguments["--out"]))
         return measure_training_speed(found, split, torch.device(arguments["--device"]))

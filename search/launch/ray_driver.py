@@ -127,7 +127,11 @@ class _Cluster:
         data = data_of(self.spec)
         if isinstance(data, PairsConfig):
             if host.has_data:
-                named = {"--scan-dir": data.scan_dir, "--clean-dir": data.clean_dir}
+                named = {
+                    "--scan-dir": data.scan_dir,
+                    "--clean-dir": data.clean_dir,
+                    "--pair-by": data.pair_by,
+                }
                 flags |= {"--data": str(data.dir.resolve())}
                 flags |= {flag: name for flag, name in named.items() if name is not None}
             else:
@@ -136,7 +140,8 @@ class _Cluster:
                         self.packed_pairs = self.ray.put(pack_pairs(data, self.options.out))
                 folder = f"{host.out}/{self.spec.name}/pairs-{self.marker_file[-8:]}"
                 self.ray.get(actor.unpack_pairs.remote(self.packed_pairs, folder))
-                flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean"}
+                # Names are equal there, in sub-folders as well.
+                flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean", "--pair-by": "{}"}
         return flags
 
     def fetch_best_weights(self, actor: Any, host: WorkerHost) -> None:

@@ -1,7 +1,6 @@
 """The command `evaluate`: scores of an exported model for each pair of images, and their means."""
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from data import image_groups
 from data.files import DataError, Pixels, decode_image, stretched, to_tensor, with_channels
-from data.sources import find_parts, find_sides, match_names
+from data.sources import Pairing, find_pairs
 from search.errors import UserError
 from search.export import load_exported
 from search.inference import ImageScore, score_image, to_codes
@@ -35,6 +34,7 @@ class EvaluateOptions:
     how: RestorerOptions
     scan_dir: str | None = None
     clean_dir: str | None = None
+    pair_by: str | None = None
     groups: str | None = None
     quiet: bool = False
 
@@ -88,7 +88,8 @@ def evaluate_model(options: EvaluateOptions) -> list[Result]:
     Raises `UserError` or `DataError` for whatever cannot be read.
     """
     console = Console(quiet=options.quiet, highlight=False)
-    part, files = _files(options)
+    part, found = _files(options)
+    files = found.pairs
     names = list(files)
     group_of = image_groups(options.groups, names)
     restorer = Restorer(load_exported(options.model), options.how)
@@ -109,6 +110,8 @@ def evaluate_model(options: EvaluateOptions) -> list[Result]:
     worst = sorted(results, key=lambda result: result.restored.psnr_db)[:SHOWN]
     write_crop_rows(options.to / WORST, [result.crops for result in worst])
     _show(console, results, f"{len(results)} pairs of {part}")
+    for remark in found.remarks:
+        console.print(remark, markup=False, emoji=False, soft_wrap=True)
     if restorer.note:
         console.print(restorer.note, markup=False, soft_wrap=True)
     named = ", ".join(f"{result.name} ({result.restored.psnr_db:.2f} dB)" for result in worst)
@@ -117,11 +120,12 @@ def evaluate_model(options: EvaluateOptions) -> list[Result]:
     return results
 
 
-def _files(options: EvaluateOptions) -> tuple[Path, Mapping[str, tuple[Path, Path]]]:
-    """The folder of the pairs, and (degraded, clean) files by name: those for validation where there are such."""
-    parts = find_parts(options.data)
-    folder = parts.get("val") or parts["all"]
-    return folder, match_names(*find_sides(folder, options.scan_dir, options.clean_dir))
+def _files(options: EvaluateOptions) -> tuple[Path, Pairing]:
+    """The folder of the pairs, and the pairs: those for validation where there are such."""
+    parts = find_pairs(options.data, options.scan_dir, options.clean_dir, options.pair_by)
+    found = parts.get("val") or parts["all"]
+    found.refuse_faults()
+    return found.place, found
 
 
 def _result(name: str, group: str, files: tuple[Path, Path], restorer: Restorer) -> Result:

@@ -123,13 +123,17 @@ class StudySpec(BaseModel):
         """A copy with other values, validated anew."""
         return type(self).model_validate({**self.model_dump(), **changes})
 
-    def with_data(self, directory: Path, scan_dir: str | None, clean_dir: str | None) -> Self:
+    def with_data(
+        self, directory: Path, scan_dir: str | None, clean_dir: str | None, pair_by: str | None = None
+    ) -> Self:
         """The same search on the pairs in `directory`."""
         data: dict[str, Any] = {"kind": "pairs", "dir": str(directory.resolve())}
         if scan_dir:
             data["scan_dir"] = scan_dir
         if clean_dir:
             data["clean_dir"] = clean_dir
+        if pair_by:
+            data["pair_by"] = pair_by
         return self.with_changes(recipe={**self.recipe, "data": data})
 
 

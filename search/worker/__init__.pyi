@@ -34,6 +34,7 @@ from .trained_trial import load_best as load_best
 from .trained_trial import load_numbered as load_numbered
 from .trained_trial import load_top as load_top
 from .trained_trial import load_trained_trial as load_trained_trial
+from .trained_trial import open_images as open_images
 from .trained_trial import refuse_other_images as refuse_other_images
 from .trained_trial import stored_config as stored_config
 from .training_budget import MEASURING_SHARE as MEASURING_SHARE

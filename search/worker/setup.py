@@ -1,6 +1,6 @@
 """Setting up a search: data, study, starting points, length of a training, first trials, messages."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +55,12 @@ def prepare_search(spec: StudySpec, options: RunOptions, measure: Measure | None
     Trials that an earlier run abandoned are released. `measure` is `measure_training_speed` by default.
     """
     split = open_data(spec, options.out)
-    study = open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
+    study = open_study(
+        spec,
+        options.storage,
+        continue_with_changes=options.continue_with_changes,
+        data=split.fingerprint,
+    )
     check_starting_points(spec, options)
     abandoned_lines = release_abandoned_trials(study)
     spec = fix_length(study, spec, split, options.device, measure or measure_training_speed)
@@ -65,7 +70,7 @@ def prepare_search(spec: StudySpec, options: RunOptions, measure: Measure | None
     record_study(study, spec=spec, data=split.fingerprint)
     scored_pairs = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = input_score(split, scored_pairs).psnr_db
-    lines = description_of_search(spec, split, options.device, len(scored_pairs), input_psnr_db)
+    lines = description_of_search(spec, split, options.device, scored_pairs, input_psnr_db)
     lines += [*warm_start_lines, *warnings(spec, options), *abandoned_lines]
     return PreparedSearch(spec, study, split, input_psnr_db, tuple(lines))
 
@@ -117,12 +122,18 @@ def enqueue_first_trials(study: Study, spec: StudySpec, options: RunOptions, fin
 
 
 def description_of_search(
-    spec: StudySpec, split: Split, device: torch.device, scored_pairs: int, input_psnr_db: float
+    spec: StudySpec, split: Split, device: torch.device, scored_pairs: Sequence[int], input_psnr_db: float
 ) -> list[str]:
-    """Messages: study, data, device, number of validation pairs that are scored, and the score of the input."""
+    """Messages: study, data, device, the validation pairs that are scored, the score of the input, remarks."""
+    beside = ""
+    if split.leaked:
+        unseen = [index for index in scored_pairs if split.val.name(index) not in split.leaked]
+        score = f"{input_score(split, unseen).psnr_db:.2f} dB on " if unseen else ""
+        beside = f" ({score}{len(unseen)} that share nothing with training)"
     return [
         f"{spec.name}: {split.note}; {device_name(device)}",
-        f"trials are scored on {scored_pairs} validation pairs, input {input_psnr_db:.2f} dB",
+        f"trials are scored on {len(scored_pairs)} validation pairs, input {input_psnr_db:.2f} dB{beside}",
+        *split.remarks,
     ]
 
 
@@ -130,7 +141,7 @@ def warnings(spec: StudySpec, options: RunOptions) -> list[str]:
     """Warnings about the pairs, and about slow training."""
     found = list[str]()
     if isinstance(data := data_of(spec), PairsConfig):
-        doubts = warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir)
+        doubts = warnings_for_a_search(data.dir, data.scan_dir, data.clean_dir, data.pair_by)
         found += [f"check: {doubt}" for doubt in doubts]
     if _runs_compiled_code(spec, options) and (why := why_not_compiled()):
         found.append(f"KBNet's operator is not compiled ({why}): it trains several times slower")

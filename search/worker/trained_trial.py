@@ -7,10 +7,18 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
-from data.sources import Split
-from search.database import FrozenTrial, Study, TrialState, facts_of, ranked_trials, trial_folder
+from data.sources import PairsConfig, Split
+from search.database import (
+    FrozenTrial,
+    Study,
+    TrialState,
+    facts_of,
+    ranked_trials,
+    study_facts_of,
+    trial_folder,
+)
 from search.errors import UserError, first_line
-from search.study import LimitsConfig
+from search.study import LimitsConfig, StudySpec
 from search.trial import BEST_WEIGHTS, TrialConfig, load_weights
 
 
@@ -122,6 +130,22 @@ def stored_config(trial: FrozenTrial) -> TrialConfig:
         return TrialConfig.model_validate_json(facts_of(trial).config_text())
     except ValidationError:
         raise UserError(f"trial {trial.number} was made by another version of this program") from None
+
+
+def open_images(study: Study, config: TrialConfig, out: Path, elsewhere: Path | None = None) -> Split:
+    """The pairs that a trial was trained on: in `elsewhere`, or where it found them, or where its study has them now.
+
+    Raises `DataError` if they are in none of these places, or there is something wrong with them.
+    """
+    data = config.data
+    if isinstance(data, PairsConfig):
+        spec = study_facts_of(study).spec
+        now = StudySpec.model_validate_json(spec).recipe.get("data", {}) if spec else {}
+        if elsewhere is not None:
+            data = data.model_copy(update={"dir": elsewhere})
+        elif not data.dir.exists() and now.get("kind") == "pairs" and Path(now["dir"]).exists():
+            data = PairsConfig.model_validate(now)
+    return data.open(seed=0, cache=out)
 
 
 def refuse_other_images(trial: FrozenTrial, split: Split) -> None:

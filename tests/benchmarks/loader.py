@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from data import TrainLoader
 from data.files import write_png
 from data.loading import Augmentation
-from data.sources import PairsConfig, find_parts, find_sides, match_names
+from data.sources import PairsConfig, find_parts, match_files
 
 SHAPES = ((16, 64), (4, 128), (32, 64), (8, 256))
 """(batch, patch) of each two rows of the table."""
@@ -77,9 +77,7 @@ def main() -> None:
         split = PairsConfig(dir=folder).open(seed=0, cache=Path(place))
         print(f"{split.note}\nopened in {time.perf_counter() - start:.2f} s\n")
         part = find_parts(folder)
-        files = list(
-            match_names(*find_sides(part.get("train", part.get("all", folder)), None, None)).values()
-        )
+        files = list(match_files(part.get("train", part.get("all", folder)), None, None, None).pairs.values())
         print(
             f"{'batch':>12} {'ms/batch':>9} {'crops/s':>9} {'plain ms':>9} {'plain/s':>9} {'ratio':>7}  varied"
         )

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.doctor import Finding, Severity, check, file_checks
+from data.doctor import Finding, Severity, check, file_checks, repair_pairs
 from data.doctor.findings import KINDS, of_the_set, worst_first
 from data.doctor.jpeg_blocks import VISIBLE, jpeg_trace
-from data.doctor.near_duplicates import NEARLY, descriptors, merge_groups, near_duplicate_groups
-from data.doctor.registration import measure_shift
 from data.files import DataError, Pixels, decode_image, jpeg_round_trip, write_png
+from data.likeness.near_duplicates import NEARLY, descriptors, merge_groups, near_duplicate_groups
+from data.likeness.registration import measure_shift
 from tests.data.examples import HEIGHT, WIDTH, scene, write_scenes
 
 TRAIN, VAL = 8, 4
@@ -313,3 +313,53 @@ def test_images_of_formats_that_are_not_read_are_told_by_both_checks(pairs: Path
         assert found.severity == Severity.WARNING
         (other,) = [finding for finding in findings if finding.kind == "ignored"]
         assert other.found == "1 files: notes.txt"
+
+
+def drawn_page(seed: int) -> Pixels:
+    """A white page with sharp bars, some of which end where a block of 8 x 8 pixels does."""
+    rng = np.random.default_rng(seed)
+    page = np.full((72, 96, 3), 245, np.uint8)
+    for _ in range(12):
+        top, left = int(rng.integers(0, 66)), int(rng.integers(0, 76))
+        page[top : top + 3, left : left + int(rng.integers(5, 20))] = rng.integers(0, 120, 3)
+    return page
+
+
+def gray_trace(page: Pixels) -> float:
+    return jpeg_trace(np.asarray(page.mean(2)).round().astype(np.uint8))[0]
+
+
+def test_drawn_pages_are_no_jpegs() -> None:
+    assert [seed for seed in range(60) if gray_trace(drawn_page(seed)) > VISIBLE] == []
+
+
+@pytest.mark.parametrize("quality", [50, 70, 80, 90, 95])
+def test_drawn_pages_that_were_jpegs_are_found(quality: int) -> None:
+    traces = [gray_trace(jpeg_round_trip(drawn_page(seed), quality)) for seed in range(20)]
+    assert sum(trace > VISIBLE for trace in traces) >= 16
+
+
+def test_squares_that_fill_their_blocks_are_no_jpegs() -> None:
+    squares = np.random.default_rng(0).integers(0, 2, (16, 16)).astype(np.uint8) * 200
+    assert jpeg_trace(np.kron(squares, np.ones((8, 8), np.uint8)))[0] == 0
+
+
+def test_sub_folders_and_related_names_are_checked_and_mended(tmp_path: Path) -> None:
+    for book in ("one", "two", "three", "four"):
+        write_scenes(tmp_path / book, ["0", "1", "2"], seed=len(book) + 10 * ord(book[1]))
+        for side in ("scan", "clean"):
+            for path in (tmp_path / book / side).iterdir():
+                target = tmp_path / "set" / side / book / f"{path.stem}_{side}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+    report = check.check_pairs(tmp_path / "set", jobs=1)
+    assert [(finding.kind, finding.severity) for finding in report.findings] == [("names", Severity.NOTE)]
+    assert {m.pair.key for m in report.measured} >= {"one/0", "four/2"}
+    repair_pairs(report, tmp_path / "mended")
+    again = check.check_pairs(tmp_path / "mended", jobs=1)
+    parts = {m.pair.name: m.pair.part for m in again.measured}
+    assert len(parts) == 12
+    assert all(
+        len({part for name, part in parts.items() if name.startswith(book)}) == 1
+        for book in ("one", "two", "three", "four")
+    )

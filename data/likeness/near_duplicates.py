@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from data.doctor.registration import band_pass
+from data.likeness.registration import band_pass
 
 NEARLY = 0.95
 """Pictures of 64 x 64 pixels count as nearly the same from this correlation on, after a band pass. Different
