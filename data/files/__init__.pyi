@@ -1,6 +1,7 @@
 from .atomic import whole_file as whole_file
 from .documents import DOCUMENTS as DOCUMENTS
 from .documents import open_document as open_document
+from .home import expand_home as expand_home
 from .images import EXTENSIONS as EXTENSIONS
 from .images import DataError as DataError
 from .images import Header as Header

@@ -83,7 +83,7 @@ def validate_winner(
     Raises `UserError` or `DataError` if the winner's weights or data are gone or changed; a rival without
     weights is left out.
     """
-    winner = load_trained_trial(study.study_name, trial, out)
+    winner = load_trained_trial(study, trial, out)
     split = winner.config.data.open(seed=0, cache=out)
     refuse_other_images(trial, split)
     chosen = split.val.representative(MEGAPIXELS)
@@ -94,7 +94,7 @@ def validate_winner(
     gains = [_gain(INPUT, ours, inputs)]
     for what, rival, home in rivals:
         try:
-            other = load_trained_trial(home.study_name, rival, out)
+            other = load_trained_trial(home, rival, out)
             refuse_other_images(rival, split)
         except UserError:
             continue

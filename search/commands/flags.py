@@ -4,11 +4,23 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from data.files import expand_home
+
 Commands = Any  # what ArgumentParser.add_subparsers() gives: argparse has no public name for it
 
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows defaults beside flags, and examples as they are written."""
+
+
+def path(text: str) -> Path:
+    """A path as it is typed."""
+    return expand_home(text)
+
+
+def file_or_else(text: str) -> str:
+    """What is typed where a file, or something that is none, may stand."""
+    return str(expand_home(text)) if text.startswith("~") else text
 
 
 def adder(parser: argparse._ActionsContainer) -> Any:
@@ -53,7 +65,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         "DIR",
         "pairs: DIR/{train,val}/{scan,clean} or DIR/{scan,clean} (default: what the study says; shipped ones: a demo)",
-        type=Path,
+        type=path,
     )
     add_sides(flag)
 
@@ -80,17 +92,19 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept"
+        "--out", type=path, default=Path("runs"), metavar="DIR", help="where everything is kept"
     )
     adder(parser)(
-        "--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)"
+        "--storage",
+        "URL",
+        "database: sqlite:///FILE, postgresql://USER@HOST/NAME (default: $RESTUNE_STORAGE, or sqlite:///OUT/search.db)",
     )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
-        type=Path,
+        type=path,
         metavar="MODEL",
         help="a folder that export-best wrote, or a .safetensors or .onnx file",
     )

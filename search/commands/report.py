@@ -1,7 +1,6 @@
 """The command `report`: what a study found, as a page to read and pass on."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flags, readings
 from search.errors import UserError
@@ -18,7 +17,7 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(report)
     report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
-    flags.adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
+    flags.adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=flags.path)
     report.add_argument(
         "--no-pictures", action="store_true", help="restore no images: done in a second, without intervals"
     )
@@ -27,7 +26,7 @@ def add(commands: flags.Commands) -> None:
 
 def main(options: argparse.Namespace) -> int:
     from search.analysis import trials_csv
-    from search.database import load_study, make_writable
+    from search.database import load_study, make_writable, study_folder
     from search.report import gather_facts, render_report, report_markdown
 
     files = {
@@ -40,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
         raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
     name = readings.study_name(options.study)
     found = load_study(name, readings.url(options))
-    folder = vars(options).get("to") or options.out / name / "report"
+    folder = vars(options).get("to") or study_folder(options.out, found) / "report"
     make_writable(folder, "--to")
     facts = gather_facts(found, options.out, readings.url(options), print, look=not options.no_pictures)
     print(facts.headline)

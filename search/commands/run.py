@@ -1,6 +1,7 @@
 """The command `run`: search, or go on searching."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from search.commands import endings, flags, readings
@@ -120,7 +121,7 @@ def _say_what_next(options: argparse.Namespace, name: str, outcome: "SearchOutco
     if outcome.stopped:
         endings.say_how_to_go_on()
     elif outcome.best_number is not None:
-        places = endings.places(options)
+        places, name = endings.places(options), shlex.quote(name)
         print(f"next: python -m search export-best --study {name}{places}")
         print(f"      python -m search report {name}{places}")
         print(f"      python -m search dashboard {name}{places}")

@@ -28,13 +28,13 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.live import Live
 
     from search.database import list_studies, load_study, open_database
     from search.manage import StudyStatus, show_status, status_table, study_status
+    from search.terminal import Terminal
 
-    given, console = vars(options), Console(highlight=False)
+    given, console = vars(options), Terminal(highlight=False)
     if options.watch and not console.is_terminal:
         raise UserError("--watch needs a terminal; --json gives the same to programs")
     database = open_database(readings.url(options), create=False)

@@ -23,10 +23,9 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from search.analysis import FEW_TRIALS, show_trials, sort_trials, trials_csv, trials_markdown
     from search.database import best_record, load_study, read_records
+    from search.terminal import Terminal
 
     name = readings.study_name(options.study)
     found = read_records(load_study(name, readings.url(options)))
@@ -37,7 +36,7 @@ def main(options: argparse.Namespace) -> int:
     elif options.format == "md":
         print(trials_markdown(shown, best, most))
     elif shown:
-        show_trials(shown, Console(highlight=False), best, most)
+        show_trials(shown, Terminal(highlight=False), best, most)
     else:
         print(f"study {name!r} has no trials yet")
     return 0

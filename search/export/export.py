@@ -13,7 +13,7 @@ from torch import nn
 
 from data.sources import Split
 from models import count_parameters
-from search.database import Study, facts_of, load_study, make_writable
+from search.database import Study, facts_of, load_study, make_writable, study_folder
 from search.errors import UserError
 from search.export.formats import FILES, USUAL, round_to_half, spandrel_name, write_formats
 from search.export.load import load_exported
@@ -65,7 +65,7 @@ def export_trials(
     """
     choice, manner = choice or ExportChoice(), manner or ExportOptions()
     study = load_study(name, url)
-    folder = out / name
+    folder = study_folder(out, study)
     if choice.top is None:
         if choice.trial is None:
             winner = load_best(study, out, choice.limits)

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import torch
 
-from search.database import Heartbeat, Study, StudyFacts, load_study, study_facts_of
+from search.database import Heartbeat, Study, StudyFacts, load_study, study_facts_of, without_password
 from search.errors import UserError
 from search.inference import device_name, limit_memory
 from search.launch.events import EventStream
@@ -99,7 +99,7 @@ def _opened(how: JoinOptions) -> Study:
             raise missing
         if not told:
             told = True
-            why = str(missing).replace(how.options.storage, "the database").splitlines()[0]
+            why = str(missing).replace(without_password(how.options.storage), "the database").splitlines()[0]
             print(f"waiting {OPENING_S / 60:g} minutes at most for `run` to begin: {why}", file=sys.stderr)
         time.sleep(1.0)
 

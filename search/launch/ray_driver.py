@@ -17,7 +17,15 @@ import torch
 
 from data.files import whole_file
 from data.sources import PairsConfig, Split, pack_pairs
-from search.database import artifacts_folder, load_study, ranked_trials, trial_folder
+from search.database import (
+    DATA,
+    artifacts_folder,
+    load_study,
+    picture_ids,
+    ranked_trials,
+    study_folder,
+    trial_folder,
+)
 from search.errors import UserError, first_line
 from search.launch.in_process import SearchOutcome
 from search.launch.ray_actor import ROOT, ActorPlace, WorkerActor
@@ -82,8 +90,8 @@ class _Fleet:
             runtime_env={"py_modules": packages} if elsewhere else None,
         )
         self.started = time.monotonic()
-        self.mark = f"{spec.name}/.cluster-{uuid.uuid4().hex}"
-        (options.out / spec.name).mkdir(parents=True, exist_ok=True)
+        self.mark = f".cluster-{uuid.uuid4().hex}"
+        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / self.mark).touch()
         self.lock = threading.Lock()
         self.packed: Any = None
@@ -129,7 +137,7 @@ class _Fleet:
                 with self.lock:
                     if self.packed is None:
                         self.packed = self.ray.put(pack_pairs(data, self.options.out))
-                folder = f"{place.out}/{self.spec.name}/pairs-{self.mark[-8:]}"
+                folder = f"{place.out}/{DATA}/pairs-{self.mark[-8:]}"
                 self.ray.get(actor.unpack.remote(self.packed, folder))
                 flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean"}
         return flags
@@ -144,20 +152,18 @@ class _Fleet:
             ranked = ranked_trials(study)
             wanted = list[str]()
             for trial in ranked[: self.spec.keep]:
-                folder = trial_folder(Path(), self.spec.name, trial.number)
-                pictures = [
-                    key.partition(":")[2] for key in trial.system_attrs if key.startswith("artifacts:")
-                ]
+                folder = trial_folder(study_folder(Path(), study), trial.number)
                 files = [folder / BEST_WEIGHTS, folder / STRIP]
-                files += [artifacts_folder(Path()) / picture for picture in pictures]
+                files += [artifacts_folder(Path()) / picture for picture in picture_ids(trial)]
                 names = [file.as_posix() for file in files]
                 wanted += [name for name in names if not (out / name).exists()]
-            for name, content in self.ray.get(actor.fetch.remote(place.out, wanted)).items():
+            fetched = self.ray.get(actor.fetch.remote(place.out, wanted))
+            for name, content in ((name, fetched[name]) for name in wanted if name in fetched):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(out / name) as partial:
                     partial.write_bytes(content)
             for trial in ranked[self.spec.keep :]:
-                weights = trial_folder(out, self.spec.name, trial.number) / BEST_WEIGHTS
+                weights = trial_folder(study_folder(out, study), trial.number) / BEST_WEIGHTS
                 weights.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -226,7 +232,7 @@ class _Remote:
         arguments = self.fleet.settle(actor, place, self.arguments)
         elapsed = float(arguments["--elapsed"]) + time.monotonic() - self.asked_at
         arguments["--elapsed"] = f"{elapsed:.1f}"
-        log = f"{place.out}/{self.fleet.spec.name}/worker-{self.index}-{place.host}.log"
+        log = f"{place.out}/{self.log.parent.name}/worker-{self.index}-{place.host}.log"
         self.pid = get(actor.start.remote(arguments, log))
         self.placed = True
         if self.unwanted:

@@ -304,7 +304,9 @@ class _Survey:
 def _seconds_to_write(spec: StudySpec, out: Path) -> float:
     """To change a trial, once, in a database that is made for it."""
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=out) as folder:
-        study = open_study(spec, default_storage_url(Path(folder)), continue_with_changes=False)
+        study = open_study(
+            spec, default_storage_url(Path(folder)), continue_with_changes=False, out=Path(folder)
+        )
         trial = study.ask()
         started = time.monotonic()
         for number in range(WRITES):

@@ -11,7 +11,7 @@ from search.analysis import (
     trials_markdown,
 )
 from search.report.facts import ReportFacts
-from search.text import clock
+from search.text import clock, plain_markdown
 
 MOST_ROWS = 50
 
@@ -21,29 +21,22 @@ def report_markdown(facts: ReportFacts) -> str:
     return "\n\n".join(_sections(facts)) + "\n"
 
 
-def plain_text(text: str) -> str:
-    """Any text as Markdown that shows it as it is, on one line."""
-    shown = " ".join(text.split())
-    for sign in "\\`*_[]<>#|":
-        shown = shown.replace(sign, f"\\{sign}")
-    return shown
-
-
 def _sections(facts: ReportFacts) -> Iterable[str]:
-    yield f"# {plain_text(facts.study)}: {plain_text(facts.headline)}"
-    yield "\n".join(f"- {plain_text(sentence)}" for sentence in facts.sentences)
+    yield f"# {plain_markdown(facts.study)}: {plain_markdown(facts.headline)}"
+    yield "\n".join(f"- {plain_markdown(sentence)}" for sentence in facts.sentences)
     if facts.compared and facts.best is not None:
         yield "## The winner and the recipes that the study names"
-        names = [f"trial {facts.best.number}", *(plain_text(t.label or t.name) for t in facts.known)]
+        names = [f"trial {facts.best.number}", *(plain_markdown(t.label or t.name) for t in facts.known)]
         yield markdown_table(
-            ["setting", *names], [[f"`{name}`", *map(plain_text, values)] for name, values in facts.compared]
+            ["setting", *names],
+            [[f"`{name}`", *map(plain_markdown, values)] for name, values in facts.compared],
         )
     if facts.confirmed:
         yield "## Trained again from new seeds"
-        yield "\n".join(f"- {plain_text(line)}" for line in facts.confirmed)
+        yield "\n".join(f"- {plain_markdown(line)}" for line in facts.confirmed)
     yield "## What mattered"
-    yield "\n".join(f"- {plain_text(line)}" for line in facts.mattered)
-    yield plain_text(SIGNIFICANCE_RULE)
+    yield "\n".join(f"- {plain_markdown(line)}" for line in facts.mattered)
+    yield plain_markdown(SIGNIFICANCE_RULE)
     yield "## Which settings mattered"
     yield _importance(facts)
     if facts.contrasts:
@@ -57,7 +50,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
             [
                 [
                     contrast.what,
-                    plain_text(side.value),
+                    plain_markdown(side.value),
                     f"{side.mean:.2f}",
                     str(len(side.scores)),
                     f"{contrast.percent} %",
@@ -75,7 +68,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
     yield (
         markdown_table(
             ["kind", "trials", "reason, the latest"],
-            [[plain_text(f.kind), str(len(f.trials)), plain_text(f.example)] for f in facts.failures],
+            [[plain_markdown(f.kind), str(len(f.trials)), plain_markdown(f.example)] for f in facts.failures],
         )
         if facts.failures
         else "Nothing: no trial failed, ran out of memory or time, or diverged."
@@ -84,7 +77,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
     yield trials_markdown(sort_trials(facts.trials, "psnr"), facts.best, MOST_ROWS)
     yield "## To repeat it"
     yield "\n".join(f"    {command}" for command in facts.commands)
-    yield "\n".join(f"- {name}: {plain_text(value)}" for name, value in facts.environment)
+    yield "\n".join(f"- {name}: {plain_markdown(value)}" for name, value in facts.environment)
 
 
 def _importance(facts: ReportFacts) -> str:

@@ -25,6 +25,7 @@ from search.database import (
     ranked_trials,
     record_facts,
     set_constraints,
+    study_folder,
     trial_folder,
 )
 from search.errors import UserError, first_line
@@ -77,6 +78,7 @@ class Worker:
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
         self.stop, self.progress, self.pulse = stop, progress, pulse
+        self.folder = study_folder(options.out, study)
         self.seconds_per_training: list[float] = []
         """Seconds that a whole training would take, as each trial so far tells."""
         self.bugs: list[str] = []
@@ -259,7 +261,7 @@ class Worker:
             save_strip(folder / STRIP, config.model, weights, self.split.val, self.options.device)
 
     def _folder(self, number: int) -> Path:
-        return trial_folder(self.options.out, self.spec.name, number)
+        return trial_folder(self.folder, number)
 
     def _forget_weights(self, last: optuna.Trial) -> None:
         """Delete weights that no export will ask for: of `last` if it came to nothing, and of the beaten."""

@@ -13,12 +13,14 @@ from search.database import (
     LeaseMonitor,
     Study,
     as_stored,
+    command_without_passwords,
     flatten,
     hand_back_dead,
     open_study,
     record_study,
     remember_command,
     study_facts_of,
+    study_folder,
 )
 from search.datacheck import warnings_for_a_search
 from search.errors import UserError
@@ -55,17 +57,21 @@ def open_search(spec: StudySpec, options: RunOptions, measure: Measure | None = 
     Trials that a run left behind when it died are handed back. `measure` is `training_speed` unless given.
     """
     split = open_data(spec, options.out)
-    study = open_study(spec, options.storage, continue_with_changes=options.continue_with_changes)
+    study = open_study(
+        spec, options.storage, continue_with_changes=options.continue_with_changes, out=options.out
+    )
     check_starting_points(spec, options)
     left_behind = hand_back_left_behind(study)
     spec = fix_length(study, spec, split, options.device, measure or measure_training_speed)
     carried_on = enqueue_first_trials(study, spec, options, split.fingerprint)
     if options.typed:
-        remember_command(study, options.typed)
+        remember_command(study, command_without_passwords(options.typed))
     record_study(study, spec=spec, data=split.fingerprint)
     judged = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = input_score(split, judged).psnr_db
     lines = greeting(spec, split, options.device, len(judged), input_psnr_db)
+    if (folder := study_folder(options.out, study)).name != spec.name:
+        lines.append(f"its files are in {folder}")
     lines += [*carried_on, *warnings(spec, options), *left_behind]
     return Opened(spec, study, split, input_psnr_db, tuple(lines))
 
