@@ -6,8 +6,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.files import expand_home
-
 INTERRUPTED = 130  # what shells report for a command ended by Ctrl-C
 
 
@@ -30,7 +28,7 @@ def write(target: str, text: str) -> None:
     if target == "-":
         print(text)
     else:
-        expand_home(target).write_text(text + "\n", encoding="utf-8")
+        Path(target).write_text(text + "\n", encoding="utf-8")
 
 
 def places(options: argparse.Namespace) -> str:

@@ -1,10 +1,9 @@
 """Flags that several commands share, and how help looks."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
-
-from data.files import expand_home
 
 Commands = Any  # what ArgumentParser.add_subparsers() gives: argparse has no public name for it
 
@@ -14,13 +13,13 @@ class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFo
 
 
 def path(text: str) -> Path:
-    """A path as it is typed."""
-    return expand_home(text)
+    """A path as it is typed; `~` is a home folder here, though no shell has seen it, as in `--out=~/runs`."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser fails for an unknown user)
 
 
 def file_or_else(text: str) -> str:
     """What is typed where a file, or something that is none, may stand."""
-    return str(expand_home(text)) if text.startswith("~") else text
+    return str(path(text)) if text.startswith("~") else text
 
 
 def adder(parser: argparse._ActionsContainer) -> Any:
@@ -45,7 +44,10 @@ def add_study(
 
 def add_json(parser: argparse._ActionsContainer) -> None:
     adder(parser)(
-        "--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table"
+        "--json",
+        "FILE|-",
+        "write what was found as JSON to FILE, or print it in place of the table",
+        type=file_or_else,
     )
 
 

@@ -108,7 +108,16 @@ def _export(
         weights = winner.weights
         if count_parameters(model):
             channels = config.model.channels
-            files = write_formats(partial, model, channels, manner.formats, half=manner.half)
+            about = {
+                "name": study.study_name,
+                "trial": trial.number,
+                "psnr_db": f"{mean_score(scores, 0, 0.0).psnr_db:.3f}",
+                "input_range": "0 to 1",
+                "output_range": "about 0 to 1: clip before saving",
+                "colour_order": "RGB" if channels == 3 else "gray",
+                "restune": importlib.metadata.version("restune"),
+            }
+            files = write_formats(partial, model, channels, manner.formats, half=manner.half, about=about)
             weights = partial / WEIGHTS
         settings = _settings(winner, study.study_name, split, files, half)
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -34,6 +34,12 @@ def read_export_settings(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: missing; an exported folder has {SETTINGS} and {WEIGHTS}") from None
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+    found = settings.get("format") if isinstance(settings, dict) else None
+    if isinstance(found, str) and found.startswith(FORMAT.rstrip("0123456789")) and found != FORMAT:
+        raise UserError(
+            f"{path}: written by another version of this program (format {found!r}, this one reads {FORMAT}): "
+            "pip install --upgrade restune"
+        )
+    if found != FORMAT:
         raise UserError(f"{path}: not an export of this program (format {FORMAT})")
     return settings

@@ -221,8 +221,19 @@ def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
         ("", "--storage : not a database URL"),
         ("sqlite:///:memory:", "--storage sqlite:///:memory:: results must outlive this process"),
         ("sqlite://", "--storage sqlite://: results must outlive this process"),
-        ("oracle://me:secret@host/db", "this kind of database needs a driver: pip install oracledb"),
-        ("nosuch://host/db", "nosuch://host/db: cannot be opened: "),
+        (
+            "oracle://me:secret@host/db",
+            "--storage oracle://me:***@host/db: not supported; write sqlite:///FILE or",
+        ),
+        (
+            "mysql+pymysql://me:secret@host/db",
+            "not supported; write sqlite:///FILE or postgresql://USER@HOST/NAME",
+        ),
+        ("redis://:secret@host:6379/0", "not supported"),
+        ("nosuch://host/db", "nosuch://host/db: not supported"),
+        ("journal.log", "not a database URL"),
+        ("sqlite://runs/search.db", "write sqlite:///FILE, three slashes before a path"),
+        ("sqlite:///what?now.db", "write sqlite:///FILE, ? in a file name is written %3F"),
     ],
 )
 def test_database_url_that_cannot_be_used_is_refused(url: str, message: str, spec: StudySpec) -> None:
