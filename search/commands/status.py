@@ -41,7 +41,9 @@ def main(options: argparse.Namespace) -> int:
     name = readings.study_name(options.study) if "study" in given else None
 
     def look() -> list[StudyStatus]:
-        studies = [load_study(name, readings.url(options))] if name else list_studies(database)
+        studies = (
+            [load_study(name, readings.url(options), of_anyone=True)] if name else list_studies(database)
+        )
         return [study_status(study) for study in studies]
 
     if "json" in given:

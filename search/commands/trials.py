@@ -1,6 +1,7 @@
 """The command `trials`: a study's trials as a table."""
 
 import argparse
+import sys
 
 from search.commands import flags, readings
 
@@ -24,11 +25,14 @@ def add(commands: flags.Commands) -> None:
 
 def main(options: argparse.Namespace) -> int:
     from search.analysis import FEW_TRIALS, show_trials, sort_trials, trials_csv, trials_markdown
-    from search.database import best_record, load_study, read_records
+    from search.database import best_record, load_study, read_records, why_not_ours
     from search.terminal import Terminal
 
     name = readings.study_name(options.study)
-    found = read_records(load_study(name, readings.url(options)))
+    study = load_study(name, readings.url(options), of_anyone=True)
+    if why := why_not_ours(study):
+        print(f"study {name!r} is {why}", file=sys.stderr)
+    found = read_records(study)
     best, shown = best_record(found), sort_trials(found, options.sort)
     most = None if options.all else FEW_TRIALS
     if options.format == "csv":

@@ -1,5 +1,6 @@
 """What the dashboard shows beside its own charts: a note per trial, one for the study, and further plots."""
 
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from search.database import (
     system_attributes,
     trial_handle,
 )
-from search.text import clock, in_thousands, plain_markdown
+from search.text import clock, in_thousands, plain_markdown, printable
 from search.worker import inheritance_sentence, repeat_sentences
 
 LEADERS = 10
@@ -119,7 +120,7 @@ def _costs(found: Sequence[Record]) -> dict[str, Any] | None:
                     "y": [
                         round(t.psnr_db if t.psnr_db is not None else t.rungs[-1].psnr_db, 3) for t in shown
                     ],
-                    "text": [trial.name for trial in shown],
+                    "text": [html.escape(printable(trial.name)) for trial in shown],
                 }
             )
     if not traces:
@@ -134,7 +135,7 @@ def _long(found: Sequence[Record]) -> dict[str, Any] | None:
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": trial.name,
+            "name": html.escape(printable(trial.name)),
             "x": [rung.percent for rung in trial.rungs],
             "y": [round(rung.psnr_db, 3) for rung in trial.rungs],
         }

@@ -61,6 +61,7 @@ from .studies import studies_beside as studies_beside
 from .studies import study_id as study_id
 from .studies import system_attributes as system_attributes
 from .studies import trial_handle as trial_handle
+from .studies import why_not_ours as why_not_ours
 from .study_facts import CONFIRMED as CONFIRMED
 from .study_facts import StudyFacts as StudyFacts
 from .study_facts import record_study as record_study

@@ -97,7 +97,7 @@ def record_of_trial(trial: FrozenTrial) -> Record:
         ended=facts.ended,
         label=facts.label,
         finale=facts.length is not None,
-        psnr_db=trial.value if state == COMPLETE else None,
+        psnr_db=trial.values[0] if state == COMPLETE and trial.values else None,
         rungs=_rungs(trial, facts.rungs, steps),
         reported=dict(sorted(trial.intermediate_values.items())),
         steps_done=steps_done,

@@ -99,7 +99,8 @@ def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool, out: P
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
     )
-    refuse_newer(study)
+    if study_facts_of(study).format > FORMAT or len(study.directions) > 1:
+        raise UserError(f"{shown}: study {spec.name!r} is {why_not_ours(study)}; choose another --name")
     stored = study_facts_of(study).recipe
     if stored is None:
         if study.trials:
@@ -137,39 +138,36 @@ def _own_folder(study: Study, out: Path) -> str:
     return folder
 
 
-def refuse_newer(study: Study | StudySummary) -> None:
-    """`UserError` for a study that a newer version of this program has written."""
-    if is_newer(study):
-        found = study_facts_of(study).format
-        raise UserError(
-            f"study {study.study_name!r} was written by a newer version of this program (format {found}, this one "
-            f"reads up to {FORMAT}): pip install --upgrade restune"
+def why_not_ours(study: Study) -> str | None:
+    """Why nothing but its trials can be shown of a study: a database may hold those of others as well."""
+    facts = study_facts_of(study)
+    if facts.format > FORMAT:
+        return (
+            f"written by a newer version of this program (format {facts.format}, this one reads up to {FORMAT}): "
+            "pip install --upgrade restune"
         )
-
-
-def is_newer(study: Study | StudySummary) -> bool:
-    """Whether this version might misunderstand what is recorded with a study."""
-    return study_facts_of(study).format > FORMAT
-
-
-def is_of_this_program(study: Study | StudySummary) -> bool:
-    """Whether a study was searched by this program: a database may hold studies of others as well."""
-    return study_facts_of(study).recipe is not None
+    if len(study.directions) > 1 or (facts.recipe is None and study.get_trials(deepcopy=False)):
+        return "not a study of this program"
+    return None
 
 
 def _summaries(database: optuna.storages.BaseStorage) -> list[StudySummary]:
     return optuna.get_all_study_summaries(storage=database, include_best_trial=False)
 
 
-def load_study(name: str, url: str) -> Study:
-    """A study that exists. `UserError` names the ones there are."""
+def load_study(name: str, url: str, *, of_anyone: bool = False) -> Study:
+    """A study that exists. `UserError` names the ones there are.
+
+    Unless `of_anyone`, one that another program, or a newer version of this one, has searched is refused.
+    """
     database = open_database(url, create=False)
     names = [summary.study_name for summary in _summaries(database)]
     if name not in names:
         known = ", ".join(names) or "none yet"
         raise UserError(f"{without_password(url)}: no study {name!r}{closest(name, names)} (there: {known})")
     study = optuna.load_study(study_name=name, storage=database)
-    refuse_newer(study)
+    if not of_anyone and (why := why_not_ours(study)):
+        raise UserError(f"study {name!r} is {why}")
     return study
 
 

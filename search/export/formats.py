@@ -66,7 +66,8 @@ def write_formats(
 ) -> dict[str, dict[str, Any]]:
     """Write `model` into `folder` in each of `formats`; what is known of each file, its differences included.
 
-    `about` goes into the graph, as text. `half` stores the weights of the safetensors file as float16; `model` must hold such numbers then.
+    `about` goes into the graph, as text. `half` stores the weights of the safetensors file as float16;
+    `model` must hold such numbers then.
     Raises `UserError` for a file that does not restore what torch does.
     """
     found = {"safetensors": _save_weights(folder / WEIGHTS, model, half)}
