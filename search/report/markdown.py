@@ -11,7 +11,7 @@ from search.analysis import (
     trials_markdown,
 )
 from search.report.facts import ReportFacts
-from search.text import clock, plain_markdown
+from search.text import clock, code_markdown, plain_markdown, printable
 
 MOST_ROWS = 50
 
@@ -29,7 +29,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
         names = [f"trial {facts.best.number}", *(plain_markdown(t.label or t.name) for t in facts.known)]
         yield markdown_table(
             ["setting", *names],
-            [[f"`{name}`", *map(plain_markdown, values)] for name, values in facts.compared],
+            [[code_markdown(name), *map(plain_markdown, values)] for name, values in facts.compared],
         )
     if facts.confirmed:
         yield "## Trained again from new seeds"
@@ -76,7 +76,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
     yield "## Trials"
     yield trials_markdown(sort_trials(facts.trials, "psnr"), facts.best, MOST_ROWS)
     yield "## To repeat it"
-    yield "\n".join(f"    {command}" for command in facts.commands)
+    yield "\n".join(f"    {' '.join(printable(command).split())}" for command in facts.commands)
     yield "\n".join(f"- {name}: {plain_markdown(value)}" for name, value in facts.environment)
 
 
@@ -86,7 +86,7 @@ def _importance(facts: ReportFacts) -> str:
         return f"Not enough trials to say: {found.trials} can be compared, {FEWEST_RANKED} are needed."
     by = "the final score" if found.percent == END else f"the score at {found.percent} % of the steps"
     rows = [
-        [f"`{name}`", f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"]
+        [code_markdown(name), f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"]
         for name, share in found.shares.items()
         if share >= 0.01
     ]
