@@ -36,9 +36,8 @@ def test_what_is_printed_while_a_command_runs_is_fit_for_a_terminal(
 
 def test_console_steers_and_names_in_it_do_not() -> None:
     said = io.StringIO()
-    Terminal(file=said, force_terminal=True, color_system="standard", highlight=False).print(
-        EVIL, style="bold", markup=False
-    )
+    terminal = Terminal(file=said, force_terminal=True, color_system="standard", highlight=False)
+    terminal.print(EVIL, style="bold", markup=False)
     assert said.getvalue().count("\x1b") == 2  # bold on, bold off
     assert "\x1b[1m" in said.getvalue()
 
