@@ -34,6 +34,7 @@ from search.commands import (
 )
 from search.commands.output import INTERRUPTED
 from search.errors import UserError, closest
+from search.text import printable
 
 
 class Command(Protocol):
@@ -77,10 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     # that never spin lose on an idle machine: a short spin is a compromise (tests/benchmarks/busy.py).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
-        with _user_errors():
+        from search.terminal import printable_output
+
+        with _user_errors(), printable_output():
             return COMMANDS[options.command].main(options)
     except UserError as error:
-        print(f"search {options.command}: {error}", file=sys.stderr)
+        print(printable(f"search {options.command}: {error}"), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped at once; the same command goes on", file=sys.stderr)
@@ -91,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         print(
-            f"search {options.command}: {error.filename or 'file'}: {error.strerror or error}",
+            printable(f"search {options.command}: {error.filename or 'file'}: {error.strerror or error}"),
             file=sys.stderr,
         )
         return 2
@@ -146,7 +149,7 @@ class _Parser(argparse.ArgumentParser):
     """A mistyped flag gets one line, like every other mistake."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
 
     def refuse_unknown_flags(self, words: Sequence[str]) -> None:
         """Name the flag that is mistyped: what follows it would be taken for something else, and that be named."""

@@ -1,20 +1,58 @@
 """What a person sees while a search runs: two live lines on a terminal, plain lines elsewhere, or nothing."""
 
+import sys
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO, cast
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from search.text import clock
+from search.text import clock, printable
 
 PLAIN_EVERY_S = 15.0  # without a terminal: at most one line about a running trial in this time
 REFRESH_PER_S = 4
 Kind = Literal["done", "pruned", "failed"]
+
+
+class Terminal(Console):
+    """A console that never passes on signs by which a name or a file name could steer it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+class PrintableStream:
+    """What `print` writes to, in the place of `raw`: the same, without signs that steer a terminal."""
+
+    def __init__(self, raw: TextIO) -> None:
+        self.raw = raw
+        self.rich_proxied_file = raw  # rich, which does steer, writes to this one
+
+    def write(self, text: str) -> int:
+        self.raw.write(printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+@contextmanager
+def printable_output() -> Iterator[None]:
+    """While it lasts, whatever is printed is fit for a terminal, wherever its names come from."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, PrintableStream(stream)) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
 
 
 class Number(Protocol):
@@ -72,7 +110,7 @@ class Progress:
 
     def __init__(self, study: str, input_psnr_db: float, trials: int, deadline: float, quiet: bool) -> None:
         self.study, self.input_psnr_db, self.trials, self.deadline = study, input_psnr_db, trials, deadline
-        self.console = Console(quiet=quiet, highlight=False)
+        self.console = Terminal(quiet=quiet, highlight=False)
         self.mode: Literal["live", "plain"] = "live" if self.console.is_terminal else "plain"
         self.counts: dict[Kind, int] = {"done": 0, "pruned": 0, "failed": 0}
         self.best: tuple[float, str] | None = None

@@ -1,6 +1,40 @@
 """Values in words, as people read them: durations, sizes, counts, settings."""
 
+import re
 from typing import Any
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_MARKDOWN = "\\`*_[]<>#|~&!"
+
+
+def printable(text: str) -> str:
+    """The same without signs that steer a terminal: names come from files and databases of others.
+
+    Line ends and tabs stay. An escape becomes its picture, what has none the sign for unknown ones.
+    """
+    return _CONTROL.sub(lambda sign: chr(0x2400 + ord(sign[0])) if sign[0] < " " else "\ufffd", text)
+
+
+def has_control_signs(text: str) -> bool:
+    """Whether a name would break a line, or steer a terminal."""
+    return bool(_CONTROL.search(text)) or "\n" in text or "\t" in text
+
+
+def plain_markdown(text: str) -> str:
+    """Any text as Markdown that shows it as it is, on one line: no link, no HTML, no emphasis."""
+    shown = " ".join(printable(text).split())
+    for sign in _MARKDOWN:
+        shown = shown.replace(sign, f"\\{sign}")
+    # What looks like an address would become a link by itself.
+    return re.sub(r"(?i)\b(https?|ftp|www|mailto|xmpp)(?=[:.])", lambda word: f"{word[0]}\u2060", shown)
+
+
+def code_markdown(text: str) -> str:
+    """Any text as Markdown in the type of code, on one line and in a cell of a table."""
+    shown = " ".join(printable(text).split()).replace("|", "\\|")
+    fence = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
+    space = " " * (len(fence) > 1)
+    return f"{fence}{space}{shown}{space}{fence}"
 
 
 def clock(seconds: float) -> str:

@@ -47,15 +47,20 @@ class Server:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A server whose files are in `folder`, which need not exist."""
+def server(folder: Path, password: str | None = None) -> Iterator[Server]:
+    """A server whose files are in `folder`, which need not exist; it asks for `password` if one is given."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.getuid() == 0:  # PostgreSQL refuses to run as root
         shutil.chown(folder, "postgres")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = ["-D", str(folder / "data"), "-U", "restune", "-A", "trust", "-E", "UTF8"]
+    settings = ["-D", str(folder / "data"), "-U", "restune", "-E", "UTF8"]
+    if password is None:
+        settings += ["-A", "trust"]
+    else:
+        (folder / "password").write_text(password, "utf-8")
+        settings += ["-A", "scram-sha-256", "--pwfile", str(folder / "password")]
     _run([str(_needed() / "initdb"), *settings], folder)
     made = Server(folder, port)
     made.start()

@@ -54,7 +54,7 @@ PRIVATE_OF_OPTUNA = {"_trial_id", "_study_id", "_storage", "_backend", "_cached_
 # Offered to programs that use this one: the code in a model card imports them.
 PUBLIC = {"load_model", "read_image", "to_codes", "to_tensor", "with_channels", "write_png"}
 # What the command line may import of the project before it knows which command is meant.
-AT_ONCE = {"search.commands", "search.commands.output", "search.errors"}
+AT_ONCE = {"search.commands", "search.commands.output", "search.errors", "search.text"}
 
 
 def name_of(path: Path) -> str:

@@ -11,6 +11,7 @@ from .formats import no_images as no_images
 from .header import DataError as DataError
 from .header import Header as Header
 from .header import Pixels as Pixels
+from .home import expand_home as expand_home
 from .images import FULL_WHITE as FULL_WHITE
 from .images import Pair as Pair
 from .images import decode_image as decode_image

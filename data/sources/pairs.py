@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
-from data.files import DataError, Header, Pair, Pixels, some_names, to_unit
+from data.files import DataError, Header, Pair, Pixels, expand_home, some_names, to_unit
 from data.loading import Crop, Vary, cut_crop, dihedral, resize_crop
 from data.sources.grouping import leak_remark, pair_groups, shared_with_training
 from data.sources.pair_pattern import parse_pattern
@@ -24,7 +24,7 @@ class PairsConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["pairs"] = "pairs"
-    dir: Path = Field(description="folder of the pairs")
+    dir: Annotated[Path, AfterValidator(expand_home)] = Field(description="folder of the pairs")
     scan_dir: str | None = Field(
         None, description="name of the folder of degraded images; none: scan, noisy, lq, input, ..."
     )
@@ -49,7 +49,7 @@ class PairsConfig(BaseModel):
     @field_validator("scan_dir", "clean_dir")
     @classmethod
     def _inside(cls, name: str | None) -> str | None:
-        if name is not None and (not name or Path(name).is_absolute()):
+        if name is not None and (not name or Path(name).is_absolute() or ".." in Path(name).parts):
             raise ValueError(
                 f"{name!r} must be the name of a folder inside DIR (or inside its train/ and val/)"
             )

@@ -14,7 +14,15 @@ from rich.table import Table
 from data.sources import Split
 from search.analysis.ablation_configs import AS_IT_IS, OTHER_SEED, Change, changes_of
 from search.analysis.ranking_table import PERCENT
-from search.database import FrozenTrial, Study, ablation_folder, best_trial, record_study, study_facts_of
+from search.database import (
+    FrozenTrial,
+    Study,
+    ablation_folder,
+    best_trial,
+    record_study,
+    study_facts_of,
+    study_folder,
+)
 from search.errors import UserError
 from search.inference import Precision, score_pairs
 from search.statistics import ENOUGH_GROUPS, Estimate, bootstrap_mean
@@ -97,7 +105,7 @@ def run_ablation(study: Study, options: AblationOptions) -> bool:
         for change in changes:
             if any(entry.question == change.question for entry in check.done):
                 continue
-            folder = ablation_folder(options.out, study.study_name, trial.number, change.question)
+            folder = ablation_folder(study_folder(options.out, study), trial.number, change.question)
             try:
                 entry = _train(change, check, split, options.device, folder, progress, stop)
             except Stopped:

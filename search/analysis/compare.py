@@ -29,6 +29,7 @@ from search.inference import Precision, device_name, ms_per_megapixel, score_ima
 from search.launch import run_in_process
 from search.statistics import Effort, Entry, rank_entries
 from search.study import SpaceError, StudySpec
+from search.terminal import Terminal
 from search.text import clock
 from search.worker import RunOptions, check_channels, data_of, load_best, refuse_other_images
 
@@ -64,7 +65,7 @@ def compare_studies(specs: Sequence[StudySpec], how: RunOptions, options: Compar
     Faults in the arguments are reported before anything is trained. A study that fails later does not hold
     up the others. Calling it again goes on where it was stopped.
     """
-    console = Console(quiet=how.quiet, highlight=False)
+    console = Terminal(quiet=how.quiet, highlight=False)
     make_writable(how.out)
     make_writable(options.to, "--to")
     data = _common_data(specs)
@@ -74,7 +75,7 @@ def compare_studies(specs: Sequence[StudySpec], how: RunOptions, options: Compar
     for spec in specs:
         check_channels(spec, split.channels)
     for spec in specs:
-        _refuse_unfit(spec, how.storage, options.budget_seconds)
+        _refuse_unfit(spec, how, options.budget_seconds)
 
     failures: dict[str, str] = {}
     for spec in specs:
@@ -151,14 +152,14 @@ def _pairs_to_score(data: DataConfig, split: Split, out: Path, options: CompareO
     return pairs
 
 
-def _refuse_unfit(spec: StudySpec, url: str, budget_seconds: float) -> None:
+def _refuse_unfit(spec: StudySpec, how: RunOptions, budget_seconds: float) -> None:
     """Raises `UserError` for a study that could not be run, or, without a budget, has nothing to compare."""
     if budget_seconds == 0:
-        if best_trial(load_study(spec.name, url)) is None:
+        if best_trial(load_study(spec.name, how.storage)) is None:
             raise UserError(f"study {spec.name!r} has no finished trial yet: --budget gives it time")
         return
     try:
-        open_study(spec, url, continue_with_changes=False)
+        open_study(spec, how.storage, continue_with_changes=False, out=how.out)
     except ChangedRecipe as error:
         raise UserError(
             f"{str(error).splitlines()[0]}\n--label NAME compares new studies, called {spec.name}-NAME and so on"

@@ -1,5 +1,6 @@
 """The trials of a study as a table: on the terminal, as CSV, as Markdown."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import Literal, get_args
 
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.database import COMPLETE, FAILED, PAUSED, PRUNED, RUNNING, WAITING, Record
-from search.text import clock, format_setting, in_thousands
+from search.text import clock, format_setting, in_thousands, plain_markdown
 
 Sort = Literal["psnr", "number", "seconds"]
 Format = Literal["table", "csv", "md"]
@@ -140,7 +141,7 @@ def trials_markdown(trials: Sequence[Record], best: Record | None, most: int | N
     """The same as a Markdown table."""
     varying, trials = varying_settings(trials), trials[:most]
     head = ["trial", *COLUMNS[1:]]
-    rows = [trial_cells(trial, varying) for trial in trials]
+    rows = [[plain_markdown(text) for text in trial_cells(trial, varying)] for trial in trials]
     for trial, row in zip(trials, rows, strict=True):
         if best is not None and trial.number == best.number:
             row[:2] = [f"**{text}**" for text in row[:2]]
@@ -198,7 +199,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    return " ".join(re.sub(r"(?<!\\)\|", r"\\|", text).split())
 
 
 def _no_formula(value: object) -> object:

@@ -87,7 +87,7 @@ def validate_winner(
     Raises `UserError` or `DataError` if the winner's weights or data are gone or changed; a rival without
     weights is left out.
     """
-    winner = load_trained_trial(study.study_name, trial, out)
+    winner = load_trained_trial(study, trial, out)
     split = open_images(study, winner.config, out)
     refuse_other_images(trial, split)
     chosen = split.val.representative(MEGAPIXELS)
@@ -98,7 +98,7 @@ def validate_winner(
     gains = [_gain(INPUT, ours, inputs)]
     for what, competitor, home in competitors:
         try:
-            other = load_trained_trial(home.study_name, competitor, out)
+            other = load_trained_trial(home, competitor, out)
             refuse_other_images(competitor, split)
         except UserError:
             continue

@@ -1,7 +1,6 @@
 """The command `check`: finds faults in a folder of pairs."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flags
 
@@ -18,23 +17,24 @@ def add(commands: flags.Commands) -> None:
         formatter_class=flags.Help,
     )
     check.add_argument(
-        "folder", type=Path, metavar="DIR", help="DIR/{train,val}/{scan,clean} or DIR/{scan,clean}"
+        "folder", type=flags.path, metavar="DIR", help="DIR/{train,val}/{scan,clean} or DIR/{scan,clean}"
     )
     flag = flags.flag_adder(check)
     flags.add_side_folders(flag)
     flag("--json", "FILE|-", "write all findings as JSON (- for the terminal, in place of the text)")
-    flag("--html", "FILE", "write a page with the pictures in question", type=Path)
+    flag("--html", "FILE", "write a page with the pictures in question", type=flags.path)
     flag(
         "--fix",
         "OUT",
         "write a mended copy with train and val, split so that no page or scene is in both; OUT/what-was-done.txt "
         "says what was done",
-        type=Path,
+        type=flags.path,
     )
     flag(
         "--groups",
         "FILE|PATTERN",
         "with --fix, what must stay together besides what is found: as for compare --groups",
+        type=flags.file_or_else,
     )
     flag("--jobs", "N", "processes (default: all cores)", type=int)
     check.add_argument("--quiet", action="store_true", help="print errors only; the exit code tells")

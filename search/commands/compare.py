@@ -1,7 +1,6 @@
 """The command `compare`: ranks several studies after equal training time."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flag_values, flags, output
 from search.errors import UserError
@@ -35,7 +34,7 @@ def add(commands: flags.Commands) -> None:
         "--test",
         "DIR",
         "pairs to judge by: DIR/{scan,clean} (default: the validation pairs)",
-        type=Path,
+        type=flags.path,
     )
     compare.add_argument(
         "--force", action="store_true", help="judge by test images though training or validation has them"
@@ -45,14 +44,16 @@ def add(commands: flags.Commands) -> None:
         "FILE|PATTERN",
         "which images share a page or scene: a CSV file with columns name,group, or a pattern whose capture "
         "group finds it in the name, as 'page(\\d+)' (default: none do)",
+        type=flags.file_or_else,
     )
-    flag("--to", "DIR", "folder of the ranking (default: OUT/compare, or OUT/compare-LABEL)", type=Path)
+    flag("--to", "DIR", "folder of the ranking (default: OUT/compare, or OUT/compare-LABEL)", type=flags.path)
     flags.add_search_flags(compare)
     flags.add_locations(compare)
 
 
 def main(options: argparse.Namespace) -> int:
     from search.analysis import CompareOptions, compare_studies, with_label
+    from search.database import safe_name
 
     given = vars(options)
     specs = [flag_values.study_spec(name.strip(), options, "seed") for name in options.studies.split(",")]
@@ -67,7 +68,7 @@ def main(options: argparse.Namespace) -> int:
         flag_values.run_options(options),
         CompareOptions(
             budget_seconds=flag_values.seconds("--budget", options.budget),
-            to=given.get("to") or options.out / f"compare{label}",
+            to=given.get("to") or options.out / safe_name(f"compare{label}"),
             test=given.get("test"),
             groups=given.get("groups"),
             force=options.force,

@@ -23,14 +23,14 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from search.manage import DOCTOR_TOPICS, examine_machine
+    from search.terminal import Terminal
 
     target = vars(options).get("json")
-    console, found = Console(highlight=False, quiet=target == "-"), []
+    console, found = Terminal(highlight=False, quiet=target == "-"), []
     for finding in examine_machine(flag_values.database_url(options), options.out):
         found.append(finding)
         line = Table.grid(padding=(0, 2))

@@ -21,7 +21,7 @@ def add(commands: flags.Commands) -> None:
         "--data",
         "DIR",
         "pairs: DIR/{scan,clean}, or DIR/val/{scan,clean} where DIR has val",
-        type=Path,
+        type=flags.path,
         required=True,
     )
     flags.add_side_folders(flag)
@@ -29,11 +29,12 @@ def add(commands: flags.Commands) -> None:
         "--groups",
         "FILE|PATTERN",
         "which images share a page or scene, as for `compare` (default: none do)",
+        type=flags.file_or_else,
     )
     evaluate.add_argument(
         "-o",
         dest="to",
-        type=Path,
+        type=flags.path,
         default=Path("runs/evaluation"),
         metavar="OUT",
         help="folder of scores.csv and worst.png",

@@ -1,7 +1,6 @@
 """The command `export-best`: the best model as files that other programs load."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flag_values, flags
 from search.errors import UserError
@@ -18,8 +17,13 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(export, "a study that has a finished trial, or its .toml file")
     flag = flags.flag_adder(export)
-    flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=Path)
-    flag("--data", "DIR", "where the pairs of the study are now (default: where it found them)", type=Path)
+    flag("--to", "DIR", "folder to write (default: OUT/STUDY/export)", type=flags.path)
+    flag(
+        "--data",
+        "DIR",
+        "where the pairs of the study are now (default: where it found them)",
+        type=flags.path,
+    )
     export.add_argument(
         "--format",
         metavar="A,B",

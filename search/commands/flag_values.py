@@ -1,7 +1,9 @@
 """Values of the flags that several commands share: times, sizes, devices, settings of a search."""
 
 import argparse
+import os
 import re
+import unicodedata
 from typing import TYPE_CHECKING
 
 from search.errors import UserError
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 def study_name(study: str) -> str:
     """The name in the database of a study that is called by it, or by its .toml file."""
     if not study.endswith(".toml"):
-        return study
+        return unicodedata.normalize("NFC", study)
     from search.study import load_spec
 
     return load_spec(study).name
@@ -89,9 +91,12 @@ def restorer_options(options: argparse.Namespace) -> "RestorerOptions":
 
 
 def database_url(options: argparse.Namespace) -> str:
+    """The database: as the flag says, else the environment, else a file in the folder of all runs."""
     from search.database import default_storage_url
+    from search.launch import STORAGE_VARIABLE
 
-    return str(vars(options).get("storage") or default_storage_url(options.out))
+    given = vars(options).get("storage") or os.environ.get(STORAGE_VARIABLE)
+    return str(given or default_storage_url(options.out))
 
 
 def size_in_bytes(size: str) -> int:

@@ -1,6 +1,7 @@
 """Flags that several commands share, and the layout of their help."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,16 @@ Commands = Any  # what ArgumentParser.add_subparsers() gives: argparse has no pu
 
 class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Shows defaults beside flags, and examples as they are written."""
+
+
+def path(text: str) -> Path:
+    """A path as it is typed; `~` is a home folder here, though no shell has seen it, as in `--out=~/runs`."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser fails for an unknown user)
+
+
+def file_or_else(text: str) -> str:
+    """The text of a flag that takes a file or something else, such as `-`; `~` is a home folder."""
+    return str(path(text)) if text.startswith("~") else text
 
 
 def flag_adder(parser: argparse._ActionsContainer) -> Any:
@@ -33,7 +44,10 @@ def add_study(
 
 def add_json(parser: argparse._ActionsContainer) -> None:
     flag_adder(parser)(
-        "--json", "FILE|-", "write what was found as JSON to FILE, or print it in place of the table"
+        "--json",
+        "FILE|-",
+        "write what was found as JSON to FILE, or print it in place of the table",
+        type=file_or_else,
     )
 
 
@@ -53,7 +67,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         "DIR",
         "pairs: DIR/{train,val}/{scan,clean} or DIR/{scan,clean} (default: what the study says; shipped ones: a demo)",
-        type=Path,
+        type=path,
     )
     add_side_folders(flag)
 
@@ -87,17 +101,19 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 
 def add_locations(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=Path("runs"), metavar="DIR", help="where everything is kept"
+        "--out", type=path, default=Path("runs"), metavar="DIR", help="where everything is kept"
     )
     flag_adder(parser)(
-        "--storage", "URL", "database: sqlite:///FILE, postgresql://... (default: sqlite:///OUT/search.db)"
+        "--storage",
+        "URL",
+        "database: sqlite:///FILE, postgresql://USER@HOST/NAME (default: $RESTUNE_STORAGE, or sqlite:///OUT/search.db)",
     )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
-        type=Path,
+        type=path,
         metavar="MODEL",
         help="a folder that export-best wrote, or a .safetensors or .onnx file",
     )

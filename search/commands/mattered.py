@@ -30,8 +30,6 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from search.analysis import (
         AblationOptions,
         ablation_sentences,
@@ -42,12 +40,13 @@ def main(options: argparse.Namespace) -> int:
         show_what_mattered,
     )
     from search.database import load_study, make_writable
+    from search.terminal import Terminal
 
     name = flag_values.study_name(options.study)
     budget = flag_values.seconds("--budget", options.budget)
     if budget <= 0:
         raise UserError(f"--budget {options.budget}: must be longer than nothing")
-    found, console = load_study(name, flag_values.database_url(options)), Console(highlight=False)
+    found, console = load_study(name, flag_values.database_url(options)), Terminal(highlight=False)
     console.width = max(console.width, 118)  # of the tables
     stopped = False
     if options.check:

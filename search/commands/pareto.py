@@ -1,7 +1,6 @@
 """The command `pareto`: quality against cost of a study's trials."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flag_values, flags
 
@@ -22,18 +21,20 @@ def add(commands: flags.Commands) -> None:
         default="parameters",
         help="cost: trainable numbers, 10^9 multiply-adds at 256 x 256, or ms per megapixel",
     )
-    flags.flag_adder(pareto)("--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=Path)
+    flags.flag_adder(pareto)(
+        "--to", "FILE.png", "the drawing (default: OUT/STUDY/pareto.png)", type=flags.path
+    )
     flags.add_locations(pareto)
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from search.analysis import write_pareto
-    from search.database import load_study, read_records
+    from search.database import load_study, read_records, study_folder
+    from search.terminal import Terminal
 
     name = flag_values.study_name(options.study)
-    found = read_records(load_study(name, flag_values.database_url(options)))
-    target = vars(options).get("to") or options.out / name / "pareto.png"
-    write_pareto(name, found, options.by, target, Console(highlight=False))
+    study = load_study(name, flag_values.database_url(options))
+    found = read_records(study)
+    target = vars(options).get("to") or study_folder(options.out, study) / "pareto.png"
+    write_pareto(name, found, options.by, target, Terminal(highlight=False))
     return 0

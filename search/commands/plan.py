@@ -32,11 +32,10 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from search.database import make_writable
     from search.launch import share_cores
     from search.plan import make_plan, show_plan
+    from search.terminal import Terminal
 
     spec = flag_values.study_spec(options.study, options, "timeout", "trials", "seed")
     devices = flag_values.devices(options.device, vars(options).get("workers"))
@@ -45,7 +44,7 @@ def main(options: argparse.Namespace) -> int:
     make_writable(how.out)
     target = vars(options).get("json")
     # What is printed for programs must not have a table before it.
-    console = Console(highlight=False, quiet=how.quiet, stderr=target == "-")
+    console = Terminal(highlight=False, quiet=how.quiet, stderr=target == "-")
     found = make_plan(spec, how, console, devices[1:])
     if target != "-":
         show_plan(found, console)

@@ -1,7 +1,6 @@
 """The command `report`: the results of a study as one page."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flag_values, flags
 from search.errors import UserError
@@ -18,7 +17,7 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_study(report)
     report.add_argument("--format", default="html", metavar="LIST", help="any of html,md,csv")
-    flags.flag_adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=Path)
+    flags.flag_adder(report)("--to", "DIR", "folder to write (default: OUT/STUDY/report)", type=flags.path)
     report.add_argument(
         "--no-pictures", action="store_true", help="restore no images: done in a second, without intervals"
     )
@@ -27,7 +26,7 @@ def add(commands: flags.Commands) -> None:
 
 def main(options: argparse.Namespace) -> int:
     from search.analysis import trials_csv
-    from search.database import load_study, make_writable
+    from search.database import load_study, make_writable, study_folder
     from search.report import gather_facts, render_report, report_markdown
 
     files = {
@@ -40,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
         raise UserError(f"--format {options.format}: {unknown[0]!r} is not known (known: {', '.join(files)})")
     name = flag_values.study_name(options.study)
     found = load_study(name, flag_values.database_url(options))
-    folder = vars(options).get("to") or options.out / name / "report"
+    folder = vars(options).get("to") or study_folder(options.out, found) / "report"
     make_writable(folder, "--to")
     facts = gather_facts(
         found, options.out, flag_values.database_url(options), print, restore_images=not options.no_pictures

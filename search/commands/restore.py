@@ -1,7 +1,6 @@
 """The command `restore`: restores images with an exported model."""
 
 import argparse
-from pathlib import Path
 
 from search.commands import flag_values, flags, output
 
@@ -18,11 +17,19 @@ def add(commands: flags.Commands) -> None:
     )
     flags.add_model(restore)
     restore.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="images, TIFF or PDF files, folders, patterns"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        type=flags.file_or_else,
+        help="images, TIFF or PDF files, folders, patterns",
     )
     flag = flags.flag_adder(restore)
     flag(
-        "-o", "OUT", "folder of the results; what lies in a folder keeps its place", type=Path, required=True
+        "-o",
+        "OUT",
+        "folder of the results; what lies in a folder keeps its place",
+        type=flags.path,
+        required=True,
     )
     restore.add_argument("--overwrite", action="store_true", help="write results anew that are there already")
     restore.add_argument("--suffix", default="", metavar="TEXT", help="put behind the name of every result")

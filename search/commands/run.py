@@ -1,6 +1,7 @@
 """The command `run`: starts or continues a search."""
 
 import argparse
+import shlex
 from typing import TYPE_CHECKING
 
 from search.commands import flag_values, flags, output
@@ -120,7 +121,7 @@ def _print_next_steps(options: argparse.Namespace, name: str, outcome: "SearchOu
     if outcome.stopped:
         output.print_how_to_continue()
     elif outcome.best_number is not None:
-        places = output.location_flags(options)
+        places, name = output.location_flags(options), shlex.quote(name)
         print(f"next: python -m search export-best --study {name}{places}")
         print(f"      python -m search report {name}{places}")
         print(f"      python -m search dashboard {name}{places}")

@@ -28,20 +28,24 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.live import Live
 
     from search.database import list_studies, load_study, open_database
     from search.manage import StudyStatus, show_status, status_table, study_status
+    from search.terminal import Terminal
 
-    given, console = vars(options), Console(highlight=False)
+    given, console = vars(options), Terminal(highlight=False)
     if options.watch and not console.is_terminal:
         raise UserError("--watch needs a terminal; --json gives the same to programs")
     database = open_database(flag_values.database_url(options), create=False)
     name = flag_values.study_name(options.study) if "study" in given else None
 
     def look() -> list[StudyStatus]:
-        studies = [load_study(name, flag_values.database_url(options))] if name else list_studies(database)
+        studies = (
+            [load_study(name, flag_values.database_url(options), of_anyone=True)]
+            if name
+            else list_studies(database)
+        )
         return [study_status(study) for study in studies]
 
     if "json" in given:

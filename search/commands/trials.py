@@ -1,6 +1,7 @@
 """The command `trials`: a study's trials as a table."""
 
 import argparse
+import sys
 
 from search.commands import flag_values, flags
 
@@ -23,13 +24,15 @@ def add(commands: flags.Commands) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from search.analysis import FEW_TRIALS, show_trials, sort_trials, trials_csv, trials_markdown
-    from search.database import best_record, load_study, read_records
+    from search.database import best_record, load_study, read_records, why_not_ours
+    from search.terminal import Terminal
 
     name = flag_values.study_name(options.study)
-    found = read_records(load_study(name, flag_values.database_url(options)))
+    study = load_study(name, flag_values.database_url(options), of_anyone=True)
+    if why := why_not_ours(study):
+        print(f"study {name!r} is {why}", file=sys.stderr)
+    found = read_records(study)
     best, shown = best_record(found), sort_trials(found, options.sort)
     most = None if options.all else FEW_TRIALS
     if options.format == "csv":
@@ -37,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     elif options.format == "md":
         print(trials_markdown(shown, best, most))
     elif shown:
-        show_trials(shown, Console(highlight=False), best, most)
+        show_trials(shown, Terminal(highlight=False), best, most)
     else:
         print(f"study {name!r} has no trials yet")
     return 0

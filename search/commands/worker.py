@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from pathlib import Path
 
 from search.commands import flag_values, flags, output
 
@@ -24,7 +23,7 @@ def add(commands: flags.Commands) -> None:
         "--data",
         "DIR",
         "where the same pairs are on this machine (default: where `run` found them)",
-        type=Path,
+        type=flags.path,
     )
     flags.add_side_folders(flag)
     worker.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -73,7 +73,7 @@ class AccessControl:
                 return _refuse(start, HTTPStatus.METHOD_NOT_ALLOWED, "this dashboard is read-only", headers)
             if not _from_own_page(environ):
                 return _refuse(start, HTTPStatus.FORBIDDEN, "changes come from the dashboard's own pages")
-        return self._app(environ, start)
+        return self._app(environ, _Careful(start, environ.get("PATH_INFO", "")))
 
     def _has_token(self, environ: Environ) -> bool:
         assert self._token is not None
@@ -111,6 +111,21 @@ class AccessControl:
         ]
         start(_line(HTTPStatus.UNAUTHORIZED), headers)
         return [body]
+
+
+class _Careful:
+    """Starts an answer with what keeps browsers from running what is a file of somebody else's, or in a frame."""
+
+    def __init__(self, start: Start, path: str) -> None:
+        self._start, self._is_file = start, path.startswith("/artifacts/")
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+        policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:"
+        more = [
+            ("X-Content-Type-Options", "nosniff"),
+            ("Content-Security-Policy", policy if self._is_file else "frame-ancestors 'none'"),
+        ]
+        return self._start(status, [*headers, *more], *rest)
 
 
 def _same(offered: str, expected: str) -> bool:

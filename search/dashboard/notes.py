@@ -1,5 +1,6 @@
 """Additions to the dashboard's own charts: a note for each trial, one for the study, and further plots."""
 
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,7 @@ from search.database import (
     system_attributes,
     trial_handle,
 )
-from search.report import plain_text
-from search.text import clock, in_thousands
+from search.text import clock, in_thousands, plain_markdown, printable
 from search.worker import inheritance_sentence, repeat_sentences
 
 LEADERS = 10
@@ -67,21 +67,21 @@ def refresh_notes(study: Study) -> None:
 def trial_note(trial: Record, pictures: Sequence[str]) -> str:
     """Markdown: how it ended, and its strip of pictures."""
     score = f"**{trial.psnr_db:.2f} dB**, " if trial.psnr_db is not None else ""
-    label = f"{plain_text(trial.label)}: " if trial.label else ""
+    label = f"{plain_markdown(trial.label)}: " if trial.label else ""
     length = (
         f" {trial.steps_done:,} of {trial.steps:,} steps in {clock(trial.seconds)}." if trial.steps else ""
     )
-    lines = [f"{label}{score}{plain_text(end_in_words(trial))}.{length}"]
+    lines = [f"{label}{score}{plain_markdown(end_in_words(trial))}.{length}"]
     lines += filter(None, [inheritance_sentence(trial.facts)])
-    lines += [f"Rescued: {plain_text(note)}" for note in trial.notes]
+    lines += [f"Rescued: {plain_markdown(note)}" for note in trial.notes]
     lines += [f"![degraded, restored, clean, error]({picture})" for picture in pictures]
     return "\n\n".join(lines)
 
 
 def study_note(found: Sequence[Record], best: Record | None, confirmed: Sequence[str] = ()) -> str:
     """Markdown: the winner by the rules of this program, and the trials behind it."""
-    said = [plain_text(text) for text in [*conclusion_sentences(found, best, None, ""), *confirmed]]
-    sections = [f"## {plain_text(headline(best, None))}", "\n".join(f"- {text}" for text in said)]
+    said = [plain_markdown(text) for text in [*conclusion_sentences(found, best, None, ""), *confirmed]]
+    sections = [f"## {plain_markdown(headline(best, None))}", "\n".join(f"- {text}" for text in said)]
     leaders = [t for t in sort_trials(found, "psnr") if t.state == COMPLETE][:LEADERS]
     if leaders:
         varying = varying_settings(found)
@@ -91,8 +91,8 @@ def study_note(found: Sequence[Record], best: Record | None, confirmed: Sequence
                 f"{trial.psnr_db:.2f}",
                 in_thousands(trial.parameters),
                 clock(trial.seconds),
-                plain_text(trial.label or ""),
-                plain_text(settings_line(trial, varying)),
+                plain_markdown(trial.label or ""),
+                plain_markdown(settings_line(trial, varying)),
             ]
             for trial in leaders
         ]
@@ -120,7 +120,7 @@ def _costs(found: Sequence[Record]) -> dict[str, Any] | None:
                     "y": [
                         round(t.psnr_db if t.psnr_db is not None else t.rungs[-1].psnr_db, 3) for t in shown
                     ],
-                    "text": [trial.name for trial in shown],
+                    "text": [html.escape(printable(trial.name)) for trial in shown],
                 }
             )
     if not traces:
@@ -135,7 +135,7 @@ def _long(found: Sequence[Record]) -> dict[str, Any] | None:
         {
             "type": "scatter",
             "mode": "lines+markers",
-            "name": trial.name,
+            "name": html.escape(printable(trial.name)),
             "x": [rung.percent for rung in trial.rungs],
             "y": [round(rung.psnr_db, 3) for rung in trial.rungs],
         }

@@ -20,7 +20,7 @@ import optuna_dashboard
 
 from search.dashboard.auth import SHORTEST_TOKEN, AccessControl, is_loopback
 from search.dashboard.notes import refresh_notes
-from search.database import artifact_store, list_studies, load_study, open_database, study_id
+from search.database import artifact_store, list_studies, load_study, open_database, study_id, why_not_ours
 from search.errors import UserError
 
 REFRESH_EVERY_S = 10.0
@@ -75,7 +75,9 @@ def serve_dashboard(options: DashboardOptions, say: Callable[[str], None] = _say
             address = socket.gethostname()
         page_url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
         if options.study is not None:
-            page_url += f"dashboard/studies/{study_id(load_study(options.study, options.url))}"
+            page_url += (
+                f"dashboard/studies/{study_id(load_study(options.study, options.url, of_anyone=True))}"
+            )
         say(f"dashboard: {page_url}{f'?token={token}' if token else ''}")
         if not is_loopback(options.host):
             say(
@@ -84,6 +86,9 @@ def serve_dashboard(options: DashboardOptions, say: Callable[[str], None] = _say
             )
         if options.read_only:
             say("changes from the browser are refused")
+        for study in list_studies(database):
+            if why := why_not_ours(study):
+                say(f"{study.study_name}: {why}; shown as it is, without notes")
         say("Ctrl-C ends it")
         done = threading.Event()
         threading.Thread(target=_keep_notes, args=(database, done), daemon=True).start()
@@ -132,7 +137,8 @@ def _keep_notes(database: Any, done: threading.Event) -> None:
         # A busy or read-only database is no reason to stop: the next round tries again.
         with suppress(Exception):
             for study in list_studies(database):
-                refresh_notes(study)
+                if why_not_ours(study) is None:
+                    refresh_notes(study)
         if done.wait(REFRESH_EVERY_S):
             return
 

@@ -5,6 +5,8 @@ from .folders import TRIAL as TRIAL
 from .folders import ablation_folder as ablation_folder
 from .folders import artifacts_folder as artifacts_folder
 from .folders import confirm_folder as confirm_folder
+from .folders import safe_name as safe_name
+from .folders import study_folder as study_folder
 from .folders import trial_folder as trial_folder
 from .leases import LEASE_TIMEOUT_S as LEASE_TIMEOUT_S
 from .leases import Heartbeat as Heartbeat
@@ -34,6 +36,7 @@ from .records import WAITING as WAITING
 from .records import Record as Record
 from .records import best_record as best_record
 from .records import flatten as flatten
+from .records import picture_ids as picture_ids
 from .records import read_records as read_records
 from .studies import ChangedRecipe as ChangedRecipe
 from .studies import FrozenTrial as FrozenTrial
@@ -43,7 +46,6 @@ from .studies import TrialState as TrialState
 from .studies import artifact_store as artifact_store
 from .studies import attach_picture as attach_picture
 from .studies import best_trial as best_trial
-from .studies import default_storage_url as default_storage_url
 from .studies import kind_of_end as kind_of_end
 from .studies import list_studies as list_studies
 from .studies import load_study as load_study
@@ -59,6 +61,7 @@ from .studies import studies_beside as studies_beside
 from .studies import study_id as study_id
 from .studies import system_attributes as system_attributes
 from .studies import trial_handle as trial_handle
+from .studies import why_not_ours as why_not_ours
 from .study_facts import CONFIRMED as CONFIRMED
 from .study_facts import StudyFacts as StudyFacts
 from .study_facts import record_study as record_study
@@ -66,3 +69,6 @@ from .study_facts import study_facts_of as study_facts_of
 from .trial_facts import TrialFacts as TrialFacts
 from .trial_facts import as_stored as as_stored
 from .trial_facts import facts_of as facts_of
+from .urls import command_without_passwords as command_without_passwords
+from .urls import default_storage_url as default_storage_url
+from .urls import without_password as without_password

@@ -52,7 +52,7 @@ class ExaminedDatabase:
 def examine_database(url: str) -> ExaminedDatabase:
     """Examine a database. `UserError` if it cannot be opened or written."""
     database = open_database(url, create=False)
-    summaries = optuna.get_all_study_summaries(storage=database)
+    summaries = optuna.get_all_study_summaries(storage=database, include_best_trial=False)
     where = database.engine.url
     studies, trials = len(summaries), sum(summary.n_trials for summary in summaries)
     layout = database.get_current_version()

@@ -1,5 +1,6 @@
 """Records: each trial of a study as plain values, for reports and analysis."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,7 +97,7 @@ def record_of_trial(trial: FrozenTrial) -> Record:
         ended=facts.ended,
         label=facts.label,
         had_last_stretch=facts.length is not None,
-        psnr_db=trial.value if state == COMPLETE else None,
+        psnr_db=trial.values[0] if state == COMPLETE and trial.values else None,
         rungs=_rungs(trial, facts.rungs, steps),
         reported=dict(sorted(trial.intermediate_values.items())),
         steps_done=steps_done,
@@ -110,11 +111,15 @@ def record_of_trial(trial: FrozenTrial) -> Record:
         replaced=facts.replaced,
         config=config,
         notes=tuple(facts.rescues),
-        pictures=tuple(
-            key.removeprefix(_ARTIFACT) for key in trial.system_attrs if key.startswith(_ARTIFACT)
-        ),
+        pictures=picture_ids(trial),
         facts=facts,
     )
+
+
+def picture_ids(trial: FrozenTrial) -> tuple[str, ...]:
+    """Names of the files that are attached to a trial. What is no plain name, and might lead elsewhere, is left out."""
+    names = (key.removeprefix(_ARTIFACT) for key in trial.system_attrs if key.startswith(_ARTIFACT))
+    return tuple(name for name in names if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", name))
 
 
 def best_record(records: list[Record]) -> Record | None:

@@ -11,19 +11,9 @@ from search.errors import UserError
 BUSY_TIMEOUT_S = 60
 
 
-def sqlite_file(url: str) -> Path | None:
-    """The file of a database URL; None for a server. `UserError` if the URL is neither."""
-    try:
-        parsed = sqlalchemy.make_url(url)
-    except sqlalchemy.exc.ArgumentError:
-        raise UserError(
-            f"--storage {url}: not a database URL; write sqlite:///FILE or postgresql://..."
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        return None
-    if not parsed.database or parsed.database == ":memory:":
-        raise UserError(f"--storage {url}: results must outlive this process; write sqlite:///FILE")
-    return Path(parsed.database)
+def sqlite_file(url: sqlalchemy.URL) -> Path | None:
+    """The file of a database URL; None for a server."""
+    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
 def prepare_sqlite(path: Path, create: bool) -> None:

@@ -12,26 +12,24 @@ import optuna
 import sqlalchemy
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.study import Study as Study
+from optuna.study import StudySummary
 from optuna.trial import FrozenTrial as FrozenTrial
 from optuna.trial import Trial as Trial
 from optuna.trial import TrialState as TrialState
 
 from search.database.compatibility import recipe_differences, refuse_changed_distributions
+from search.database.folders import folder_name, free_folder_name
 from search.database.sqlite import BUSY_TIMEOUT_S, prepare_sqlite, sqlite_file
-from search.database.study_facts import record_study, study_facts_of
+from search.database.study_facts import FORMAT, record_study, study_facts_of
 from search.database.transactions import Expected as Expected
 from search.database.transactions import TransactionalStorage
 from search.database.trial_facts import as_stored
-from search.errors import UserError, closest, first_line
+from search.database.urls import parse_url, url_for_optuna, why_not_opened, without_password
+from search.errors import UserError, closest
 from search.study import StudySpec
 from search.terminal import Kind
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def default_storage_url(out: Path) -> str:
-    """URL of the database in a folder of runs."""
-    return f"sqlite:///{(out / 'search.db').as_posix()}"
 
 
 def make_writable(folder: Path, flag: str = "--out") -> None:
@@ -53,8 +51,8 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     Raises `UserError` for a file that is no database, that belongs to another program or cannot be written, for a
     server that does not answer, and, unless `create`, for a database that does not exist.
     """
-    engine: dict[str, Any] = {}
-    if path := sqlite_file(url):
+    parsed, engine = parse_url(url), dict[str, Any]()
+    if path := sqlite_file(parsed):
         if not path.exists() and create:
             make_writable(path.parent)
         prepare_sqlite(path, create)
@@ -62,16 +60,18 @@ def open_database(url: str, *, create: bool) -> optuna.storages.RDBStorage:
     else:
         # A server that was restarted has closed its connections: each is tested before it is used.
         engine = {"pool_pre_ping": True}
+    shown = without_password(url)
     try:
-        return _opened(url, engine)
-    except ImportError as error:
-        driver = getattr(error.__cause__, "name", None) or "the one its documentation names"
+        return _opened(url_for_optuna(parsed), engine)
+    except ImportError:
         raise UserError(
-            f"{_without_password(url)}: this kind of database needs a driver: pip install {driver}"
+            f"{shown}: the driver of PostgreSQL is missing: pip install 'restune[postgresql]'"
         ) from None
     except (sqlalchemy.exc.SQLAlchemyError, RuntimeError) as error:
-        cause = getattr(error, "orig", None) or error  # the message of the driver, without the SQL statement
-        raise UserError(f"{_without_password(url)}: cannot be opened: {first_line(cause)}") from None
+        why = why_not_opened(error, parsed)
+        if "no longer compatible with the table schema" in str(error):
+            why = "written by a newer version of Optuna than this one; pip install --upgrade restune optuna"
+        raise UserError(f"{shown}: cannot be opened: {why}") from None
 
 
 def _opened(url: str, engine: dict[str, Any]) -> optuna.storages.RDBStorage:
@@ -90,46 +90,91 @@ class ChangedRecipe(UserError):
     """Error: the study of that name has another recipe."""
 
 
-def open_study(spec: StudySpec, url: str, *, continue_with_changes: bool, data: str | None = None) -> Study:
-    """The Optuna study of `spec`, created if it is new.
+def open_study(
+    spec: StudySpec, url: str, *, continue_with_changes: bool, out: Path, data: str | None = None
+) -> Study:
+    """The Optuna study of `spec`, created if it is new, with a folder of its own below `out`.
 
     `data` is the fingerprint of its pairs: the same pairs in another place are no change of the recipe.
     Raises `ChangedRecipe` if a study of that name has trials of another recipe.
     """
-    database = open_database(url, create=True)
+    database, shown = open_database(url, create=True), without_password(url)
     study = optuna.create_study(
         study_name=spec.name, storage=database, direction="maximize", load_if_exists=True
     )
     facts = study_facts_of(study)
+    if facts.format > FORMAT or len(study.directions) > 1:
+        raise UserError(f"{shown}: study {spec.name!r} is {why_not_ours(study)}; choose another --name")
     stored = facts.recipe
     if stored is not None and data is not None and data == facts.data:
         stored = {**stored, **{key: spec.recipe[key] for key in ("data",) if key in spec.recipe}}
     if stored is None:
         if study.trials:
-            raise UserError(f"{url}: study {spec.name!r} was not made by this program; choose another --name")
+            raise UserError(
+                f"{shown}: study {spec.name!r} was not made by this program; choose another --name"
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(["PSNR (dB)"])
     elif study.trials and (changes := recipe_differences(stored, spec.recipe)):
         if not continue_with_changes:
             raise ChangedRecipe(
-                f"study {spec.name!r} in {url} has another recipe: {'; '.join(changes)}\n"
+                f"study {spec.name!r} in {shown} has another recipe: {'; '.join(changes)}\n"
                 f"Either start a new study (--name {spec.name}-2), or go on in the old one with "
                 "--continue-with-changes (scores are then only comparable where the data are the same)"
             )
         refuse_changed_distributions(study, spec)
-    record_study(study, recipe=spec.recipe)
+    record_study(study, recipe=spec.recipe, format=FORMAT, folder=_own_folder(study, out))
     return study
 
 
-def load_study(name: str, url: str) -> Study:
-    """An existing study. `UserError` if it does not exist; the message lists those that do."""
+def _own_folder(study: Study, out: Path) -> str:
+    """The name of a study's folder, chosen when it is opened first. `UserError` if another study has it as well."""
+    beside = {other.study_name: folder_name(other) for other in _summaries(study._storage)}
+    beside.pop(study.study_name)
+    facts = study_facts_of(study)
+    if facts.folder is None and facts.spec is None and not study.trials:
+        return free_folder_name(out, study.study_name, beside.values())
+    folder = folder_name(study)
+    if sharing := [name for name, other in beside.items() if other == folder]:
+        raise UserError(
+            f"studies {study.study_name!r} and {sharing[0]!r} have the same folder {out / folder}: one is a copy "
+            "of the other, and would write over its weights; choose a new --name, or delete one of them"
+        )
+    return folder
+
+
+def why_not_ours(study: Study) -> str | None:
+    """Why nothing but its trials can be shown of a study: a database may hold those of others as well."""
+    facts = study_facts_of(study)
+    if facts.format > FORMAT:
+        return (
+            f"written by a newer version of this program (format {facts.format}, this one reads up to {FORMAT}): "
+            "pip install --upgrade restune"
+        )
+    if len(study.directions) > 1 or (facts.recipe is None and study.get_trials(deepcopy=False)):
+        return "not a study of this program"
+    return None
+
+
+def _summaries(database: optuna.storages.BaseStorage) -> list[StudySummary]:
+    return optuna.get_all_study_summaries(storage=database, include_best_trial=False)
+
+
+def load_study(name: str, url: str, *, of_anyone: bool = False) -> Study:
+    """An existing study. `UserError` if it does not exist; the message lists those that do.
+
+    Unless `of_anyone`, one that another program, or a newer version of this one, has searched is refused.
+    """
     database = open_database(url, create=False)
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
+    names = [summary.study_name for summary in _summaries(database)]
     if name not in names:
         known = ", ".join(names) or "none yet"
-        raise UserError(f"{_without_password(url)}: no study {name!r}{closest(name, names)} (there: {known})")
-    return optuna.load_study(study_name=name, storage=database)
+        raise UserError(f"{without_password(url)}: no study {name!r}{closest(name, names)} (there: {known})")
+    study = optuna.load_study(study_name=name, storage=database)
+    if not of_anyone and (why := why_not_ours(study)):
+        raise UserError(f"study {name!r} is {why}")
+    return study
 
 
 def kind_of_end(state: TrialState) -> Kind | None:
@@ -200,7 +245,7 @@ def record_command(study: Study, command: str) -> None:
 
 def list_studies(database: optuna.storages.BaseStorage) -> list[Study]:
     """All studies of a database."""
-    names = [summary.study_name for summary in optuna.get_all_study_summaries(storage=database)]
+    names = [summary.study_name for summary in _summaries(database)]
     return [optuna.load_study(study_name=name, storage=database) for name in names]
 
 
@@ -240,7 +285,3 @@ def ranked_trials(study: Study) -> list[FrozenTrial]:
 def best_trial(study: Study) -> FrozenTrial | None:
     """The completed trial with the highest score."""
     return next(iter(ranked_trials(study)), None)
-
-
-def _without_password(url: str) -> str:
-    return sqlalchemy.make_url(url).render_as_string(hide_password=True)

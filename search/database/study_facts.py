@@ -8,6 +8,8 @@ from typing import Any
 
 from search.database.trial_facts import Fact, HasAttributes, dumped
 
+FORMAT = 1
+"""How facts are written. It grows when readers of before would misunderstand what is written now."""
 CONFIRMED = "confirmed."
 """Prefix of attributes that hold a repeat as JSON text; then follow the trial, a dot and the seed."""
 
@@ -23,6 +25,10 @@ class StudyFacts:
     """The recipe with its open settings. Stored as JSON text; None in a study of another program."""
     spec = Fact[str | None](None, dump=methodcaller("model_dump_json"))
     """The current `StudySpec` as JSON text, for workers that join. None before the search is set up."""
+    format = Fact[int](1)
+    """`FORMAT` of the version that last searched it."""
+    folder = Fact[str | None](None)
+    """Its folder below that of all runs. None in studies from before it was recorded: then it has their name."""
     data = Fact[str | None](None)
     """Fingerprint of the pairs."""
     full_teramacs = Fact[float | None](None)

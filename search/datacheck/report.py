@@ -25,6 +25,7 @@ from data.doctor import (
 )
 from search.datacheck.html import check_page
 from search.errors import UserError
+from search.terminal import Terminal
 
 LINES = 6
 """So many findings of a kind are printed; --json and --html have all."""
@@ -73,7 +74,7 @@ def run_check(options: CheckOptions) -> int:
     if options.json == "-":
         print(json.dumps(as_json(report), indent=1))
     elif not options.quiet:
-        print_findings(report, Console(highlight=False, soft_wrap=True))
+        print_findings(report, Terminal(highlight=False, soft_wrap=True))
     if options.json not in (None, "-"):
         _write(Path(str(options.json)), json.dumps(as_json(report), indent=1))
     if options.html is not None:
@@ -210,7 +211,7 @@ def _repair(report: CheckReport, options: CheckOptions) -> None:
 @contextmanager
 def _bar(text: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, nothing elsewhere; gives the function to call with done and total."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task(text, total=None)

@@ -13,7 +13,7 @@ from torch import nn
 
 from data.sources import Split
 from models import count_parameters
-from search.database import Study, facts_of, load_study, make_writable
+from search.database import Study, facts_of, load_study, make_writable, study_folder
 from search.errors import UserError
 from search.export.formats import FILES, USUAL, round_to_half, spandrel_name, write_formats
 from search.export.load import load_exported
@@ -75,7 +75,7 @@ def export_trials(
     """
     choice, options = choice or ExportChoice(), options or ExportOptions()
     study = load_study(name, url)
-    folder = out / name
+    folder = study_folder(out, study)
     if choice.top is None:
         if choice.trial is None:
             winner = load_best(study, out, choice.limits)
@@ -118,7 +118,16 @@ def _export(
         weights = winner.weights
         if count_parameters(model):
             channels = config.model.channels
-            files = write_formats(partial, model, channels, options.formats, half=options.half)
+            about = {
+                "name": study.study_name,
+                "trial": trial.number,
+                "psnr_db": f"{mean_score(scores, 0, 0.0).psnr_db:.3f}",
+                "input_range": "0 to 1",
+                "output_range": "about 0 to 1: clip before saving",
+                "colour_order": "RGB" if channels == 3 else "gray",
+                "restune": importlib.metadata.version("restune"),
+            }
+            files = write_formats(partial, model, channels, options.formats, half=options.half, about=about)
             weights = partial / WEIGHTS
         settings = _settings(winner, study.study_name, split, files, half)
         (partial / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -1,11 +1,13 @@
 """The files of an export: weights, ONNX, a PyTorch program, Core ML; each is read again and compared with torch."""
 
+import functools
 import io
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -54,16 +56,23 @@ def spandrel_name(config: ModelConfig) -> str | None:
 
 
 def write_formats(
-    folder: Path, model: nn.Module, channels: int, formats: Sequence[str], *, half: bool
+    folder: Path,
+    model: nn.Module,
+    channels: int,
+    formats: Sequence[str],
+    *,
+    half: bool,
+    about: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Write `model` into `folder` in each of `formats`; facts about each file, with its difference to torch.
 
-    `half` stores the weights of the safetensors file as float16; `model` must hold such numbers then.
+    `about` goes into the graph, as text. `half` stores the weights of the safetensors file as float16;
+    `model` must hold such numbers then.
     Raises `UserError` for a file that does not restore what torch does.
     """
     found = {"safetensors": _save_weights(folder / WEIGHTS, model, half)}
     ways: dict[str, Callable[[Path, nn.Module, int], dict[str, Any]]] = {
-        "onnx": _save_onnx,
+        "onnx": functools.partial(_save_onnx, about=about),
         "pt2": _save_program,
         "coreml": _save_coreml,
     }
@@ -131,13 +140,27 @@ def _save_weights(path: Path, model: nn.Module, half: bool) -> dict[str, Any]:
     return {"dtype": "float16" if half else "float32", "largest_difference_to_torch": 0.0}
 
 
-def _any_size() -> dict[str, Any]:
-    return {"degraded": {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}}
+def _any_size(*axes: int) -> dict[str, Any]:
+    return {"degraded": dict.fromkeys(axes, torch.export.Dim.DYNAMIC)}
 
 
-def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
+def _describe(path: Path, about: Mapping[str, object]) -> None:
+    """Name the axes of a graph, and write down in it what a program must know to use it."""
+    graph = onnx.load(str(path))
+    for image in (*graph.graph.input, *graph.graph.output):
+        sides = image.type.tensor_type.shape.dim
+        for place, axis in ((0, "batch"), (2, "height"), (3, "width")):
+            sides[place].dim_param = axis
+    onnx.helper.set_model_props(graph, {name: str(value) for name, value in about.items()})
+    onnx.save(graph, str(path))
+
+
+def _save_onnx(
+    path: Path, model: nn.Module, channels: int, about: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, Any]:
     multiple = int(model.size_multiple)  # type: ignore[arg-type]
-    example = torch.rand(1, channels, 4 * multiple, 6 * multiple)
+    # Sizes of 1 would be taken for constants.
+    example = torch.rand(2, channels, 4 * multiple, 6 * multiple)
     # The exporter misses torchvision, which nothing here uses, and its libraries use deprecated names.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -147,7 +170,7 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
             (example,),
             input_names=["degraded"],
             output_names=["restored"],
-            dynamic_shapes=_any_size(),
+            dynamic_shapes=_any_size(0, 2, 3),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -155,6 +178,7 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
     assert program is not None
     _forget_origin(program.model)
     program.save(str(path))
+    _describe(path, {**about, "channels": channels, "size_multiple": multiple})
     onnx.checker.check_model(str(path))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
@@ -162,6 +186,15 @@ def _save_onnx(path: Path, model: nn.Module, channels: int) -> dict[str, Any]:
         return torch.from_numpy(np.asarray(session.run(None, {"degraded": images.numpy()})[0]))
 
     apart = difference(run, model, channels, "the ONNX graph")
+    one, other = torch.rand(
+        2, 1, channels, 3 * multiple, 5 * multiple, generator=torch.Generator().manual_seed(0)
+    )
+    both = run(torch.cat([one, other]))
+    together = float((both - torch.cat([run(one), run(other)])).abs().max())
+    if not together <= TOLERANCE:
+        raise UserError(
+            f"the ONNX graph restores two images together otherwise than one by one, by {together:.1e}"
+        )
     return {"opset": OPSET, "largest_difference_to_torch": apart}
 
 
@@ -182,7 +215,7 @@ def _save_program(path: Path, model: nn.Module, channels: int) -> dict[str, Any]
     example = torch.rand(1, channels, 4 * multiple, 6 * multiple)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about its own parts
-        program = torch.export.export(_Body(model), (example,), dynamic_shapes=_any_size())
+        program = torch.export.export(_Body(model), (example,), dynamic_shapes=_any_size(2, 3))
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # names folders of this machine
         torch.export.save(program, path)

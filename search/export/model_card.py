@@ -13,6 +13,7 @@ from search.database import FrozenTrial, Study, TrialFacts, TrialState, facts_of
 from search.export.formats import check_sizes
 from search.export.settings import white_level_of
 from search.inference import ImageScore, mean_score
+from search.text import code_markdown, plain_markdown
 from search.worker import TrainedTrial, inheritance_sentence, repeat_sentences
 
 matplotlib.use("Agg")
@@ -37,7 +38,7 @@ def write_card(
     gains = sorted(ours.psnr_db - theirs.psnr_db for ours, theirs in zip(scores, inputs, strict=True))
     facts = facts_of(trial)
     sections = [
-        f"# {study.study_name}: {config.model.kind}, trial {trial.number}",
+        f"# {plain_markdown(study.study_name)}: {config.model.kind}, trial {trial.number}",
         f"Restores {'gray' if config.model.channels == 1 else 'colour'} images. {_cost(facts)}",
         *([] if trial.value is not None else [f"**This trial is {winner.standing}.**"]),
         "![degraded, restored, clean, error](sample.png)",
@@ -56,21 +57,25 @@ def write_card(
         _known_recipes(trials, winner),
         *_confirmed(study),
         "## Training",
-        f"Data: {split.note} (fingerprint {split.fingerprint}). {_length(facts)} in "
-        f"{facts.seconds:.0f} s on {facts.device}, seed {facts.seed}, versions {json.dumps(facts.versions)}. "
+        f"Data: {plain_markdown(split.note)} (fingerprint {split.fingerprint}). {_length(facts)} in "
+        f"{facts.seconds:.0f} s on {plain_markdown(str(facts.device))}, seed {facts.seed}, versions "
+        f"{code_markdown(json.dumps(facts.versions))}. "
         f"The study holds {len(trials)} trials: {_count(trials, TrialState.COMPLETE)} complete, "
         f"{_count(trials, TrialState.PRUNED)} pruned, {_count(trials, TrialState.FAIL)} failed.",
         *filter(None, [inheritance_sentence(facts)]),
         *_draw_curves(path.with_name(CURVE), trials, trial),
         "Settings that the search chose:",
         card_table(
-            ["setting", "value"], [[f"`{name}`", f"`{value}`"] for name, value in trial.params.items()]
+            ["setting", "value"],
+            [[code_markdown(name), code_markdown(str(value))] for name, value in trial.params.items()],
         ),
         "## Use",
         "From Python, with this program installed:",
         _code(
             "from pathlib import Path",
+            "",
             "import torch",
+            "",
             "from data.files import decode_image, to_tensor, with_channels, write_png",
             "from search.export import load_model",
             "from search.inference import to_codes",
@@ -111,17 +116,23 @@ def _white(settings: Mapping[str, Any]) -> list[str]:
 def _use_elsewhere(settings: Mapping[str, Any]) -> list[str]:
     if "onnx" not in settings["files"]:
         return []
+    channels = settings["input"]["channels"]
     return [
-        "With onnxruntime alone, for an image as float32 (1, channels, height, width) in [0, 1]:",
+        "With onnxruntime and Pillow alone; several images of one size can go together:",
         _code(
             "import numpy, onnxruntime",
+            "from PIL import Image",
             "",
+            f'pixels = numpy.asarray(Image.open("scan.png").convert("{"RGB" if channels == 3 else "L"}"))',
+            "image = numpy.moveaxis(numpy.atleast_3d(pixels), 2, 0)[None].astype(numpy.float32) / 255",
             'session = onnxruntime.InferenceSession("model.onnx")',
             "height, width = image.shape[2:]",
             f"multiple = {settings['input']['size_multiple']}",
             "padding = ((0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple))",
             '(restored,) = session.run(None, {"degraded": numpy.pad(image, padding)})',
             "restored = restored[..., :height, :width].clip(0, 1)",
+            "codes = numpy.moveaxis((restored[0] * 255).round().astype(numpy.uint8), 0, 2)",
+            'Image.fromarray(codes.squeeze()).save("restored.png")',
         ),
     ]
 
@@ -198,8 +209,10 @@ def _known_recipes(trials: list[FrozenTrial], winner: TrainedTrial) -> str:
         return "The study names none."
     rows = [
         [
-            str(facts.label),
-            f"{t.value:.2f}" if t.state == TrialState.COMPLETE else facts.ended or t.state.name.lower(),
+            plain_markdown(str(facts.label)),
+            f"{t.value:.2f}"
+            if t.state == TrialState.COMPLETE
+            else plain_markdown(facts.ended or t.state.name.lower()),
             f"{facts.steps_done:,}",
             f"{facts.seconds:.0f}",
         ]
@@ -223,6 +236,7 @@ def _known_recipes(trials: list[FrozenTrial], winner: TrainedTrial) -> str:
 def _confirmed(study: Study) -> list[str]:
     if not (lines := repeat_sentences(study)):
         return []
+    lines = [plain_markdown(line) for line in lines]
     return ["## Trained again", lines[0] + "\n\n" + "\n".join(f"- {line}" for line in lines[1:])]
 
 

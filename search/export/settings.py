@@ -39,11 +39,18 @@ def read_export_settings(folder: Path) -> dict[str, Any]:
     """The `config.json` of an exported folder. Raises `UserError` if it is none of ours."""
     path = folder / SETTINGS
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        loaded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; an exported folder has {SETTINGS} and {WEIGHTS}") from None
     except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+    settings: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
+    found = settings.get("format")
+    if isinstance(found, str) and found.startswith(FORMAT.rstrip("0123456789")) and found != FORMAT:
+        raise UserError(
+            f"{path}: written by another version of this program (format {found!r}, this one reads {FORMAT}): "
+            "pip install --upgrade restune"
+        )
+    if found != FORMAT:
         raise UserError(f"{path}: not an export of this program (format {FORMAT})")
     return settings

@@ -1,3 +1,4 @@
+from .hidden_url import STORAGE_VARIABLE as STORAGE_VARIABLE
 from .in_process import SearchOutcome as SearchOutcome
 from .in_process import run_in_process as run_in_process
 from .join import JoinOptions as JoinOptions

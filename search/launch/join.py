@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import torch
 
-from search.database import Heartbeat, Study, StudyFacts, load_study, study_facts_of
+from search.database import Heartbeat, Study, StudyFacts, load_study, study_facts_of, without_password
 from search.errors import UserError
 from search.inference import device_name, limit_memory
 from search.launch.events import EventStream
@@ -110,7 +110,7 @@ def _wait_for_study(join: JoinOptions) -> Study:
             raise missing
         if not has_announced:
             has_announced = True
-            why = str(missing).replace(join.options.storage, "the database").splitlines()[0]
+            why = str(missing).replace(without_password(join.options.storage), "the database").splitlines()[0]
             print(
                 f"waiting {WAIT_FOR_STUDY_S / 60:g} minutes at most for `run` to begin: {why}",
                 file=sys.stderr,

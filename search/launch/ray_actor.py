@@ -8,6 +8,7 @@ import io
 import os
 import queue
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+from search.launch.hidden_url import with_hidden_url
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUT_TIMEOUT_S = 1.0
@@ -73,7 +76,7 @@ class WorkerActor:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as partial:
-            zipfile.ZipFile(io.BytesIO(packed_pairs)).extractall(Path(partial) / "pairs")
+            extract_pairs(packed_pairs, Path(partial) / "pairs")
             try:
                 (Path(partial) / "pairs").rename(target)
             except OSError:
@@ -100,16 +103,17 @@ class WorkerActor:
         self.log = Path(log)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "search", "worker", "--supervised"]
+        flags, environment = with_hidden_url(arguments)
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         with self.log.open("w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
-                [*command, *(word for pair in arguments.items() for word in pair)],
+                [*command, *flags],
                 stdin=subprocess.PIPE,  # closes when this process ends: then the worker stops
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
                 start_new_session=True,
             )
         assert self.process.stdout is not None
@@ -140,9 +144,36 @@ class WorkerActor:
 
     def fetch(self, folder: str, names: Sequence[str]) -> dict[str, bytes]:
         """The content of these files below `folder`, by name; those that do not exist are left out."""
-        return {name: path.read_bytes() for name in names if (path := Path(folder) / name).is_file()}
+        inside = [name for name in names if is_inside(Path(folder), name)]
+        return {name: path.read_bytes() for name in inside if (path := Path(folder) / name).is_file()}
 
     def _read(self, lines: IO[str]) -> Any:
         for line in lines:
             self.output_lines.put(line)
         self.output_lines.put(None)
+
+
+def extract_pairs(packed_pairs: bytes, folder: Path) -> None:
+    """Write packed pairs below `folder`, which is new. `ValueError` for what `pack_pairs` did not make.
+
+    Nothing is written outside, no link is made, and no more is written than was packed.
+    """
+    with zipfile.ZipFile(io.BytesIO(packed_pairs)) as archive:
+        entries = archive.infolist()
+        for entry in entries:
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG) or entry.is_dir() or not is_inside(folder, entry.filename):
+                raise ValueError(f"{entry.filename!r} is not a file of pairs")
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+                raise ValueError(f"{entry.filename!r} is compressed")
+        if sum(entry.file_size for entry in entries) > len(packed_pairs):
+            raise ValueError("its files are larger than what was packed")
+        archive.extractall(folder)
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether `name` leads to a place below `folder`, links included."""
+    if "\\" in name or "\0" in name or not name:
+        return False
+    whole = folder.resolve()
+    return whole in (whole / name).resolve().parents

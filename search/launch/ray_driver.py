@@ -17,7 +17,15 @@ import torch
 
 from data.files import whole_file
 from data.sources import PairsConfig, Split, pack_pairs
-from search.database import artifacts_folder, load_study, ranked_trials, trial_folder
+from search.database import (
+    DATA,
+    artifacts_folder,
+    load_study,
+    picture_ids,
+    ranked_trials,
+    study_folder,
+    trial_folder,
+)
 from search.errors import UserError, first_line
 from search.launch.in_process import SearchOutcome
 from search.launch.ray_actor import ROOT, WorkerActor, WorkerHost
@@ -87,8 +95,8 @@ class _Cluster:
             runtime_env={"py_modules": packages} if elsewhere else None,
         )
         self.started = time.monotonic()
-        self.marker_file = f"{spec.name}/.cluster-{uuid.uuid4().hex}"
-        (options.out / spec.name).mkdir(parents=True, exist_ok=True)
+        self.marker_file = f".cluster-{uuid.uuid4().hex}"
+        options.out.mkdir(parents=True, exist_ok=True)
         (options.out / self.marker_file).touch()
         self.lock = threading.Lock()
         self.packed_pairs: Any = None
@@ -138,7 +146,7 @@ class _Cluster:
                 with self.lock:
                     if self.packed_pairs is None:
                         self.packed_pairs = self.ray.put(pack_pairs(data, self.options.out))
-                folder = f"{host.out}/{self.spec.name}/pairs-{self.marker_file[-8:]}"
+                folder = f"{host.out}/{DATA}/pairs-{self.marker_file[-8:]}"
                 self.ray.get(actor.unpack_pairs.remote(self.packed_pairs, folder))
                 # Names are equal there, in sub-folders as well.
                 flags |= {"--data": folder, "--scan-dir": "scan", "--clean-dir": "clean", "--pair-by": "{}"}
@@ -154,20 +162,18 @@ class _Cluster:
             ranked = ranked_trials(study)
             wanted = list[str]()
             for trial in ranked[: self.spec.keep]:
-                folder = trial_folder(Path(), self.spec.name, trial.number)
-                pictures = [
-                    key.partition(":")[2] for key in trial.system_attrs if key.startswith("artifacts:")
-                ]
+                folder = trial_folder(study_folder(Path(), study), trial.number)
                 files = [folder / BEST_WEIGHTS, folder / STRIP]
-                files += [artifacts_folder(Path()) / picture for picture in pictures]
+                files += [artifacts_folder(Path()) / picture for picture in picture_ids(trial)]
                 names = [file.as_posix() for file in files]
                 wanted += [name for name in names if not (out / name).exists()]
-            for name, content in self.ray.get(actor.fetch.remote(host.out, wanted)).items():
+            fetched = self.ray.get(actor.fetch.remote(host.out, wanted))
+            for name, content in ((name, fetched[name]) for name in wanted if name in fetched):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 with whole_file(out / name) as partial:
                     partial.write_bytes(content)
             for trial in ranked[self.spec.keep :]:
-                weights = trial_folder(out, self.spec.name, trial.number) / BEST_WEIGHTS
+                weights = trial_folder(study_folder(out, study), trial.number) / BEST_WEIGHTS
                 weights.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -236,7 +242,7 @@ class _RemoteWorker:
         arguments = self.cluster.worker_arguments(actor, host, self.arguments)
         elapsed = float(arguments["--elapsed"]) + time.monotonic() - self.requested_at
         arguments["--elapsed"] = f"{elapsed:.1f}"
-        log = f"{host.out}/{self.cluster.spec.name}/worker-{self.index}-{host.hostname}.log"
+        log = f"{host.out}/{self.log.parent.name}/worker-{self.index}-{host.hostname}.log"
         self.pid = get(actor.start.remote(arguments, log))
         self.has_started = True
         if self.stop_requested:

@@ -26,10 +26,12 @@ from search.database import (
     record_study,
     record_worker_death,
     release_abandoned_trial,
+    study_folder,
     this_process,
 )
 from search.errors import UserError
 from search.launch.events import show_event
+from search.launch.hidden_url import with_hidden_url
 from search.launch.in_process import SearchOutcome, progress_display, search_outcome
 from search.study import StudySpec
 from search.terminal import Progress
@@ -127,7 +129,7 @@ class _Supervisor:
             worker.process.wait()
 
     def _start(self, index: int) -> None:
-        folder = self.options.out / self.spec.name
+        folder = study_folder(self.options.out, self.prepared.study)
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / f"worker-{index}.log"
         elapsed = time.monotonic() - self.started
@@ -217,14 +219,16 @@ def start_local_worker(
 ) -> tuple[WorkerProcess, Iterable[str]]:
     """Start a worker as a process of this machine."""
     command = [sys.executable, "-m", "search", "worker", "--supervised"]
+    flags, environment = with_hidden_url(arguments)
     with log.open("a", encoding="utf-8") as errors:
         process = subprocess.Popen(
-            [*command, *(word for pair in arguments.items() for word in pair)],
+            [*command, *flags],
             stdin=subprocess.PIPE,  # closes when this process ends: then the worker stops
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
             encoding="utf-8",
+            env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
         )
     assert process.stdout is not None

@@ -16,6 +16,8 @@ from search.database import (
     name_of_active_run,
     read_records,
     remove_study,
+    studies_beside,
+    study_folder,
 )
 from search.errors import UserError
 from search.manage.stop import workers_at_work
@@ -56,7 +58,7 @@ class StudyContents:
 def study_contents(study: Study, out: Path) -> StudyContents:
     """All that `delete_study` would delete with a study."""
     records = read_records(study)
-    folder = _folder(study.study_name, out)
+    folder = _folder(study, out)
     own = folder if folder and not folder.is_symlink() else None
     files = [path for path in own.rglob("*") if path.is_file()] if own else []
     inside = [path.name for path in own.iterdir() if not path.name.startswith(TRIAL)] if own else []
@@ -82,7 +84,7 @@ def delete_study(study: Study, contents: StudyContents) -> None:
     refuse_at_work(study)
     doomed = None
     if contents.folder is not None:
-        doomed = contents.folder.with_name(f".deleted-{contents.study}")
+        doomed = contents.folder.with_name(f".deleted-{contents.folder.name}")
         _remove(doomed)  # what an interrupted attempt left
         contents.folder.rename(doomed)
     try:
@@ -118,9 +120,10 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _folder(name: str, out: Path) -> Path | None:
-    """The folder of a study; nothing outside of `out`, and nothing that others share."""
-    folder = out / name
-    if folder.parent != out or name in (*OTHERS, "", ".", ".."):
+def _folder(study: Study, out: Path) -> Path | None:
+    """The folder of a study; nothing that others share."""
+    folder = study_folder(out, study)
+    beside = [other for other in studies_beside(study) if other.study_name != study.study_name]
+    if folder.name in OTHERS or folder in (study_folder(out, other) for other in beside):
         return None
     return folder if folder.is_dir() else None

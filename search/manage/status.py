@@ -22,6 +22,7 @@ from search.database import (
     is_under_way,
     process_has_ended,
     study_facts_of,
+    why_not_ours,
 )
 from search.scheduler import TOP
 from search.text import clock
@@ -39,6 +40,13 @@ STATES = (
     PRUNED,
     FAILED,
 )
+_OF_OTHERS = {
+    TrialState.RUNNING: RUNNING,
+    TrialState.WAITING: NEW,
+    TrialState.COMPLETE: COMPLETE,
+    TrialState.PRUNED: PRUNED,
+    TrialState.FAIL: FAILED,
+}
 _FINISHED = {
     TrialState.COMPLETE: COMPLETE,
     TrialState.PRUNED: PRUNED,
@@ -92,6 +100,8 @@ class StudyStatus:
     seconds_left: float | None = None
     """Time left of the run that is under way."""
     timeout: float | None = field(default=None)
+    note: str | None = None
+    """Why nothing but its trials is shown: it is not of this program, or of a newer version."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for programs."""
@@ -101,6 +111,11 @@ class StudyStatus:
 
 def study_status(study: Study) -> StudyStatus:
     trials = study.get_trials(deepcopy=False)
+    if note := why_not_ours(study):
+        found = Counter(_OF_OTHERS[trial.state] for trial in trials)
+        return StudyStatus(
+            study.study_name, {state: found[state] for state in STATES if found[state]}, note=note
+        )
     latest = study_facts_of(study).latest_run
     states = [state_of(trial) for trial in trials]
     counted = Counter(states)
@@ -138,6 +153,7 @@ def status_table(statuses: Sequence[StudyStatus]) -> RenderableType:
         parts += _lines(statuses[0])
     else:
         parts.append(_overview(statuses))
+        parts += [Text(f"{one.study}: {one.note}") for one in statuses if one.note]
     if any(status.workers for status in statuses):
         parts += [Text(), _workers(statuses)]
     return Group(*parts)
@@ -153,13 +169,13 @@ def _lines(status: StudyStatus) -> list[RenderableType]:
     total = sum(status.trials.values())
     states = ", ".join(f"{count} {state}" for state, count in status.trials.items())
     lines = [
-        f"{status.study}: {_best_in_words(status.best)}",
+        f"{status.study}: {status.note or _best_in_words(status.best)}",
         f"{total} trial{'s' * (total != 1)}" + (f": {states}" if states else ""),
     ]
     if status.seconds_left is not None and status.timeout is not None:
         speed = f"{status.begun_per_hour:.0f} trials begun an hour, " if status.begun_per_hour else ""
         lines.append(f"{speed}{clock(status.seconds_left)} of {clock(status.timeout)} left")
-    if not status.workers:
+    if not status.workers and status.note is None:
         lines.append("nobody is at work")
     if left := status.trials.get(LEFT_BEHIND):
         lines.append(f"{left} left behind by workers that died: the next run goes on with them")

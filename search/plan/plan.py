@@ -321,7 +321,9 @@ class _Planner:
 def _seconds_to_write(spec: StudySpec, out: Path) -> float:
     """Time of a database write, measured in a temporary database."""
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=out) as folder:
-        study = open_study(spec, default_storage_url(Path(folder)), continue_with_changes=False)
+        study = open_study(
+            spec, default_storage_url(Path(folder)), continue_with_changes=False, out=Path(folder)
+        )
         trial = study.ask()
         started = time.monotonic()
         for number in range(WRITES):

@@ -1,4 +1,3 @@
 from .facts import gather_facts as gather_facts
 from .html import render_report as render_report
-from .markdown import plain_text as plain_text
 from .markdown import report_markdown as report_markdown

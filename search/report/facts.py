@@ -36,6 +36,7 @@ from search.database import (
     Record,
     Study,
     best_trial,
+    command_without_passwords,
     default_storage_url,
     flatten,
     read_records,
@@ -305,5 +306,4 @@ def _commands(study: Study, best: Record | None, out: Path, url: str) -> list[st
         commands.append(shlex.join(["python", "-m", "search", "run", *name, *folder, *location]))
     if best is not None:
         commands.append(shlex.join(["python", "-m", "search", "export-best", *name, *location]))
-    # A report is passed on: no passwords.
-    return [re.sub(r"(://)[^@/\s]*@|\?[^\s']*", r"\1", command) for command in commands]
+    return [command_without_passwords(command) for command in commands]  # a report is passed on

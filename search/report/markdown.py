@@ -11,7 +11,7 @@ from search.analysis import (
     trials_markdown,
 )
 from search.report.facts import ReportFacts
-from search.text import clock
+from search.text import clock, code_markdown, plain_markdown, printable
 
 MOST_ROWS = 50
 
@@ -21,29 +21,22 @@ def report_markdown(facts: ReportFacts) -> str:
     return "\n\n".join(_sections(facts)) + "\n"
 
 
-def plain_text(text: str) -> str:
-    """Any text as Markdown that shows it as it is, on one line."""
-    shown = " ".join(text.split())
-    for sign in "\\`*_[]<>#|":
-        shown = shown.replace(sign, f"\\{sign}")
-    return shown
-
-
 def _sections(facts: ReportFacts) -> Iterable[str]:
-    yield f"# {plain_text(facts.study)}: {plain_text(facts.headline)}"
-    yield "\n".join(f"- {plain_text(sentence)}" for sentence in facts.sentences)
+    yield f"# {plain_markdown(facts.study)}: {plain_markdown(facts.headline)}"
+    yield "\n".join(f"- {plain_markdown(sentence)}" for sentence in facts.sentences)
     if facts.compared and facts.best is not None:
         yield "## The winner and the recipes that the study names"
-        names = [f"trial {facts.best.number}", *(plain_text(t.label or t.name) for t in facts.known)]
+        names = [f"trial {facts.best.number}", *(plain_markdown(t.label or t.name) for t in facts.known)]
         yield markdown_table(
-            ["setting", *names], [[f"`{name}`", *map(plain_text, values)] for name, values in facts.compared]
+            ["setting", *names],
+            [[code_markdown(name), *map(plain_markdown, values)] for name, values in facts.compared],
         )
     if facts.confirmed:
         yield "## Trained again from new seeds"
-        yield "\n".join(f"- {plain_text(line)}" for line in facts.confirmed)
+        yield "\n".join(f"- {plain_markdown(line)}" for line in facts.confirmed)
     yield "## What mattered"
-    yield "\n".join(f"- {plain_text(line)}" for line in facts.mattered)
-    yield plain_text(SIGNIFICANCE_RULE)
+    yield "\n".join(f"- {plain_markdown(line)}" for line in facts.mattered)
+    yield plain_markdown(SIGNIFICANCE_RULE)
     yield "## Which settings mattered"
     yield _importance(facts)
     if facts.contrasts:
@@ -57,7 +50,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
             [
                 [
                     contrast.what,
-                    plain_text(group.value),
+                    plain_markdown(group.value),
                     f"{group.mean:.2f}",
                     str(len(group.scores)),
                     f"{contrast.percent} %",
@@ -75,7 +68,7 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
     yield (
         markdown_table(
             ["kind", "trials", "reason, the latest"],
-            [[plain_text(f.kind), str(len(f.trials)), plain_text(f.example)] for f in facts.failures],
+            [[plain_markdown(f.kind), str(len(f.trials)), plain_markdown(f.example)] for f in facts.failures],
         )
         if facts.failures
         else "Nothing: no trial failed, ran out of memory or time, or diverged."
@@ -83,8 +76,8 @@ def _sections(facts: ReportFacts) -> Iterable[str]:
     yield "## Trials"
     yield trials_markdown(sort_trials(facts.trials, "psnr"), facts.best, MOST_ROWS)
     yield "## To repeat it"
-    yield "\n".join(f"    {command}" for command in facts.commands)
-    yield "\n".join(f"- {name}: {plain_text(value)}" for name, value in facts.environment)
+    yield "\n".join(f"    {' '.join(printable(command).split())}" for command in facts.commands)
+    yield "\n".join(f"- {name}: {plain_markdown(value)}" for name, value in facts.environment)
 
 
 def _importance(facts: ReportFacts) -> str:
@@ -93,7 +86,7 @@ def _importance(facts: ReportFacts) -> str:
         return f"Not enough trials to say: {found.trials} can be compared, {FEWEST_RANKED} are needed."
     by = "the final score" if found.percent == END else f"the score at {found.percent} % of the steps"
     rows = [
-        [f"`{name}`", f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"]
+        [code_markdown(name), f"{100 * share:.0f} %", f"{100 * found.chance[name]:.0f} %"]
         for name, share in found.shares.items()
         if share >= 0.01
     ]

@@ -18,6 +18,7 @@ from search.export import load_exported
 from search.inference import ImageScore, score_image, to_codes
 from search.restore.restorer import Restorer, RestorerOptions, white_of_file
 from search.statistics import CONFIDENCE, ENOUGH_GROUPS, Estimate, bootstrap_mean
+from search.terminal import Terminal
 from search.worker import CROP_SIDE, Crops, write_crop_rows
 
 SCORES, WORST = "scores.csv", "worst.png"
@@ -87,7 +88,7 @@ def evaluate_model(options: EvaluateOptions) -> list[Result]:
     Images are restored as `restore` does it and compared as 8-bit RGB (gray for gray models and images).
     Raises `UserError` or `DataError` for whatever cannot be read.
     """
-    console = Console(quiet=options.quiet, highlight=False)
+    console = Terminal(quiet=options.quiet, highlight=False)
     part, found = _files(options)
     files = found.pairs
     names = list(files)

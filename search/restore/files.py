@@ -28,7 +28,7 @@ from search.export import load_exported
 from search.inference import is_lack_of_memory
 from search.restore.jobs import Job, find_jobs, printable
 from search.restore.restorer import Restorer, RestorerOptions, Trace, white_of_file
-from search.terminal import PLAIN_EVERY_S
+from search.terminal import PLAIN_EVERY_S, Terminal
 from search.text import clock
 
 EXTENSIONS = {"png": ".png", "tiff": ".tif", "jpg": ".jpg"}
@@ -83,7 +83,7 @@ def restore_files(options: RestoreOptions) -> Summary:
         raise UserError(
             f"{printable(options.out)}: cannot be made: {error.strerror}; -o names a folder"
         ) from None
-    console = Console(quiet=options.quiet, highlight=False)
+    console = Terminal(quiet=options.quiet, highlight=False)
     summary, started = Summary(), time.monotonic()
     with _Display(console, todo, options.pdf_dpi) as display:
         try:

@@ -2,13 +2,15 @@
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 import studies
+from data.files import expand_home
 from models import any_wider_or_deeper
 from search.errors import UserError, closest
 from search.scheduler import LadderConfig, Rules
@@ -24,6 +26,7 @@ from search.study.space import (
     open_leaves,
     with_replacements,
 )
+from search.text import has_control_signs, printable
 from search.trial import WITH_FILES, TrialConfig
 
 SHIPPED = Path(studies.__file__).parent
@@ -31,6 +34,7 @@ RANDOM_DRAWS = 200
 MOST_COMBINATIONS = 3000
 ANY_LENGTH = {"steps": 1}  # stands for the length that a study's time decides, where nothing depends on it
 CONFIRM_SHARE = 0.5  # of the time before the last stretch, where finalists are trained again
+LONGEST_NAME = 200
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -44,6 +48,32 @@ def parse_duration(text: object) -> object:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
+def check_name(name: str) -> str:
+    """The name of a study, its signs composed (NFC). ValueError says in words what cannot be a name."""
+    name = unicodedata.normalize("NFC", name)
+    if not name.strip():
+        raise ValueError("a name is needed, of at least one sign")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"{len(name)} signs are too many for a name; at most {LONGEST_NAME}")
+    if has_control_signs(name):
+        raise ValueError(f"{printable(name)!r} has a line end, a tab or another control sign; no name can")
+    if name != name.strip():
+        raise ValueError(f"{name!r} begins or ends with a space; a name does not")
+    if name.startswith("-"):
+        raise ValueError(f"{name!r} begins with a hyphen, as flags do; a name does not")
+    if name.endswith(".toml"):
+        raise ValueError(f"{name!r} ends in .toml, as study files do; a name does not")
+    return name
+
+
+def check_line(text: str) -> str:
+    """A text of one line. ValueError for more, and for signs that steer a terminal."""
+    if has_control_signs(text):
+        raise ValueError(f"{printable(text)!r} has a line end, a tab or another control sign")
+    return text
+
+
+Line = Annotated[str, AfterValidator(check_line)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
@@ -54,7 +84,7 @@ class KnownRecipe(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str = Field(min_length=1)
+    name: Line = Field(min_length=1)
     recipe: dict[str, Any] = Field({}, description="parts of the recipe to replace, in its own shape")
 
     @property
@@ -66,8 +96,10 @@ class StudySpec(BaseModel):
     """The search space of a study, and the settings of its search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also the folder under runs/")
-    description: str = Field("", description="one line for `python -m search studies`")
+    name: Annotated[str, AfterValidator(check_name)] = Field(
+        description="in any script; its folder under runs/ is called so too, where a folder can be"
+    )
+    description: Line = Field("", description="one line for `python -m search studies`")
     trials: int = Field(1000, ge=1, description="trials in the study")
     timeout: Duration = Field(600.0, description="time of one `run`, finale included: 90s, 20m, 1h30m")
     ladder: LadderConfig = LadderConfig()
@@ -174,9 +206,10 @@ def with_flags(spec: StudySpec, changes: Mapping[str, Any]) -> StudySpec:
 def find_study_file(name: str) -> Path:
     """The file of a study given by name or by path. `UserError` lists the known studies."""
     if name.endswith(".toml"):
-        if not Path(name).is_file():
+        file = expand_home(name)
+        if not file.is_file():
             raise UserError(f"{name}: no such study file")
-        return Path(name)
+        return file
     for folder in (Path("studies"), SHIPPED):
         if (folder / f"{name}.toml").is_file():
             return folder / f"{name}.toml"

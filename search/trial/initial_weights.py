@@ -4,13 +4,14 @@ import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from data.files import expand_home
 from search.trial.losses.base import WITH_FILES
 
 
@@ -18,7 +19,9 @@ class InitialConfig(BaseModel):
     """Weights from a file, or from the best trial of another study; exactly one of the two is named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    file: Path | None = Field(None, description=".safetensors, or a .pth with a plain state dict")
+    file: Annotated[Path, AfterValidator(expand_home)] | None = Field(
+        None, description=".safetensors, or a .pth with a plain state dict"
+    )
     study: str | None = Field(None, description="name of a study in the same database")
     match: Literal["strict", "matching", "overlap"] = Field(
         "strict",

@@ -129,7 +129,7 @@ class WorkerLoop:
         """Train a finalist again and record the result; nothing is recorded if it is stopped."""
         worker, options, trial = self.worker, self.worker.options, self._trial(number)
         report = RepeatCallback(f"trial {number} again, seed {seed}", steps, self.progress, worker.stop)
-        folder = confirm_folder(options.out, self.spec.name, number, seed)
+        folder = confirm_folder(worker.folder, number, seed)
         try:
             found = retrain_finalist(trial, seed, steps, worker.split, options.device, folder, report)
         except Stopped:

@@ -25,6 +25,7 @@ from search.database import (
     record_facts,
     release_trial,
     set_constraints,
+    study_folder,
     trial_folder,
 )
 from search.errors import UserError, first_line
@@ -77,6 +78,7 @@ class Worker:
     ) -> None:
         self.spec, self.options, self.study, self.split = spec, options, study, split
         self.stop, self.progress, self.heartbeat = stop, progress, heartbeat
+        self.folder = study_folder(options.out, study)
         self.seconds_per_training: list[float] = []
         """Seconds of a whole training, estimated from each trial so far."""
         self.latest_errors: list[str] = []
@@ -261,7 +263,7 @@ class Worker:
             save_strip(folder / STRIP, config.model, weights, self.split.val, self.options.device)
 
     def _folder(self, number: int) -> Path:
-        return trial_folder(self.options.out, self.spec.name, number)
+        return trial_folder(self.folder, number)
 
     def _delete_unneeded_weights(self, last: optuna.Trial) -> None:
         """Delete weights that no export can need: of trials not among the best, and of `last` if it has no score."""

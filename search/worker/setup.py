@@ -13,12 +13,14 @@ from search.database import (
     LeaseMonitor,
     Study,
     as_stored,
+    command_without_passwords,
     flatten,
     open_study,
     record_command,
     record_study,
     release_abandoned_trial,
     study_facts_of,
+    study_folder,
 )
 from search.datacheck import warnings_for_a_search
 from search.errors import UserError
@@ -59,6 +61,7 @@ def prepare_search(spec: StudySpec, options: RunOptions, measure: Measure | None
         spec,
         options.storage,
         continue_with_changes=options.continue_with_changes,
+        out=options.out,
         data=split.fingerprint,
     )
     check_starting_points(spec, options)
@@ -66,11 +69,13 @@ def prepare_search(spec: StudySpec, options: RunOptions, measure: Measure | None
     spec = fix_length(study, spec, split, options.device, measure or measure_training_speed)
     warm_start_lines = enqueue_first_trials(study, spec, options, split.fingerprint)
     if options.command:
-        record_command(study, options.command)
+        record_command(study, command_without_passwords(options.command))
     record_study(study, spec=spec, data=split.fingerprint)
     scored_pairs = split.val.representative(any_config(spec).val_megapixels)
     input_psnr_db = input_score(split, scored_pairs).psnr_db
     lines = description_of_search(spec, split, options.device, scored_pairs, input_psnr_db)
+    if (folder := study_folder(options.out, study)).name != spec.name:
+        lines.append(f"its files are in {folder}")
     lines += [*warm_start_lines, *warnings(spec, options), *abandoned_lines]
     return PreparedSearch(spec, study, split, input_psnr_db, tuple(lines))
 

@@ -15,6 +15,7 @@ from search.database import (
     facts_of,
     ranked_trials,
     study_facts_of,
+    study_folder,
     trial_folder,
 )
 from search.errors import UserError, first_line
@@ -60,7 +61,7 @@ def load_best(study: Study, out: Path, limits: LimitsConfig | None = None) -> Tr
 
     Raises `UserError` if there is none, or if its weights are missing or damaged.
     """
-    return load_trained_trial(study.study_name, _within(study, limits)[0], out)
+    return load_trained_trial(study, _within(study, limits)[0], out)
 
 
 def load_top(study: Study, count: int, out: Path, limits: LimitsConfig | None = None) -> list[TrainedTrial]:
@@ -68,9 +69,9 @@ def load_top(study: Study, count: int, out: Path, limits: LimitsConfig | None = 
 
     Raises `UserError` if there is no such trial, or if weights are damaged.
     """
-    name, within = study.study_name, _within(study, limits)
-    kept = [trial for trial in within if _weights(name, trial, out).is_file()]
-    return [load_trained_trial(name, trial, out) for trial in (kept or within[:1])[:count]]
+    folder, within = study_folder(out, study), _within(study, limits)
+    kept = [trial for trial in within if _weights(folder, trial).is_file()]
+    return [load_trained_trial(study, trial, out) for trial in (kept or within[:1])[:count]]
 
 
 def load_numbered(study: Study, number: int, out: Path) -> TrainedTrial:
@@ -88,7 +89,7 @@ def load_numbered(study: Study, number: int, out: Path) -> TrainedTrial:
     if not begun or trial.state in (TrialState.FAIL, TrialState.PRUNED):
         what = facts_of(trial).ended or trial.state.name.lower()
         raise UserError(f"trial {number} has no weights ({what}); `python -m search trials` shows all trials")
-    return load_trained_trial(study.study_name, trial, out)
+    return load_trained_trial(study, trial, out)
 
 
 def _within(study: Study, limits: LimitsConfig | None) -> list[FrozenTrial]:
@@ -106,14 +107,14 @@ def _within(study: Study, limits: LimitsConfig | None) -> list[FrozenTrial]:
     return within
 
 
-def _weights(name: str, trial: FrozenTrial, out: Path) -> Path:
-    return trial_folder(out, name, trial.number) / BEST_WEIGHTS
+def _weights(folder: Path, trial: FrozenTrial) -> Path:
+    return trial_folder(folder, trial.number) / BEST_WEIGHTS
 
 
-def load_trained_trial(name: str, trial: FrozenTrial, out: Path) -> TrainedTrial:
-    """This trial of study `name`. Raises `UserError` if its weights are missing or damaged."""
+def load_trained_trial(study: Study, trial: FrozenTrial, out: Path) -> TrainedTrial:
+    """This trial of a study. Raises `UserError` if its weights are missing or damaged."""
     config = stored_config(trial)
-    weights = _weights(name, trial, out)
+    weights = _weights(study_folder(out, study), trial)
     if not weights.is_file():
         raise UserError(f"{weights}: the weights of trial {trial.number} are gone; is --out right?")
     model = config.model.build().eval()

@@ -49,8 +49,10 @@ def main() -> None:
     spec = spec.with_changes(sampler=options.sampler or spec.sampler)
     with tempfile.TemporaryDirectory() as folder:
         url = default_storage_url(Path(folder))
-        open_study(spec, url, continue_with_changes=False).add_trials(invented(spec, options.trials))
-        opened = open_study(spec, url, continue_with_changes=False)
+        open_study(spec, url, continue_with_changes=False, out=Path(folder)).add_trials(
+            invented(spec, options.trials)
+        )
+        opened = open_study(spec, url, continue_with_changes=False, out=Path(folder))
         timed = [suggest(spec, opened) for _ in range(options.suggestions)]
     print(f"{options.trials} trials of {spec.name}, {options.suggestions} more, sampler {spec.sampler}")
     print("| | median | longest |\n| --- | --- | --- |")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from data.files import expand_home
 from models import count_macs
 from search.trial.losses.base import WITH_FILES, ImageLossConfig
 
@@ -34,7 +35,7 @@ class PerceptualConfig(ImageLossConfig):
 
     kind: Literal["perceptual"] = "perceptual"
     network: Network = "vgg16"
-    file: Path | None = Field(
+    file: Annotated[Path, AfterValidator(expand_home)] | None = Field(
         None,
         description="weights as torchvision names them, .pth or .safetensors; none: torchvision's file in "
         "$TORCH_HOME/hub/checkpoints (~/.cache/torch)",

@@ -465,7 +465,7 @@ def test_without_a_budget_every_study_needs_a_finished_trial(
 
     assert "no study 'new'" in compare_with("new")
     url = default_storage_url(tmp_path / "runs")
-    open_study(load_spec(files("empty")), url, continue_with_changes=False)
+    open_study(load_spec(files("empty")), url, continue_with_changes=False, out=tmp_path / "runs")
     assert compare_with("empty") == (
         "search compare: study 'empty' has no finished trial yet: --budget gives it time\n"
     )

@@ -173,7 +173,8 @@ def test_device_that_is_not_there(name: str, refused: Refused) -> None:
         ("--timeout", "soon", '"soon" is not a duration; write 90s, 20m, 1h30m or 2d'),
         ("--trials", "0", "Input should be greater than or equal to 1 (found 0)"),
         ("--seed", "-1", "Input should be greater than or equal to 0 (found -1)"),
-        ("--name", "a/b", "String should match pattern"),
+        ("--name", "a\nb", "'a\\nb' has a line end, a tab or another control sign; no name can"),
+        ("--name", "a" * 201, "201 signs are too many for a name; at most 200"),
     ],
 )
 def test_flag_with_a_value_that_makes_no_sense(flag: str, value: str, message: str, refused: Refused) -> None:

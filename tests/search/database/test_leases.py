@@ -28,7 +28,7 @@ def spec(study_file: StudyFile) -> StudySpec:
 
 @pytest.fixture
 def opened(spec: StudySpec, tmp_path: Path) -> Study:
-    return open_study(spec, default_storage_url(tmp_path), continue_with_changes=False)
+    return open_study(spec, default_storage_url(tmp_path), continue_with_changes=False, out=tmp_path)
 
 
 def begun(opened: Study) -> optuna.Trial:

@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.database import begin_trial, claim_trial, release_trial, studies
+from search.database import begin_trial, claim_trial, default_storage_url, release_trial, studies
 from search.database.queue import trial_view
 from search.errors import UserError
 from search.samplers import make_sampler
@@ -25,7 +25,7 @@ LR = "lr = { low = 1e-3, high = 1e-2, log = true }"
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:
-    return studies.default_storage_url(tmp_path / "runs")
+    return default_storage_url(tmp_path / "runs")
 
 
 @pytest.fixture
@@ -34,7 +34,9 @@ def spec(study_file: StudyFile) -> StudySpec:
 
 
 def open_study(spec: StudySpec, url: str, changes: bool = False) -> optuna.Study:
-    return studies.open_study(spec, url, continue_with_changes=changes)
+    return studies.open_study(
+        spec, url, continue_with_changes=changes, out=Path(url.removeprefix("sqlite:///")).parent
+    )
 
 
 def one_trial(opened: optuna.Study, spec: StudySpec, value: float | None = 30.0) -> optuna.Trial:
@@ -202,7 +204,7 @@ def test_file_in_the_place_of_the_runs_folder_is_refused(spec: StudySpec, tmp_pa
     with pytest.raises(UserError, match="runs: cannot write here: File exists; --out names another folder"):
         studies.make_writable(tmp_path / "runs")
     with pytest.raises(UserError, match="inside: cannot write here: Not a directory"):
-        open_study(spec, studies.default_storage_url(tmp_path / "runs" / "inside"))
+        open_study(spec, default_storage_url(tmp_path / "runs" / "inside"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -219,8 +221,19 @@ def test_folder_without_permission_is_refused(tmp_path: Path) -> None:
         ("", "--storage : not a database URL"),
         ("sqlite:///:memory:", "--storage sqlite:///:memory:: results must outlive this process"),
         ("sqlite://", "--storage sqlite://: results must outlive this process"),
-        ("oracle://me:secret@host/db", "this kind of database needs a driver: pip install oracledb"),
-        ("nosuch://host/db", "nosuch://host/db: cannot be opened: "),
+        (
+            "oracle://me:secret@host/db",
+            "--storage oracle://me:***@host/db: not supported; write sqlite:///FILE or",
+        ),
+        (
+            "mysql+pymysql://me:secret@host/db",
+            "not supported; write sqlite:///FILE or postgresql://USER@HOST/NAME",
+        ),
+        ("redis://:secret@host:6379/0", "not supported"),
+        ("nosuch://host/db", "nosuch://host/db: not supported"),
+        ("journal.log", "not a database URL"),
+        ("sqlite://runs/search.db", "write sqlite:///FILE, three slashes before a path"),
+        ("sqlite:///what?now.db", "write sqlite:///FILE, ? in a file name is written %3F"),
     ],
 )
 def test_database_url_that_cannot_be_used_is_refused(url: str, message: str, spec: StudySpec) -> None:
@@ -240,7 +253,7 @@ def test_study_that_is_not_there_is_named_with_those_that_are(spec: StudySpec, u
 
 
 def test_processes_that_make_the_same_database_at_the_same_time_all_open_it(tmp_path: Path) -> None:
-    url = studies.default_storage_url(tmp_path)
+    url = default_storage_url(tmp_path)
     code = f"from search.database import studies; input(); studies.open_database({url!r}, create=True)"
     command = [sys.executable, "-c", code]
     makers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
@@ -255,7 +268,7 @@ def test_processes_that_make_the_same_database_at_the_same_time_all_open_it(tmp_
 def test_database_that_is_just_being_made_has_no_studies_yet(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "search.db").close()
     with pytest.raises(UserError, match="no study has been written to it yet"):
-        studies.load_study("tiny", studies.default_storage_url(tmp_path))
+        studies.load_study("tiny", default_storage_url(tmp_path))
 
 
 def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile, tmp_path: Path) -> None:
@@ -269,7 +282,7 @@ def test_continued_study_draws_what_an_unbroken_one_draws(study_file: StudyFile,
             trial = one_trial(opened, spec, value=None)
             opened.tell(trial, value(trial))
 
-    unbroken, broken = (studies.default_storage_url(tmp_path / name) for name in ("unbroken", "broken"))
+    unbroken, broken = (default_storage_url(tmp_path / name) for name in ("unbroken", "broken"))
     draw(open_study(spec, unbroken), 14)
     for count in (3, 6):
         draw(open_study(spec, broken), count)
@@ -285,7 +298,7 @@ def test_another_seed_draws_other_settings(spec: StudySpec, tmp_path: Path) -> N
     draws = []
     for seed in (0, 1):
         seeded = spec.with_changes(seed=seed)
-        opened = open_study(seeded, studies.default_storage_url(tmp_path / str(seed)))
+        opened = open_study(seeded, default_storage_url(tmp_path / str(seed)))
         draws.append([one_trial(opened, seeded).params for _ in range(3)])
     assert draws[0] != draws[1]
 

@@ -16,6 +16,7 @@ from search.database import (
     StudyFacts,
     TrialFacts,
     as_stored,
+    default_storage_url,
     facts_of,
     read_records,
     record_study,
@@ -75,7 +76,7 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(out: Path) -> Study:
-    database = studies.open_database(studies.default_storage_url(out), create=True)
+    database = studies.open_database(default_storage_url(out), create=True)
     return studies.optuna.create_study(study_name="tiny", storage=database, direction="maximize")
 
 

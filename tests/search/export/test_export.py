@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import pickle
 import re
 import shutil
 import sqlite3
@@ -22,9 +23,11 @@ from safetensors.torch import load_file, save_file
 from data.files import read_image, write_png
 from search.__main__ import main
 from search.database import best_trial, default_storage_url, load_study, ranked_trials
+from search.errors import UserError
 from search.export import load_exported, load_model
 from search.export.formats import CHECK_SIZES
 from search.export.model_card import CURVE
+from search.export.settings import read_export_settings
 from search.launch import run_in_process
 from search.study import load_spec
 from search.worker import RunOptions
@@ -181,9 +184,71 @@ def test_code_in_the_card_runs(exported: Path, tmp_path: Path, monkeypatch: pyte
     exec(first.replace("FOLDER OF THIS FILE", str(exported)), {})
     restored = read_image(tmp_path / "restored.png")
     assert restored.shape == scan.shape
-    names: dict[str, Any] = {"image": (scan.transpose(2, 0, 1)[None] / np.float32(255)).astype(np.float32)}
-    exec(second.replace('"model.onnx"', repr(str(exported / "model.onnx"))), names)
-    np.testing.assert_allclose(names["restored"][0, 0] * 255, restored[..., 0], atol=0.51)
+    shutil.copy(exported / "model.onnx", tmp_path)
+    (tmp_path / "restored.png").unlink()
+    exec(second, {})
+    np.testing.assert_allclose(read_image(tmp_path / "restored.png"), restored, atol=1)
+
+
+def test_graph_takes_a_batch_and_says_what_it_is(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(str(exported / "model.onnx"), providers=["CPUExecutionProvider"])
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert given.shape == made.shape == ["batch", 1, "height", "width"]
+    about, settings = session.get_modelmeta().custom_metadata_map, read_export_settings(exported)
+    assert about["name"] == "tiny" and about["channels"] == "1" and about["input_range"] == "0 to 1"
+    multiple = int(about["size_multiple"])
+    assert multiple == settings["input"]["size_multiple"]
+    assert re.search(
+        rf"\| restored \| {float(about['psnr_db']):.2f} \|", (exported / "README.md").read_text("utf-8")
+    )
+    images = np.random.default_rng(0).random((3, 1, 4 * multiple, 7 * multiple), np.float32)
+    (together,) = session.run(None, {"degraded": images})
+    with torch.inference_mode():
+        np.testing.assert_allclose(
+            together, load_model(exported)(torch.from_numpy(images)).numpy(), atol=1e-4
+        )
+
+
+def test_name_of_a_stranger_does_no_harm_in_a_card(finished: Path, tmp_path: Path) -> None:
+    out, name = (
+        Path(shutil.copytree(finished / "runs", tmp_path / "runs")),
+        "<script>a</script> [x](javascript:a)",
+    )
+    with sqlite3.connect(out / "search.db") as database:
+        database.execute("update studies set study_name = ?", (name,))
+    database.close()
+    assert main(["export-best", "--study", name, "--out", str(out)]) == 0  # renamed: its folder is found
+    card = (out / "tiny" / "export" / "README.md").read_text("utf-8")
+    assert not re.search(r"(?<!\\)(<script|\[x\]\()", card)
+    assert card.startswith(r"# \<script\>a\</script\> \[x\]")
+
+
+def test_export_of_a_newer_version_is_said_to_be_so(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "export"))
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps({**settings, "format": "restune-99"}), "utf-8")
+    with pytest.raises(UserError, match=r"another version of this program .format 'restune-99', this one"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model.pt", "model.pth", "model.pkl", "model.ckpt"])
+def test_file_that_would_be_unpickled_is_not_opened(name: str, exported: Path, tmp_path: Path) -> None:
+    folder, mark = Path(shutil.copytree(exported, tmp_path / "export")), tmp_path / "ran"
+    for file in (name, "model.safetensors"):
+        (folder / file).write_bytes(pickle.dumps(_Touches(str(mark))))
+        with pytest.raises(UserError):
+            load_exported(folder / file)
+    assert not mark.exists()
+
+
+class _Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
 
 
 FILTERS = """

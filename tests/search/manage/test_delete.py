@@ -15,6 +15,7 @@ from search.database import (
     default_storage_url,
     list_studies,
     open_database,
+    record_study,
     this_process,
 )
 from search.errors import UserError
@@ -31,6 +32,7 @@ def made(name: str, out: Path) -> optuna.Study:
     """A study of two trials with three files of 1.2 MB in its folder, and two pictures."""
     database = open_database(default_storage_url(out), create=True)
     study = optuna.create_study(study_name=name, storage=database, direction="maximize")
+    record_study(study, recipe={})
     picture = out / "strip.png"
     picture.write_bytes(b"picture")
     for value in (21.0, 24.0):
@@ -158,6 +160,7 @@ def test_what_an_interrupted_attempt_left_goes_with_the_next(study: optuna.Study
 def test_folders_that_are_not_the_study_s_stay(name: str, out: Path) -> None:
     database = open_database(default_storage_url(out), create=True)
     study = optuna.create_study(study_name=name, storage=database, direction="maximize")
+    record_study(study, recipe={})
     (out / name).mkdir(parents=True, exist_ok=True)
     (out / name / "mine.txt").touch()
     found = study_contents(study, out)

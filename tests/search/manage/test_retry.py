@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from search.__main__ import main
-from search.database import default_storage_url, load_study, open_database
+from search.database import default_storage_url, load_study, open_database, record_study
 from search.errors import UserError
 from search.launch import run_in_process
 from search.manage import failed_trials, retry_trials
@@ -29,7 +29,9 @@ MEMORY = "out of memory: tried to allocate 3 GiB"
 @pytest.fixture
 def study(out: Path) -> optuna.Study:
     database = open_database(default_storage_url(out), create=True)
-    return optuna.create_study(study_name="tiny", storage=database, direction="maximize")
+    made = optuna.create_study(study_name="tiny", storage=database, direction="maximize")
+    record_study(made, recipe={})
+    return made
 
 
 def ended(study: optuna.Study, state: TrialState, value: float | None = None, **facts: Any) -> None:

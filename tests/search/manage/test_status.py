@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from search.__main__ import main
-from search.database import default_storage_url, open_database, this_process
+from search.database import default_storage_url, open_database, record_study, this_process
 from search.manage import study_status
 from search.manage.status import RUNNING, STATES, Best
 
@@ -23,7 +23,9 @@ Add = Callable[..., int]
 @pytest.fixture
 def study(out: Path) -> optuna.Study:
     database = open_database(default_storage_url(out), create=True)
-    return optuna.create_study(study_name="kbnet", storage=database, direction="maximize")
+    made = optuna.create_study(study_name="kbnet", storage=database, direction="maximize")
+    record_study(made, recipe={})
+    return made
 
 
 @pytest.fixture

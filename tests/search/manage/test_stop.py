@@ -19,6 +19,7 @@ from search.database import (
     list_studies,
     load_study,
     open_database,
+    record_study,
     study_facts_of,
 )
 from search.launch import run_in_process
@@ -37,7 +38,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def study(out: Path) -> optuna.Study:
     database = open_database(default_storage_url(out), create=True)
-    return optuna.create_study(study_name="kbnet", storage=database, direction="maximize")
+    made = optuna.create_study(study_name="kbnet", storage=database, direction="maximize")
+    record_study(made, recipe={})
+    return made
 
 
 def running(study: optuna.Study, **owner: Any) -> int:

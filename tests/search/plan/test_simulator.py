@@ -154,7 +154,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int, Action]]
 def search(spec: StudySpec, out: Path, workers: int) -> None:
     """The real loops on a real database, with trainings that take no time."""
     url, turns, failed = default_storage_url(out), Turns(workers), list[BaseException]()
-    opened = open_study(spec, url, continue_with_changes=False)
+    opened = open_study(spec, url, continue_with_changes=False, out=out)
     for known in spec.first:
         opened.enqueue_trial(dict(known.values), user_attrs={LABEL: known.name})
 

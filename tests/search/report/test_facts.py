@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from data.files.images import read_image
 from search.__main__ import main
 from search.analysis import Validation, conclusions, floor_without_outliers, upper_front
 from search.analysis.validation import Gain, _busiest
+from search.dashboard.notes import study_note, trial_note
 from search.database import Record, default_storage_url, load_study
 from search.inference import Precision, restore_image
 from search.report import facts as report
-from search.report import render_report
+from search.report import render_report, report_markdown
 from search.report.facts import ReportFacts
 from search.report.html import data_uri
 from search.report.svg import make_axis
@@ -262,7 +264,7 @@ def test_no_password_is_passed_on(gathered: ReportFacts) -> None:
     url = "postgresql://me:secret@host/db?password=secret"
     (run, export) = report._commands(_NamedStudy(), gathered.best, Path("runs"), url)  # type: ignore[arg-type]
     assert "secret" not in run + export
-    assert "//host/db" in run
+    assert "//me:***@host/db?password=***" in run
 
 
 class _NamedStudy:
@@ -286,6 +288,21 @@ def test_page_needs_nothing_from_elsewhere_and_runs_no_name(written: Path) -> No
     assert not re.search(r"""(src|href|url\()\s*=?\s*["']?(?!data:)[a-z]+:""", text)
     assert "<b>hand</b>" not in text
     assert text.count("<script") == 1
+
+
+HOSTILE = "<script>alert(1)</script> [x](javascript:alert(1)) <img src=x onerror=alert(1)> ![y](http://a.b/c) `|\x1b[2J"
+
+
+def test_names_of_a_stranger_are_shown_and_never_run(gathered: ReportFacts) -> None:
+    assert gathered.best is not None
+    trial = replace(gathered.best, label=HOSTILE, ended=HOSTILE, notes=(HOSTILE,))
+    facts = replace(gathered, study=HOSTILE, best=trial, trials=(trial,), known=(trial,), commands=(HOSTILE,))
+    page, text, note = render_report(facts), report_markdown(facts), trial_note(trial, [])
+    assert page.count("<script") == 1
+    assert "<img src=x" not in page and 'href="javascript' not in page
+    for written in (text.partition("## To repeat it")[0], note, study_note([trial], trial)):
+        for live in ("<script", "<img", "[x](", "![y](", "\x1b"):
+            assert not re.search(rf"(?<!\\){re.escape(live)}", written), live
 
 
 def test_page_in_a_browser(written: Path, chromium: Browser) -> None:

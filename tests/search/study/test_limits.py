@@ -175,7 +175,7 @@ def test_sampler_draws_fewer_models_over_the_limits_when_told_how_far_over_they_
 
 def test_constraint_that_is_set_stays(study_file: StudyFile, out: Path) -> None:
     spec = load_spec(str(study_file()))
-    opened = open_study(spec, default_storage_url(out), continue_with_changes=False)
+    opened = open_study(spec, default_storage_url(out), continue_with_changes=False, out=out)
     trial = begin_trial(opened, 99, lambda number: optuna.samplers.RandomSampler(seed=number))
     set_constraints(trial, {"parameters": 0.5})
     set_constraints(trial, {"parameters": -0.5, "gmacs": -1.0})

@@ -97,7 +97,8 @@ WRONG = [
     ('"10m"', '"10 min"', 'timeout: "10 min" is not a duration; write 90s, 20m, 1h30m or 2d'),
     ('"10m"', '"0s"', "timeout: Input should be greater than 0"),
     ("ladder = { rungs = 0 }", "finale = 1.0", "finale: Input should be less than 1 (found 1.0)"),
-    ('"tiny"', '"../tiny"', "name: String should match pattern"),
+    ('"tiny"', '"tiny.toml"', "name: 'tiny.toml' ends in .toml, as study files do; a name does not"),
+    ('"tiny"', '"\\u001b[2Jtiny"', "has a line end, a tab or another control sign; no name can"),
     (DNCNN, "", "recipe.model: Field required"),
     (DNCNN, KBNET, "recipe.model: decoder_blocks has 1 levels, encoder_blocks 2; they must be equal"),
     (
@@ -346,7 +347,8 @@ def test_flags_replace_what_the_file_says(study_file: StudyFile) -> None:
             '--timeout: "soon" is not a duration; write 90s, 20m, 1h30m or 2d (found soon)',
         ),
         ({"seed": -1}, "--seed: Input should be greater than or equal to 0 (found -1)"),
-        ({"name": "a/b"}, "--name: String should match pattern"),
+        ({"name": "-x"}, "--name: '-x' begins with a hyphen, as flags do; a name does not"),
+        ({"name": " "}, "--name: a name is needed, of at least one sign"),
     ],
     ids=str,
 )

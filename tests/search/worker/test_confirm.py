@@ -106,7 +106,7 @@ def test_search_stopped_among_repeats_goes_on_with_the_missing_ones(
 
 def test_sentences_give_means_spread_and_what_is_left_of_the_lead(study_file: StudyFile, out: Path) -> None:
     spec = load_spec(str(study_file()))
-    it = open_study(spec, default_storage_url(out), continue_with_changes=False)
+    it = open_study(spec, default_storage_url(out), continue_with_changes=False, out=out)
     for score in (30.0, 29.0):
         trial = begin_trial(it, 99, lambda number: make_sampler(spec, number))
         trial.report(score, 25)

@@ -228,7 +228,7 @@ def test_last_stretch_has_no_limit_of_a_single_trial(
 
 def test_sampler_sees_a_waiting_trial_as_pruned_at_its_rung(study_file: StudyFile, out: Path) -> None:
     spec = load_spec(str(study_file()))
-    opened = open_study(spec, default_storage_url(out), continue_with_changes=False)
+    opened = open_study(spec, default_storage_url(out), continue_with_changes=False, out=out)
     seen: list[tuple[TrialState, dict[int, float]]] = []
 
     class Looking(optuna.samplers.RandomSampler):

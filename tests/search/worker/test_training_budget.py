@@ -45,7 +45,7 @@ def test_study_keeps_its_rungs(study_file: StudyFile, out: Path, monkeypatch: py
     assert setup.prepare_search(spec, options).spec.ladder.rungs == 2
     # One from before rungs were left out has all of its own.
     other = spec.with_changes(name="other")
-    earlier = open_study(other, options.storage, continue_with_changes=False)
+    earlier = open_study(other, options.storage, continue_with_changes=False, out=options.out)
     earlier.set_user_attr("full_teramacs", 1e-9)
     assert setup.prepare_search(other, options).spec.ladder.rungs == 4
 

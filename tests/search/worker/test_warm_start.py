@@ -31,7 +31,7 @@ SAMPLES = [(4, 2e-3, 20.0), (6, 3e-3, 24.0), (6, 5e-3, 23.0), (6, 3e-3, 22.0), (
 
 def opened(path: Path, out: Path) -> tuple[StudySpec, Study]:
     spec = study.load_spec(str(path))
-    return spec, open_study(spec, default_storage_url(out), continue_with_changes=False)
+    return spec, open_study(spec, default_storage_url(out), continue_with_changes=False, out=out)
 
 
 def filled(path: Path, out: Path, samples: list[tuple[int, float, float]] = SAMPLES) -> None:
