@@ -1,10 +1,13 @@
 """A PostgreSQL server that asks for a password: how it may be given, and that nobody else sees it."""
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -16,20 +19,25 @@ from search.launch.hidden_url import STORAGE_VARIABLE
 from tests import postgres
 
 SECRET = "p@ss:w0rd/%x?"
-pytestmark = [
-    pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing())),
-    # Commands that run in this process leave it to its end to close what is pooled.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.skipif(postgres.missing() is not None, reason=str(postgres.missing()))
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Commands that run in this process leave it to its end to close the connections that they keep."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
-    folder = tmp_path_factory.mktemp("server")
-    for above in (folder, *folder.parents[:2]):
-        above.chmod(0o755)
-    with postgres.server(folder / "postgres", SECRET) as found:
-        yield found
+def server() -> Iterator[postgres.Server]:
+    # Not in a folder of pytest's: those are closed to other users, and the server is one.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with postgres.server(Path(folder) / "postgresql", SECRET) as found:
+            yield found
 
 
 @pytest.fixture
