@@ -185,7 +185,9 @@ def _same_sides(
             "is one side a copy of the other?"
         )
     return (
-        [f"nothing to restore on {len(same)} of {len(names)} pairs: {some_names(sorted(same))}: both sides are equal"]
+        [
+            f"nothing to restore on {len(same)} of {len(names)} pairs: {some_names(sorted(same))}: both sides are equal"
+        ]
         if same
         else []
     )
