@@ -185,6 +185,9 @@ def pair_files(
     except DataError as error:
         if isinstance(error, ChoiceError) or scan_dir or clean_dir or not folder.is_dir():
             raise
+        # Training images must not be taken for others, for example to judge by.
+        if any(path.name.lower() in ("train", *VAL_NAMES) for path in folder.iterdir()):
+            raise
         if sides := _sides_by_word(folder):
             found = pair_files(folder, *sides, pair_by, dead_links=dead_links)
             return replace(found, sides_by_word=sides)
