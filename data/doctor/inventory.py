@@ -57,7 +57,7 @@ def take_inventory(
             for paths in side.doubled
         ]
         ignored += [path for side in found.sides for path in side.others]
-        if found.pattern is not None or found.by_case:
+        if found.name_remarks:
             findings.append(Finding("names", "; ".join(found.name_remarks), whole_set=True))
         if found.left_out:
             findings.append(Finding("left-out", found.left_out_remark, found.left_out, whole_set=True))

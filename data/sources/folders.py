@@ -47,6 +47,10 @@ def find_parts(folder: Path) -> dict[str, Path]:
 
     A train folder without a val folder is split too.
     """
+    if not folder.exists():
+        raise DataError(
+            f"{folder}: no such folder; if the images were moved, name their place with --data DIR"
+        )
     inside = _subfolders(folder)
     val = [inside[name] for name in VAL_NAMES if name in inside]
     if "train" not in inside:
@@ -137,9 +141,7 @@ def _walk(folder: Path, deep: bool, seen: set[Path]) -> Iterator[Path]:
 
 def _subfolders(folder: Path) -> dict[str, Path]:
     if not folder.exists():
-        raise DataError(
-            f"{folder}: no such folder; if the images were moved, name their place with --data DIR"
-        )
+        raise DataError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder")
     return {

@@ -50,6 +50,8 @@ class Pairing:
     """So many partners have names that are equal but for large and small letters."""
     lonely: tuple[dict[str, Path], dict[str, Path]] = field(default_factory=lambda: ({}, {}))
     """Files without partner, by name, of each side."""
+    sides_by_word: tuple[str, str] | None = None
+    """The folders of both sides, where a word in their names tells them."""
     left_out: tuple[Path, ...] = ()
     """Images that could be pairs: in sub-folders, where the images beside these are pairs by themselves, or of a
     third kind in a folder with both sides."""
@@ -62,6 +64,8 @@ class Pairing:
     @property
     def name_remarks(self) -> list[str]:
         said = [] if self.pattern is None else [f"partners found by their names: {self.pattern}"]
+        if self.sides_by_word is not None:
+            said.append("{} taken for the degraded, {} for the clean images".format(*self.sides_by_word))
         if self.by_case:
             said.append(f"{self.by_case} partners have names that differ in case only")
         return said
@@ -181,6 +185,12 @@ def pair_files(
     except DataError as error:
         if isinstance(error, ChoiceError) or scan_dir or clean_dir or not folder.is_dir():
             raise
+        # Training images must not be taken for others, for example to judge by.
+        if any(path.name.lower() in ("train", *VAL_NAMES) for path in folder.iterdir()):
+            raise
+        if sides := _sides_by_word(folder):
+            found = pair_files(folder, *sides, pair_by, dead_links=dead_links)
+            return replace(found, sides_by_word=sides)
         return _side_by_side(list_images(folder, deep=True, dead_links=dead_links), given, error)
 
     def listed(deep: bool) -> tuple[Listing, Listing]:
@@ -227,6 +237,18 @@ def _between(sides: tuple[Listing, Listing], given: PairPattern | None) -> Pairi
             for other in equals[1:]:
                 _refuse_two_ways(sides[0].folder, best, other)
     return _by_pattern(sides, best.pattern, several=False)
+
+
+def _sides_by_word(folder: Path) -> tuple[str, str] | None:
+    """The one sub-folder whose name has a word for the degraded side, and the one with a word for the clean side."""
+    words = words_of(path.name for path in folder.iterdir() if path.is_dir())
+    scan, clean = (
+        {name for word, names in words.items() if word in known for name in names}
+        for known in (SCAN_WORDS, CLEAN_WORDS)
+    )
+    if len(scan) == len(clean) == 1 and scan != clean:
+        return scan.pop(), clean.pop()
+    return None
 
 
 def _hint(scan: Files, clean: Files) -> str:
@@ -301,7 +323,7 @@ def _by_pattern(
         None if pattern == SAME_NAME else pattern,
         len(found.by_case),
         (lonely_scan, lonely_clean),
-        tuple(left_out),
+        left_out=tuple(left_out),
     )
 
 

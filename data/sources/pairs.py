@@ -85,7 +85,7 @@ class PairsConfig(BaseModel):
             cache,
             settings,
             lambda names: pair_groups(names, everything),
-            {"pairing": remarks[0]} if remarks else None,
+            {"pairing": found["all"].name_remarks} if "all" in found and found["all"].name_remarks else None,
         )
         return train, val, how, remarks
 

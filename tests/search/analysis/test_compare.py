@@ -518,7 +518,7 @@ def test_channels_that_the_images_do_not_have_are_refused_before_anything_runs(
         (["--groups", "page-(6)"], "--groups page-(6): no group for 2 of 3 images: page-5, page-7"),
         (
             ["--scan-dir", "scan"],
-            "--scan-dir and --clean-dir name folders inside --data DIR, which is missing",
+            "--scan-dir, --clean-dir and --pair-by are about --data DIR, which is missing",
         ),
         (["--seed", "-1"], "--seed: Input should be greater than or equal to 0 (found -1)"),
         (["--device", "tpu"], "--device tpu: not on this machine"),

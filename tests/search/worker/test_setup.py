@@ -1,10 +1,12 @@
 """Messages before a search begins."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 
@@ -13,7 +15,8 @@ from data.sources import Split
 from search.database import default_storage_url, load_study, study_facts_of
 from search.errors import UserError
 from search.study import StudySpec, load_spec
-from search.worker import RunOptions, setup
+from search.worker import RunOptions, open_images, setup
+from tests.conftest import write_pairs
 from tests.search import runs
 
 DNCNN = 'kind = "dncnn"\nlayers = 3\nwidth = { choices = [4, 6] }'
@@ -183,3 +186,46 @@ def test_workers_that_join_find_the_study_and_its_pairs(
     scores = [-10 * math.log10(float(((p.degraded - p.clean) ** 2).mean())) for p in pairs]
     assert opened.input_psnr_db == pytest.approx(sum(scores) / len(scores), abs=0.01)
     assert opened.lines[1] == f"trials are scored on 3 validation pairs, input {opened.input_psnr_db:.2f} dB"
+
+
+def test_pairs_that_were_moved_are_the_same_study(tmp_path: Path, options: RunOptions) -> None:
+    write_pairs(tmp_path / "before", [f"page-{n}" for n in range(6)], seed=1)
+    spec = load_spec("classical").with_data(tmp_path / "before", None, None)
+    first = setup.open_search(spec, options)
+    first.study.add_trial(optuna.trial.create_trial(value=20.0))
+    (tmp_path / "before").rename(tmp_path / "after")
+    with pytest.raises(DataError, match=r"before: no such folder; .*--data DIR"):
+        setup.open_search(spec, options)
+    moved = setup.open_search(spec.with_data(tmp_path / "after", None, None), options)
+    assert moved.split.fingerprint == first.split.fingerprint
+    config = setup.any_config(spec)
+    assert open_images(moved.study, config, options.out).fingerprint == first.split.fingerprint
+    write_pairs(tmp_path / "changed", [f"page-{n}" for n in range(6)], seed=2)
+    with pytest.raises(UserError, match=r"another recipe: recipe.data.dir"):
+        setup.open_search(spec.with_data(tmp_path / "changed", None, None), options)
+
+
+def test_split_that_leaks_is_told_in_the_first_line_and_the_rest_is_scored_beside_it(
+    tmp_path: Path, options: RunOptions
+) -> None:
+    folder = tmp_path / "set"
+    write_pairs(folder / "train", [f"page-{n}" for n in range(6)], seed=1)
+    write_pairs(folder / "val", [f"new-{n}" for n in range(2)], seed=2)
+    for side in ("scan", "clean"):
+        (copy,) = (folder / "train" / side).glob("page-0.*")
+        shutil.copy(copy, folder / "val" / side / f"copy{copy.suffix}")
+    opened = setup.open_search(load_spec("classical").with_data(folder, None, None), options)
+    assert "of 3 validation images 1 are in training as well" in opened.lines[0]
+    unseen = [n for n in range(3) if opened.split.val.name(n) != "copy"]
+    score = setup.input_score(opened.split, unseen).psnr_db
+    assert f"({score:.2f} dB on 2 that share nothing with training)" in opened.lines[1]
+    assert any("copy as page-0" in line for line in opened.lines[2:])
+
+
+def test_related_names_are_told_once(tmp_path: Path, options: RunOptions) -> None:
+    write_pairs(tmp_path / "set", [f"page-{n}" for n in range(6)], seed=1)
+    for side in ("scan", "clean"):
+        for path in (tmp_path / "set" / side).iterdir():
+            path.rename(path.with_name(f"{path.stem}_{side}{path.suffix}"))
+    lines = setup.open_search(load_spec("classical").with_data(tmp_path / "set", None, None), options).lines
+    assert [line for line in lines if "_scan" in line] == ["partners found by their names: {}_scan={}_clean"]
