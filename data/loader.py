@@ -5,8 +5,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cropping import Augmentation, Crop, offset_bounds
 from data.files import Pair
-from data.loading import Augmentation, Crop, offset_bounds
 from data.sources import PairSet
 
 # Streams of random numbers that share a seed are kept apart by these.

@@ -34,7 +34,7 @@ FLOORS = (
     ("data", "models", "studies"),
     ("data.demo", "data.doctor"),
     ("data.sources",),
-    ("data.loading", "data.likeness", "models.kernel_basis"),
+    ("data.cropping", "data.likeness", "models.kernel_basis"),
     ("data.files", "models.layers"),
 )
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,7 +1,7 @@
 """The pair doctor: everything that is wrong with a folder of pairs, before a search is spent on it.
 
 A folder comes in; findings, the worst first, or a repaired copy go out.
-Imports `data.sources`, `data.likeness`, `data.files` and `data.loading`.
+Imports `data.sources`, `data.likeness`, `data.files` and `data.cropping`.
 """
 
 import lazy_loader

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from data.cropping import dihedral
 from data.doctor.file_checks import (
     Label,
     Texture,
@@ -32,7 +33,6 @@ from data.likeness import (
     thumbnail,
     to_gray,
 )
-from data.loading import dihedral
 
 _TRACE_SIDE = 256
 """JPEG traces are looked for in a square of at most this side."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.cropping import dihedral
 from data.doctor.check import CheckReport
 from data.doctor.file_checks import FORMATS
 from data.doctor.findings import Finding
@@ -16,7 +17,6 @@ from data.doctor.pair_checks import is_turned
 from data.doctor.pair_stats import MeasuredPair
 from data.files import DataError, Header, Pixels, decode_image, with_bits, with_channels, write_png
 from data.likeness import equal_groups, merge_groups
-from data.loading import dihedral
 from data.sources import folder_groups
 
 DROPPED = (

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from data.cropping import Crop, Vary, cut_crop, dihedral, resize_crop
 from data.files import DataError, Header, Pair, Pixels, expand_home, some_names, to_unit
-from data.loading import Crop, Vary, cut_crop, dihedral, resize_crop
 from data.sources.grouping import leak_remark, pair_groups, shared_with_training
 from data.sources.pair_pattern import parse_pattern
 from data.sources.pairing import match_files, match_pairs

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data.cropping import Crop, Vary
 from data.files import FULL_WHITE, DataError, Pair
-from data.loading import Crop, Vary
 
 T = TypeVar("T")
 

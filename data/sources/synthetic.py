@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from data.cropping import Crop, Vary
 from data.files import Pair, Pixels, jpeg_round_trip, to_unit
-from data.loading import Crop, Vary
 from data.sources.folders import find_images, find_originals, find_parts
 from data.sources.grouping import pair_groups
 from data.sources.pairs import channel_count, collate

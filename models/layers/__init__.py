@@ -1,4 +1,4 @@
-"""Layers and tools that several networks share: norms, padding, recomputation, the U shape, widening.
+"""Layers and tools that several networks share: norms, padding, recomputation, the U shape, global statistics.
 
 Tensors and settings come in, tensors and modules go out.
 Imports nothing of the project but itself and `models.kernel_basis`.

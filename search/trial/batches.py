@@ -8,8 +8,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data import TrainLoader
+from data.cropping import Augmentation
 from data.files import Pair
-from data.loading import Augmentation
 from data.sources import PairSet
 
 

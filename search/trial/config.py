@@ -8,8 +8,8 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data import DataConfig
+from data.cropping import Augmentation
 from data.demo import DemoConfig
-from data.loading import Augmentation
 from models import ClassicalConfig, ModelConfig, count_macs
 from search.inference import PrecisionName
 from search.trial.batches import CropsConfig

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from data import TrainLoader
+from data.cropping import Augmentation
 from data.files import write_png
-from data.loading import Augmentation
 from data.sources import PairsConfig, find_parts, match_files
 
 SHAPES = ((16, 64), (4, 128), (32, 64), (8, 256))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from data import TrainLoader
+from data.cropping import Augmentation
 from data.files import Pixels, to_tensor
-from data.loading import Augmentation
 from data.sources.pairs import FolderPairs
 from tests.data.conftest import noise_image
 

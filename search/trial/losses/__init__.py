@@ -2,7 +2,7 @@
 
 In come restored images and the pair they belong to, out goes a scalar in float32. An image loss (`ImageLossConfig` in
 base.py) compares two images and learns nothing; an objective may train a network of its own (adversarial.py).
-A new image loss is a file here, or a class in pixel.py, and a line in `MemberConfig` (image_losses.py).
+A new image loss is a file here, or a class in pixel.py, and a line in `SingleLossConfig` (image_losses.py).
 """
 
 from typing import Annotated

@@ -20,7 +20,7 @@ from search.trial.losses.pixel import (
     SSIMConfig,
 )
 
-MemberConfig = Annotated[
+SingleLossConfig = Annotated[
     L1Config
     | MSEConfig
     | CharbonnierConfig
@@ -39,7 +39,7 @@ class TermConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     weight: float = Field(1.0, gt=0, le=1e5, description="its factor")
-    loss: MemberConfig
+    loss: SingleLossConfig
 
 
 class SumConfig(ImageLossConfig):
@@ -59,7 +59,7 @@ class SumConfig(ImageLossConfig):
         return max(term.loss.smallest_patch for term in self.terms.values())
 
 
-LossConfig = Annotated[MemberConfig | SumConfig, Field(discriminator="kind")]
+LossConfig = Annotated[SingleLossConfig | SumConfig, Field(discriminator="kind")]
 
 
 class WeightedSum(nn.Module):

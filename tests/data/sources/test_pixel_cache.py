@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from data import TrainLoader
+from data.cropping import Augmentation
 from data.files import DataError
-from data.loading import Augmentation
 from data.sources import PairsConfig, Split, pixel_cache
 from tests.data.conftest import MakePairs, noise_image, save
 

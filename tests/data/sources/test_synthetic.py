@@ -8,8 +8,8 @@ import torch
 from pydantic import ValidationError
 
 from data import TrainLoader
+from data.cropping import Augmentation
 from data.files import DataError, to_tensor
-from data.loading import Augmentation
 from data.sources import Split, SyntheticConfig
 from tests.data.conftest import noise_image, save
 

@@ -92,7 +92,9 @@ def test_what_a_worker_cannot_do_either_ends_the_run_with_its_words(study_file: 
     assert main(["run", "--study", str(path), "--out", str(out), "--trials", "1", "--quiet"]) == 0
     # The database names pairs that the worker then does not find: `run` writes down its own elsewhere.
     study = load_study("tiny", default_storage_url(out))
-    code = "from search.worker import setup; setup.record_study = lambda study, spec, data: None"
+    code = (
+        "from search.worker import search_setup; search_setup.record_study = lambda study, spec, data: None"
+    )
     program = f"import sys; {code}; from search.__main__ import main; sys.exit(main(sys.argv[1:]))"
     study.set_user_attr("data", "other pairs")
     done = subprocess.run(

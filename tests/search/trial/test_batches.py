@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from data import TrainLoader
-from data.loading import Augmentation
+from data.cropping import Augmentation
 from data.sources import Split
 from search.trial import TrialConfig
 from search.trial.batches import Batches, CropsConfig

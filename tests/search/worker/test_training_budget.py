@@ -9,7 +9,7 @@ import torch
 from search.database import default_storage_url, open_study
 from search.scheduler import LadderConfig
 from search.study import StudySpec, load_spec
-from search.worker import ProbeConfigs, RunOptions, affordable_length, setup, small_median_large
+from search.worker import ProbeConfigs, RunOptions, affordable_length, search_setup, small_median_large
 
 StudyFile = Callable[..., Path]
 OPEN_LENGTH = ("steps = 8\n", ""), ("rungs = 0", "rungs = 4")
@@ -36,18 +36,18 @@ def test_rungs_that_say_nothing_are_left_out(
 
 def test_study_keeps_its_rungs(study_file: StudyFile, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, speed = spec_of(study_file), [1e-9]
-    monkeypatch.setattr(setup, "measure_training_speed", lambda *_: speed[0])
+    monkeypatch.setattr(search_setup, "measure_training_speed", lambda *_: speed[0])
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"), quiet=True)
-    opened = setup.prepare_search(spec, options)
+    opened = search_setup.prepare_search(spec, options)
     assert opened.spec.ladder.rungs == 2
     assert StudySpec.model_validate_json(opened.study.user_attrs["spec"]) == opened.spec
     speed[0] = 1e9
-    assert setup.prepare_search(spec, options).spec.ladder.rungs == 2
+    assert search_setup.prepare_search(spec, options).spec.ladder.rungs == 2
     # One from before rungs were left out has all of its own.
     other = spec.with_changes(name="other")
     earlier = open_study(other, options.storage, continue_with_changes=False, out=options.out)
     earlier.set_user_attr("full_teramacs", 1e-9)
-    assert setup.prepare_search(other, options).spec.ladder.rungs == 4
+    assert search_setup.prepare_search(other, options).spec.ladder.rungs == 4
 
 
 def spec_of(study_file: StudyFile) -> StudySpec:

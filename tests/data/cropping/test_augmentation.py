@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from data import TrainLoader
+from data.cropping import Augmentation
 from data.files import Pixels
-from data.loading import Augmentation
 from data.sources import PairSet, SyntheticConfig
 from data.sources.pairs import FolderPairs
 from data.sources.synthetic import SyntheticPairs

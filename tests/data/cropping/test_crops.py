@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from data.loading import Augmentation, cut_crop, dihedral, offset_bounds
-from data.loading.crops import reflected
+from data.cropping import Augmentation, cut_crop, dihedral, offset_bounds
+from data.cropping.crops import reflected
 
 
 @pytest.mark.parametrize(("size", "patch", "bounds"), [(23, 16, (0, 7)), (16, 16, (0, 0)), (5, 16, (-11, 0))])

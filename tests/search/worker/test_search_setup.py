@@ -15,7 +15,7 @@ from data.sources import Split
 from search.database import default_storage_url, load_study, study_facts_of
 from search.errors import UserError
 from search.study import StudySpec, load_spec
-from search.worker import RunOptions, open_images, setup
+from search.worker import RunOptions, open_images, search_setup
 from tests.conftest import write_pairs
 from tests.search import runs
 
@@ -42,10 +42,10 @@ def test_operator_that_is_not_compiled_is_mentioned_where_it_matters(
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(setup, "why_not_compiled", lambda: reason)
+    monkeypatch.setattr(search_setup, "why_not_compiled", lambda: reason)
     spec = load_spec(str(study_file((DNCNN, model), ("patch = 8", "patch = 16"))))
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"), quiet=True)
-    lines = setup.prepare_search(spec, options).lines
+    lines = search_setup.prepare_search(spec, options).lines
     line = f"KBNet's operator is not compiled ({reason}): it trains several times slower"
     assert (line in lines) == said
 
@@ -59,11 +59,11 @@ def test_compiling_is_announced_and_done_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     done: list[str] = []
-    monkeypatch.setattr(setup, "is_to_be_built", lambda name: name not in done)
-    monkeypatch.setattr(setup, "why_not_compiled", lambda: done.append("kernel_basis"))
+    monkeypatch.setattr(search_setup, "is_to_be_built", lambda name: name not in done)
+    monkeypatch.setattr(search_setup, "why_not_compiled", lambda: done.append("kernel_basis"))
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"), quiet=quiet)
     for model, times in ((DNCNN, 0), (KBNET, 1), (KBNET, 1)):
-        setup.compile_operator(load_spec(str(study_file((DNCNN, model)))), options)
+        search_setup.compile_operator(load_spec(str(study_file((DNCNN, model)))), options)
         assert len(done) == times
     assert capsys.readouterr().out.count("compiling KBNet's operator") == (0 if quiet else 1)
 
@@ -73,11 +73,11 @@ def test_wrong_pairs_are_refused_before_anything_is_compiled(
 ) -> None:
     path = study_file((DNCNN, KBNET))
     path.write_text(path.read_text().replace(str(pairs_folder), str(pairs_folder / "elsewhere")))
-    monkeypatch.setattr(setup, "is_to_be_built", lambda name: True)
-    monkeypatch.setattr(setup, "why_not_compiled", lambda: pytest.fail("compiled"))
+    monkeypatch.setattr(search_setup, "is_to_be_built", lambda name: True)
+    monkeypatch.setattr(search_setup, "why_not_compiled", lambda: pytest.fail("compiled"))
     options = RunOptions(default_storage_url(out), out, torch.device("cpu"))
     with pytest.raises(DataError, match="elsewhere"):
-        setup.compile_operator(load_spec(str(path)), options)
+        search_setup.compile_operator(load_spec(str(path)), options)
 
 
 KNOWN = '[[first]]\nname = "by hand"\n"model.width" = 6'
@@ -93,7 +93,7 @@ def test_known_recipes_are_enqueued_once_with_their_names_and_changes(
 ) -> None:
     spec = load_spec(str(study_file(more=KNOWN + '\nrecipe = { precision = "auto" }')))
     for _ in range(2):
-        opened = setup.prepare_search(spec, options)
+        opened = search_setup.prepare_search(spec, options)
     (first,) = opened.study.get_trials()
     assert first.user_attrs == {"label": "by hand", "replaced": {"precision": "auto"}}
     assert first.system_attrs["fixed_params"] == {"model.width": 6}
@@ -105,7 +105,7 @@ def test_recipes_of_another_study_come_before_the_known_ones(
     path = study_file(more=KNOWN)
     runs.search(path, out)
     later = load_spec(str(path)).with_changes(name="later")
-    opened = setup.prepare_search(later, replace(options, warm_start="tiny"))
+    opened = search_setup.prepare_search(later, replace(options, warm_start="tiny"))
     labels = [trial.user_attrs["label"] for trial in opened.study.get_trials()]
     assert labels[-1] == "by hand"
     assert labels[:-1]
@@ -115,7 +115,7 @@ def test_recipes_of_another_study_come_before_the_known_ones(
 
 def test_length_in_steps_needs_no_measuring(study_file: Callable[..., Path], options: RunOptions) -> None:
     spec = load_spec(str(study_file()))
-    opened = setup.prepare_search(spec, options, measure=lambda *_: pytest.fail("measured"))
+    opened = search_setup.prepare_search(spec, options, measure=lambda *_: pytest.fail("measured"))
     assert opened.spec == spec
     assert not {"rungs", "full_teramacs"} & opened.study.user_attrs.keys()
 
@@ -130,7 +130,7 @@ def test_open_length_is_measured_once_and_kept_with_the_study(
         return 1e-9
 
     spec = load_spec(str(study_file(("steps = 8\n", ""), ("rungs = 0", "rungs = 4"))))
-    first, again = (setup.prepare_search(spec, options, measure) for _ in range(2))
+    first, again = (search_setup.prepare_search(spec, options, measure) for _ in range(2))
     assert measured == ["tiny"]
     # Half of ten minutes is for the last two thirds of a training.
     assert first.study.user_attrs["full_teramacs"] == pytest.approx(1e-9 * 600 * 0.5 / (2 / 3))
@@ -146,7 +146,7 @@ def test_starting_point_that_does_not_exist_is_refused_before_anything_is_measur
     )
     spec = load_spec(str(path))
     with pytest.raises(UserError, match="no study 'nobody'"):
-        setup.prepare_search(spec, options, measure=lambda *_: pytest.fail("measured"))
+        search_setup.prepare_search(spec, options, measure=lambda *_: pytest.fail("measured"))
     assert not load_study("tiny", options.storage).get_trials()
 
 
@@ -156,7 +156,7 @@ def test_wrong_pairs_are_refused_before_there_is_a_database(
     path = study_file()
     path.write_text(path.read_text().replace(str(pairs_folder), str(pairs_folder / "elsewhere")))
     with pytest.raises(DataError, match="elsewhere"):
-        setup.prepare_search(load_spec(str(path)), options)
+        search_setup.prepare_search(load_spec(str(path)), options)
     assert not (options.out / "search.db").exists()
 
 
@@ -164,11 +164,11 @@ def test_trials_of_a_dead_worker_are_handed_back_and_said_last(
     study_file: Callable[..., Path], options: RunOptions
 ) -> None:
     spec = load_spec(str(study_file()))
-    opened = setup.prepare_search(spec, options)
+    opened = search_setup.prepare_search(spec, options)
     assert not [line for line in opened.lines if "left behind" in line]
     for _ in range(2):
         opened.study.ask()  # runs, and nobody has written a name on it
-    again = setup.prepare_search(spec, options)
+    again = search_setup.prepare_search(spec, options)
     assert again.lines[-1] == "going on with trial 0, 1, left behind by a run that died"
     assert [trial.state.name for trial in again.study.get_trials()] == ["WAITING"] * 2
 
@@ -177,7 +177,7 @@ def test_workers_that_join_find_the_study_and_its_pairs(
     study_file: Callable[..., Path], options: RunOptions, split: Split
 ) -> None:
     spec = load_spec(str(study_file()))
-    opened = setup.prepare_search(spec, replace(options, command="python -m search run"))
+    opened = search_setup.prepare_search(spec, replace(options, command="python -m search run"))
     facts = study_facts_of(opened.study)
     assert StudySpec.model_validate_json(facts.spec or "") == spec
     assert facts.data == split.fingerprint
@@ -191,18 +191,18 @@ def test_workers_that_join_find_the_study_and_its_pairs(
 def test_pairs_that_were_moved_are_the_same_study(tmp_path: Path, options: RunOptions) -> None:
     write_pairs(tmp_path / "before", [f"page-{n}" for n in range(6)], seed=1)
     spec = load_spec("classical").with_data(tmp_path / "before", None, None)
-    first = setup.open_search(spec, options)
+    first = search_setup.open_search(spec, options)
     first.study.add_trial(optuna.trial.create_trial(value=20.0))
     (tmp_path / "before").rename(tmp_path / "after")
     with pytest.raises(DataError, match=r"before: no such folder; .*--data DIR"):
-        setup.open_search(spec, options)
-    moved = setup.open_search(spec.with_data(tmp_path / "after", None, None), options)
+        search_setup.open_search(spec, options)
+    moved = search_setup.open_search(spec.with_data(tmp_path / "after", None, None), options)
     assert moved.split.fingerprint == first.split.fingerprint
-    config = setup.any_config(spec)
+    config = search_setup.any_config(spec)
     assert open_images(moved.study, config, options.out).fingerprint == first.split.fingerprint
     write_pairs(tmp_path / "changed", [f"page-{n}" for n in range(6)], seed=2)
     with pytest.raises(UserError, match=r"another recipe: recipe.data.dir"):
-        setup.open_search(spec.with_data(tmp_path / "changed", None, None), options)
+        search_setup.open_search(spec.with_data(tmp_path / "changed", None, None), options)
 
 
 def test_split_that_leaks_is_told_in_the_first_line_and_the_rest_is_scored_beside_it(
@@ -214,10 +214,10 @@ def test_split_that_leaks_is_told_in_the_first_line_and_the_rest_is_scored_besid
     for side in ("scan", "clean"):
         (copy,) = (folder / "train" / side).glob("page-0.*")
         shutil.copy(copy, folder / "val" / side / f"copy{copy.suffix}")
-    opened = setup.open_search(load_spec("classical").with_data(folder, None, None), options)
+    opened = search_setup.open_search(load_spec("classical").with_data(folder, None, None), options)
     assert "of 3 validation images 1 are in training as well" in opened.lines[0]
     unseen = [n for n in range(3) if opened.split.val.name(n) != "copy"]
-    score = setup.input_score(opened.split, unseen).psnr_db
+    score = search_setup.input_score(opened.split, unseen).psnr_db
     assert f"({score:.2f} dB on 2 that share nothing with training)" in opened.lines[1]
     assert any("copy as page-0" in line for line in opened.lines[2:])
 
@@ -227,5 +227,7 @@ def test_related_names_are_told_once(tmp_path: Path, options: RunOptions) -> Non
     for side in ("scan", "clean"):
         for path in (tmp_path / "set" / side).iterdir():
             path.rename(path.with_name(f"{path.stem}_{side}{path.suffix}"))
-    lines = setup.open_search(load_spec("classical").with_data(tmp_path / "set", None, None), options).lines
+    lines = search_setup.open_search(
+        load_spec("classical").with_data(tmp_path / "set", None, None), options
+    ).lines
     assert [line for line in lines if "_scan" in line] == ["partners found by their names: {}_scan={}_clean"]
