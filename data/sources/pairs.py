@@ -35,6 +35,8 @@ class PairsConfig(BaseModel):
         None,
         description="how the names of partners are made, as '{}_noisy={}_gt': {} is what they share, * anything else; "
         "none: equal names, or what is recognised",
+        # States of trials from before there was this setting name all others, and must be found to be of the same run.
+        exclude_if=lambda pattern: pattern is None,
     )
     val_fraction: float = Field(
         0.2,

@@ -101,7 +101,7 @@ def test_not_a_number_in_one_file_leaves_the_others_usable(tmp_path: Path) -> No
     for number in range(10):
         for side in ("scan", "clean"):
             (folder / side).mkdir(parents=True, exist_ok=True)
-            values = scene(number).astype(np.float32) / 255
+            values = scene(number).astype(np.float32) / (255 if side == "clean" else 300)
             if (side, number) == ("scan", 4):
                 values[0, 0] = np.nan
             tifffile.imwrite(folder / side / f"{number}.tif", values, photometric="rgb")

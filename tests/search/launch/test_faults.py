@@ -99,21 +99,21 @@ def test_trial_is_claimed_by_one_of_many_processes(
         process.start()
     numbers, ended = collections.Counter[int](), 0
     while ended < CLAIMANTS:
-        number = claimed.get(timeout=30)
+        number = claimed.get(timeout=240)
         if number is None:
             ended += 1
         else:
             numbers[number] += 1
     assert numbers == dict.fromkeys(range(CLAIMED + BEGUN), 1)
     context.Process(target=count, args=(url, claimed)).start()
-    assert claimed.get(timeout=30) == CLAIMED + BEGUN
+    assert claimed.get(timeout=240) == CLAIMED + BEGUN
 
 
 def test_processes_killed_at_random_lose_nothing(tmp_path: Path) -> None:
     tally = faults.Tally()
-    path = faults.write_study(tmp_path, "tormented", trials=3, steps=100)
+    path = faults.write_study(tmp_path, "faulty", trials=3, steps=100)
     url = default_storage_url(tmp_path / "runs")
-    faults.torment(random.Random(0), path, tmp_path / "runs", url, workers=2, faults=1, tally=tally)
+    faults.run_with_faults(random.Random(0), path, tmp_path / "runs", url, workers=2, faults=1, tally=tally)
     assert tally.wrong == []
     assert sum(tally.faults.values()) == 1
 
