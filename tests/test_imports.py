@@ -52,7 +52,7 @@ OPTUNA = {
 WITHOUT_TORCH = ("search.errors", "search.terminal", "search.text", "search.scheduler")
 PRIVATE_OF_OPTUNA = {"_trial_id", "_study_id", "_storage", "_backend", "_cached_frozen_trial"}
 # Offered to programs that use this one: the code in a model card imports them.
-PUBLIC = {"load_model", "read_image", "to_codes", "to_tensor", "with_channels", "write_png"}
+PUBLIC = {"load_model", "decode_image", "to_codes", "to_tensor", "with_channels", "write_png"}
 # What the command line may import of the project before it knows which command is meant.
 AT_ONCE = {"search.commands", "search.commands.output", "search.errors", "search.text"}
 

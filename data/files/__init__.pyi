@@ -17,7 +17,6 @@ from .images import Pair as Pair
 from .images import decode_image as decode_image
 from .images import jpeg_round_trip as jpeg_round_trip
 from .images import read_header as read_header
-from .images import read_image as read_image
 from .images import some_names as some_names
 from .images import stretched as stretched
 from .images import to_tensor as to_tensor

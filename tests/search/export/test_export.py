@@ -20,7 +20,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.files import read_image, write_png
+from data.files import write_png
+from data.files.images import read_image
 from search.__main__ import main
 from search.database import best_trial, default_storage_url, load_study, ranked_trials
 from search.errors import UserError
@@ -184,7 +185,7 @@ def test_code_in_the_card_runs(exported: Path, tmp_path: Path, monkeypatch: pyte
     scan = np.random.default_rng(0).integers(0, 256, (17, 23, 1), np.uint8)
     write_png(tmp_path / "scan.png", scan)
     monkeypatch.chdir(tmp_path)
-    assert {"load_model", "read_image", "write_png"} <= offered_imports(first)
+    assert {"load_model", "decode_image", "write_png"} <= offered_imports(first)
     exec(first.replace("FOLDER OF THIS FILE", str(exported)), {})
     restored = read_image(tmp_path / "restored.png")
     assert restored.shape == scan.shape
@@ -320,7 +321,7 @@ def test_card_of_a_filter_tells_of_no_training_and_no_graph(
     scan = np.random.default_rng(0).integers(0, 256, (17, 23, 1), np.uint8)
     write_png(tmp_path / "scan.png", scan)
     monkeypatch.chdir(tmp_path)
-    assert {"load_model", "read_image", "write_png"} <= offered_imports(code)
+    assert {"load_model", "decode_image", "write_png"} <= offered_imports(code)
     exec(code.replace("FOLDER OF THIS FILE", str(filtered)), {})
     assert read_image(tmp_path / "restored.png").std() < scan.std()
 
