@@ -60,7 +60,7 @@ def server() -> Iterator[postgres.Server]:
 
 def claim_all(url: str, barrier: Any, claimed: Any) -> None:
     """Claim every trial at the same moment as others do, then begin new ones."""
-    opened = load_study("tiny", url)
+    opened = optuna.load_study(study_name="tiny", storage=open_database(url, create=False))
     for waiting in opened.get_trials(deepcopy=False):
         barrier.wait(30)
         if claim_trial(opened, waiting, lambda number: optuna.samplers.RandomSampler()):
@@ -80,7 +80,7 @@ def make(url: str) -> None:
 
 def count(url: str, counted: Any) -> None:
     """Number of trials at the end."""
-    counted.put(len(load_study("tiny", url).trials))
+    counted.put(len(optuna.load_study(study_name="tiny", storage=open_database(url, create=False)).trials))
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -191,18 +191,18 @@ def test_workers_that_join_find_the_study_and_its_pairs(
 def test_pairs_that_were_moved_are_the_same_study(tmp_path: Path, options: RunOptions) -> None:
     write_pairs(tmp_path / "before", [f"page-{n}" for n in range(6)], seed=1)
     spec = load_spec("classical").with_data(tmp_path / "before", None, None)
-    first = search_setup.open_search(spec, options)
+    first = search_setup.prepare_search(spec, options)
     first.study.add_trial(optuna.trial.create_trial(value=20.0))
     (tmp_path / "before").rename(tmp_path / "after")
     with pytest.raises(DataError, match=r"before: no such folder; .*--data DIR"):
-        search_setup.open_search(spec, options)
-    moved = search_setup.open_search(spec.with_data(tmp_path / "after", None, None), options)
+        search_setup.prepare_search(spec, options)
+    moved = search_setup.prepare_search(spec.with_data(tmp_path / "after", None, None), options)
     assert moved.split.fingerprint == first.split.fingerprint
     config = search_setup.any_config(spec)
     assert open_images(moved.study, config, options.out).fingerprint == first.split.fingerprint
     write_pairs(tmp_path / "changed", [f"page-{n}" for n in range(6)], seed=2)
     with pytest.raises(UserError, match=r"another recipe: recipe.data.dir"):
-        search_setup.open_search(spec.with_data(tmp_path / "changed", None, None), options)
+        search_setup.prepare_search(spec.with_data(tmp_path / "changed", None, None), options)
 
 
 def test_split_that_leaks_is_told_in_the_first_line_and_the_rest_is_scored_beside_it(
@@ -214,7 +214,7 @@ def test_split_that_leaks_is_told_in_the_first_line_and_the_rest_is_scored_besid
     for side in ("scan", "clean"):
         (copy,) = (folder / "train" / side).glob("page-0.*")
         shutil.copy(copy, folder / "val" / side / f"copy{copy.suffix}")
-    opened = search_setup.open_search(load_spec("classical").with_data(folder, None, None), options)
+    opened = search_setup.prepare_search(load_spec("classical").with_data(folder, None, None), options)
     assert "of 3 validation images 1 are in training as well" in opened.lines[0]
     unseen = [n for n in range(3) if opened.split.val.name(n) != "copy"]
     score = search_setup.input_score(opened.split, unseen).psnr_db
@@ -227,7 +227,7 @@ def test_related_names_are_told_once(tmp_path: Path, options: RunOptions) -> Non
     for side in ("scan", "clean"):
         for path in (tmp_path / "set" / side).iterdir():
             path.rename(path.with_name(f"{path.stem}_{side}{path.suffix}"))
-    lines = search_setup.open_search(
+    lines = search_setup.prepare_search(
         load_spec("classical").with_data(tmp_path / "set", None, None), options
     ).lines
     assert [line for line in lines if "_scan" in line] == ["partners found by their names: {}_scan={}_clean"]
